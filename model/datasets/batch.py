@@ -1,0 +1,40 @@
+"""What a data loader hands to the training loop and to the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""Label of pixels that no loss and no metric looks at."""
+
+
+@dataclass(frozen=True)
+class PixelBatch:
+    """Images with dense labels.
+
+    Attributes:
+        images: (B, 3, H, W) float, normalised.
+        labels: (B, H, W) int64, positions in the learning order with 0 = background; 255 = ignore.
+        names: image ids, length B, for messages.
+        from_memory: (B,) bool, True for exemplars replayed from the memory.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    from_memory: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PixelBatch:
+        """The same batch with its tensors on another device."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            from_memory=self.from_memory.to(device, non_blocking=non_blocking),
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
