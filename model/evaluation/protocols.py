@@ -1,0 +1,173 @@
+"""Named protocols: how each code base judges predictions, as plain values.
+
+Numbers of two papers are comparable only when they were read the same way. A :class:`Protocol` writes the way down; the
+evaluation stores raw counts, so that another protocol of the same geometry is another reading of them, not another run.
+``docs/evaluation.md`` gives the reasons and the sources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+EVERY_GROUP = ("old", "past", "current", "all")
+"""Groups that can hold the base step, hence the background."""
+
+
+class ProtocolError(ValueError):
+    """A protocol nobody has defined."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a confusion matrix becomes mean IoU.
+
+    Attributes:
+        future_classes: fate of pixels of classes not learnt yet.
+        background_pixels: whether pixels of the dataset's background label are judged at all.
+        background_groups: groups whose mean counts the background as one more class of the base step.
+        average_over: which classes of a group the mean divides by: those with ground-truth pixels, those with
+            ground-truth or predicted pixels, or every class (absent ones as 0).
+        epsilon: added to the denominators of IoU and class accuracy, as the released programs do.
+    """
+
+    future_classes: Literal["ignore", "background"]
+    background_pixels: Literal["count", "ignore"]
+    background_groups: tuple[str, ...] = ()
+    average_over: Literal["ground truth", "ground truth or prediction", "every class"] = "ground truth"
+    epsilon: float = 0.0
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """At which size predictions are compared.
+
+    Attributes:
+        kind: ``full`` compares at the original size; ``resize`` scales image and labels (nearest neighbour) so that the
+            short side is ``size``; ``resize-crop`` also cuts the central ``size`` × ``size`` square.
+        size: pixels, None for ``full``.
+    """
+
+    kind: Literal["full", "resize", "resize-crop"]
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to judge a continual segmentation method.
+
+    Attributes:
+        name: as written in the configuration and in the tables.
+        labelled_background: reading for datasets whose background is annotated (a background pixel holds none of the
+            classes, as in Pascal VOC).
+        unlabelled_background: reading for datasets whose rest is simply not annotated ("other" of ADE20K).
+        geometry: size at which label maps are compared.
+        images: every validation image, or only those with at least one class learnt so far.
+        unseen_segments: fate of ground-truth segments of classes not learnt yet in panoptic quality. ``void``: their
+            pixels are not judged; ``drop``: the segments are gone but their pixels are judged, so predictions there are
+            false positives; ``keep``: they stay, as false negatives of a class without a prediction.
+        source: where the rules were taken from.
+    """
+
+    name: str
+    labelled_background: Reading
+    unlabelled_background: Reading
+    geometry: Geometry
+    images: Literal["all", "seen"]
+    unseen_segments: Literal["void", "drop", "keep"]
+    source: str
+
+    def reading(self, background_is_labelled: bool) -> Reading:
+        """The reading for a dataset whose background is annotated, or is not."""
+        return self.labelled_background if background_is_labelled else self.unlabelled_background
+
+
+_EPSILON = 1e-6
+
+_SSUL = Reading("ignore", "count", EVERY_GROUP, "every class", _EPSILON)
+_PLOP = Reading("background", "count", EVERY_GROUP, "ground truth", _EPSILON)
+
+_PROTOCOLS = (
+    Protocol(
+        name="segue",
+        labelled_background=Reading("ignore", "count"),
+        unlabelled_background=Reading("ignore", "ignore"),
+        geometry=Geometry("full"),
+        images="all",
+        unseen_segments="void",
+        source="this project: the common reading across families",
+    ),
+    Protocol(
+        name="mib",
+        labelled_background=Reading("ignore", "count", average_over="ground truth", epsilon=_EPSILON),
+        unlabelled_background=Reading("ignore", "ignore", average_over="ground truth", epsilon=_EPSILON),
+        geometry=Geometry("resize-crop", 512),
+        images="seen",
+        unseen_segments="void",
+        source="MiB (CVPR 2020), released code and paper tables",
+    ),
+    Protocol(
+        name="plop",
+        labelled_background=_PLOP,
+        unlabelled_background=_PLOP,
+        geometry=Geometry("resize-crop", 512),
+        images="seen",
+        unseen_segments="void",
+        source="PLOP (CVPR 2021), released code",
+    ),
+    Protocol(
+        name="dkd-star",
+        labelled_background=Reading("background", "count", EVERY_GROUP, "every class", -_EPSILON),
+        unlabelled_background=Reading("ignore", "count", EVERY_GROUP, "every class", -_EPSILON),
+        geometry=Geometry("resize-crop", 512),
+        images="seen",
+        unseen_segments="void",
+        source="DKD (NeurIPS 2022) and STAR (NeurIPS 2023), released code",
+    ),
+    Protocol(
+        name="ssul-barm",
+        labelled_background=_SSUL,
+        unlabelled_background=_SSUL,
+        geometry=Geometry("resize-crop", 513),
+        images="all",
+        unseen_segments="void",
+        source="SSUL (NeurIPS 2021) and BARM (ECCV 2024), released code",
+    ),
+    Protocol(
+        name="balconpas",
+        labelled_background=Reading("ignore", "ignore"),
+        unlabelled_background=Reading("ignore", "ignore"),
+        geometry=Geometry("full"),
+        images="seen",
+        unseen_segments="drop",
+        source="BalConpas (ECCV 2024), released code",
+    ),
+    Protocol(
+        name="comformer",
+        labelled_background=Reading("background", "count", ("all",)),
+        unlabelled_background=Reading("background", "count", ("all",)),
+        geometry=Geometry("resize", 512),
+        images="all",
+        unseen_segments="keep",
+        source="CoMFormer (CVPR 2023) and ECLIPSE (CVPR 2024), released code",
+    ),
+)
+
+PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
+"""Every protocol by name."""
+
+
+def known() -> tuple[str, ...]:
+    """Names of all protocols."""
+    return tuple(PROTOCOLS)
+
+
+def get(name: str) -> Protocol:
+    """The protocol with this name.
+
+    Raises:
+        ProtocolError: if there is none.
+    """
+    if name not in PROTOCOLS:
+        raise ProtocolError(f"'{name}' is not an evaluation protocol; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

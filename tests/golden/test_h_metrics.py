@@ -1,0 +1,117 @@
+"""Metrics against the recordings: mean IoU of four code bases, panoptic quality, COCO mask average precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from golden import Case, Recording, assert_close, cases, load
+
+from model.evaluation.confusion import ConfusionAccumulator, ConfusionMatrix
+from model.evaluation.mean_iou import class_accuracy, class_iou, harmonic_mean, mean_over, pixel_accuracy, semantic_scores
+from model.evaluation.protocols import get
+
+IGNORE = 255
+
+
+def count(recording: Recording) -> ConfusionMatrix:
+    """Class 0 of the recordings is what Segue calls background."""
+    classes = range(1, recording.config["num_classes"])
+    accumulator = ConfusionAccumulator(classes, classes, background_id=0, void_id=IGNORE)
+    for labels, prediction in zip(recording.arrays["gt"], recording.arrays["pred"], strict=True):
+        accumulator.add(labels, prediction)
+    return accumulator.matrix()
+
+
+def square(matrix: ConfusionMatrix) -> np.ndarray:
+    counts = matrix.counts.sum(axis=0)
+    return np.concatenate([counts[matrix.background_row][None], counts[: len(matrix.categories)]])
+
+
+def undefined_as(values: np.ndarray, present: np.ndarray, value: float) -> np.ndarray:
+    return np.where(present, values, value)
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "miou_*"))
+def test_confusion(case: Case) -> None:
+    recording = load(case)
+    np.testing.assert_array_equal(square(count(recording)), recording.arrays["confusion"])
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "miou_*"))
+def test_mean_iou_of_mib(case: Case) -> None:
+    recording = load(case)
+    counts = square(count(recording))
+    iou, accuracy = class_iou(counts, 1e-6), class_accuracy(counts, 1e-6)
+    present = counts.sum(axis=1) > 0
+    everything = range(len(counts))
+    overall = [pixel_accuracy(counts), mean_over(accuracy, counts, everything, "ground truth")]
+    recorded = recording.arrays["mib.scalars"]
+    assert_close([*overall, mean_over(iou, counts, everything, "ground truth")], recorded[[0, 1, 3]], case.group, "float64")
+    frequency = counts.sum(axis=1) / counts.sum()
+    assert_close(float((frequency * np.nan_to_num(iou)).sum()), recorded[2], case.group, "float64", "frequency weighted")
+    assert_close(undefined_as(iou, present, -1), recording.arrays["mib.class_iou"], case.group, "float64")
+    assert_close(undefined_as(accuracy, present, -1), recording.arrays["mib.class_acc"], case.group, "float64")
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "miou_*"))
+def test_mean_iou_of_ssul(case: Case) -> None:
+    recording = load(case)
+    counts = square(count(recording))
+    iou, accuracy = class_iou(counts, 1e-6), class_accuracy(counts, 1e-6)
+    means = [mean_over(values, counts, range(len(counts)), "every class") for values in (accuracy, iou)]
+    assert_close([pixel_accuracy(counts), *means], recording.arrays["ssul.scalars"], case.group, "float64")
+    assert_close(iou, recording.arrays["ssul.class_iou"], case.group, "float64")
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "miou_*"))
+def test_mean_iou_of_dkd(case: Case) -> None:
+    recording = load(case)
+    counts = square(count(recording))
+    old = recording.config["class_groups"]["old"]
+    new = [position for position in range(len(counts)) if position not in old]  # DKD: everything after the base step
+    iou = 100 * class_iou(counts, -1e-6)
+    groups = (old, new, range(len(counts)))
+    first, second, overall = (mean_over(iou, counts, group, "every class") for group in groups)
+    values = [first, second, harmonic_mean(first, second), overall]
+    assert_close(values, recording.arrays["dkd.miou"], case.group, "float64")
+    assert_close(iou, recording.arrays["dkd.by_class"], case.group, "float64")
+    first, second, overall = (100 * pixel_accuracy(counts, list(group)) for group in groups)
+    values = [first, second, harmonic_mean(first, second), overall]
+    assert_close(values, recording.arrays["dkd.pixel_acc"], case.group, "float64")
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "miou_*"))
+def test_mean_iou_of_balconpas(case: Case) -> None:
+    recording = load(case)
+    counts = square(count(recording))
+    recorded = recording.config["balconpas_results_percent"]
+    for metric, values in (("mIoU", class_iou(counts)), ("mACC", class_accuracy(counts))):
+        for group, positions in recording.config["class_groups"].items():
+            mean = 100 * mean_over(values, counts, positions, "ground truth")
+            assert_close(mean, recorded[f"{metric}_{group}"], case.group, "float64", group)
+    overall = 100 * mean_over(class_iou(counts), counts, range(len(counts)), "ground truth or prediction")
+    assert_close(overall, recorded["mIoU"], case.group, "float64")
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "miou_*"))
+def test_named_protocols_agree_with_their_code_base(case: Case) -> None:
+    recording = load(case)
+    matrix = count(recording)
+    groups = {"old": [c for c in recording.config["class_groups"]["old"] if c > 0]}
+    groups["all"] = list(matrix.classes)
+    groups["new"] = [c for c in matrix.classes if c not in groups["old"]]
+
+    def mean_iou(protocol: str, group: str) -> float:
+        return semantic_scores(matrix, groups, get(protocol), background_is_labelled=True).groups[group]["mIoU"]
+
+    assert_close(mean_iou("plop", "all"), 100 * recording.arrays["mib.scalars"][3], case.group, "float64")
+    assert_close(mean_iou("ssul-barm", "all"), 100 * recording.arrays["ssul.scalars"][2], case.group, "float64")
+    old, new, harmonic, overall = recording.arrays["dkd.miou"]
+    assert_close(mean_iou("dkd-star", "old"), old, case.group, "float64")
+    assert_close(mean_iou("dkd-star", "new"), new, case.group, "float64")
+    assert_close(mean_iou("dkd-star", "all"), overall, case.group, "float64")
+    scores = semantic_scores(matrix, groups, get("dkd-star"), background_is_labelled=True)
+    assert_close(scores.groups["all"]["hIoU"], harmonic, case.group, "float64")
+    present = recording.arrays["mib.class_iou"][1:] >= 0
+    foreground = 100 * recording.arrays["mib.class_iou"][1:][present].mean()
+    assert_close(mean_iou("mib", "all"), foreground, case.group, "float64")
