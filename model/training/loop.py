@@ -1,0 +1,221 @@
+"""The training loop of one step, shared by every method and every family of networks.
+
+It calls the hooks of a method in the order that :mod:`model.methods.base` promises, and owns what no method touches: the
+backward pass, mixed precision, accumulation, clipping, the optimiser and the schedule. It knows no method by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from model.methods.base import Method, State
+from model.scenario import Step
+from model.training.optimiser import optimised_parameters, set_learning_rates
+from model.training.schedule import Schedule
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+MOST_SKIPPED = 32
+"""fp16 updates skipped in a row before training gives up; halving the scale from 2^16 that often goes far below 1."""
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message names step, iteration and images."""
+
+
+class Reporter(Protocol):
+    """What wants to know how training goes."""
+
+    def iteration(self, iteration: int, learning_rate: float, terms: Mapping[str, float]) -> None:
+        """One optimiser step is done: its number from 1, the rate of the first group, each term and their ``total``."""
+
+
+def train(
+    *,
+    network: nn.Module,
+    old_model: nn.Module | None,
+    method: Method,
+    step: Step,
+    batches: Iterator[Any],
+    optimiser: torch.optim.Optimizer,
+    schedule: Schedule,
+    iterations: int,
+    device: torch.device,
+    state: State,
+    reporter: Reporter,
+    scaler: torch.amp.GradScaler,
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+    precision: Precision = "fp32",
+    evaluation_modules: Sequence[nn.Module] = (),
+    start: int = 0,
+    after_iteration: Callable[[int], None] | None = None,
+) -> None:
+    """Train in place from iteration ``start`` to ``iterations``.
+
+    Args:
+        network: called as ``network(batch.images)``; on ``device``.
+        old_model: frozen network of the previous step, or None.
+        method: its hooks ``targets``, ``losses`` and ``after_backward`` are called.
+        step: classes learnt before and now.
+        batches: yields at least ``accumulate`` batches an iteration.
+        optimiser: every group holds its ``initial_lr``.
+        schedule: factor of the learning rates for an iteration, from 0.
+        iterations: optimiser steps of the whole step, whatever ``start``.
+        device: where batches are moved to.
+        state: the method's state; its hooks change it in place.
+        reporter: told about every iteration.
+        scaler: of :func:`gradient_scaler`.
+        accumulate: batches whose mean loss one optimiser step follows.
+        clip_norm: largest global L2 norm of the gradient; None does not clip.
+        precision: of the forward passes and the losses.
+        evaluation_modules: kept in evaluation mode.
+        start: iterations already done.
+        after_iteration: called with the number of iterations done, when everything belonging to them has happened.
+
+    Raises:
+        TrainingError: for a loss term or gradient that is not finite, a term that is no scalar, or batches that run out.
+    """
+    parameters = optimised_parameters(optimiser)
+    set_training_mode(network, evaluation_modules)
+    skipped = 0
+    for iteration in range(start, iterations):
+        set_learning_rates(optimiser, schedule(iteration))
+        optimiser.zero_grad(set_to_none=True)
+        passes = []
+        for _ in range(accumulate):
+            batch = _next_batch(batches, step, iteration, iterations).to(device, non_blocking=device.type == "cuda")
+            with _autocast(device, precision):
+                terms = _loss_terms(network, old_model, method, step, batch, state)
+                total = reduce(torch.add, terms.values())
+            scaler.scale(total / accumulate).backward()
+            passes.append(_Pass(tuple(terms), torch.stack([term.detach().float() for term in terms.values()]), batch.names))
+        scaler.unscale_(optimiser)
+        means, norm = _read(passes, parameters)
+        where = f"step {step.index}, iteration {iteration + 1} of {iterations}"
+        if not all(math.isfinite(value) for value in means.values()):
+            raise TrainingError(f"{where}: the loss is not finite: {_non_finite_terms(passes)}")
+        if math.isfinite(norm):
+            skipped = 0
+            method.after_backward(network, state)
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, clip_norm)
+            scaler.step(optimiser)
+        else:
+            skipped += 1
+            _refuse_non_finite_gradient(norm, skipped, scaler, passes, where)
+        scaler.update()
+        reporter.iteration(iteration + 1, optimiser.param_groups[0]["lr"], means)
+        if after_iteration is not None:
+            after_iteration(iteration + 1)
+
+
+def gradient_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
+    """Loss scaling for fp16; a pass-through otherwise."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def set_training_mode(network: nn.Module, evaluation_modules: Sequence[nn.Module]) -> None:
+    """Everything trains, except the modules that a method keeps in evaluation mode."""
+    network.train()
+    for module in evaluation_modules:
+        module.eval()
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One forward and backward pass: names of the terms, their values still on the device, and the images."""
+
+    terms: tuple[str, ...]
+    values: Tensor
+    images: tuple[str, ...]
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16)
+
+
+def _next_batch(batches: Iterator[Any], step: Step, iteration: int, iterations: int) -> Any:
+    try:
+        return next(batches)
+    except StopIteration:
+        raise TrainingError(
+            f"step {step.index}: the batches ran out after {iteration} of {iterations} iterations; "
+            "the loader must go on as long as training does"
+        ) from None
+
+
+def _loss_terms(
+    network: nn.Module, old_model: nn.Module | None, method: Method, step: Step, batch: Any, state: State
+) -> dict[str, Tensor]:
+    outputs = network(batch.images)
+    old_outputs = None
+    if old_model is not None:
+        with torch.no_grad():
+            old_outputs = old_model(batch.images)
+    targets = method.targets(batch, old_outputs, step, state)
+    terms = method.losses(network, batch, outputs, old_outputs, targets, state)
+    if not terms:
+        raise TrainingError(f"{type(method).__name__} returned no loss term")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.dim() != 0:
+            shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+            raise TrainingError(f"{type(method).__name__}: the loss term '{name}' must be a scalar tensor, not {shape}")
+    return terms
+
+
+def _read(passes: Sequence[_Pass], parameters: Sequence[nn.Parameter]) -> tuple[dict[str, float], float]:
+    """Mean of every term over the passes and their ``total``, and the norm of the gradient; one wait for the device."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+    values = torch.cat([*(p.values for p in passes), norm.reshape(1).to(passes[0].values)]).tolist()
+    means: dict[str, float] = {}
+    position = 0
+    for p in passes:
+        for name in p.terms:
+            means[name] = means.get(name, 0.0) + values[position] / len(passes)
+            position += 1
+    means["total"] = sum(means.values())
+    return means, values[-1]
+
+
+def _non_finite_terms(passes: Sequence[_Pass]) -> str:
+    """What to say about the first pass with a term that is not finite."""
+    for p in passes:
+        values = dict(zip(p.terms, p.values.tolist(), strict=True))
+        bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            good = [f"{name} = {value:.6g}" for name, value in values.items() if math.isfinite(value)]
+            others = f" (other terms: {', '.join(good)})" if good else ""
+            return (
+                f"{', '.join(bad)}{others}; images: {', '.join(p.images)}. "
+                "Look at these images and their labels, or lower the learning rate"
+            )
+    return "the sum of finite terms overflows; lower the weights of the terms"
+
+
+def _refuse_non_finite_gradient(
+    norm: float, skipped: int, scaler: torch.amp.GradScaler, passes: Sequence[_Pass], where: str
+) -> None:
+    """In fp16 a gradient that overflows is skipped and the scale halved; in other precisions it is an error at once."""
+    images = ", ".join(name for p in passes for name in p.images)
+    if not scaler.is_enabled():
+        raise TrainingError(
+            f"{where}: every loss term is finite, but the gradient norm is {norm}; images: {images}. "
+            "Lower the learning rate, or look for a square root, logarithm or division at zero in the loss"
+        )
+    if skipped >= MOST_SKIPPED:
+        raise TrainingError(
+            f"{where}: the fp16 gradient was not finite for {skipped} iterations in a row, at last with a loss scale of "
+            f"{scaler.get_scale():g}; images: {images}. Train in bf16 or fp32"
+        )

@@ -1,0 +1,61 @@
+"""Learning-rate schedules: pure functions of the iteration, so that continuing in the middle needs no state.
+
+A schedule answers with a factor that multiplies the learning rate of every parameter group. It restarts at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Schedule = Callable[[int], float]
+
+
+class ScheduleError(ValueError):
+    """A schedule that cannot be; the message names the value and what was expected."""
+
+
+@dataclass(frozen=True)
+class Poly:
+    r"""Polynomial decay, stepped every iteration, with an optional linear warm-up.
+
+    .. math:: f(i) = \max\bigl(m,\; w(i)\,(1 - i/I)^p\bigr), \quad
+              w(i) = \begin{cases} a + (1 - a)\, i / (qI) & i < qI \\ 1 & \text{else} \end{cases}
+
+    The warm-up multiplies the decay, which runs from the first iteration on: it does not start anew after the warm-up.
+    During the warm-up the minimum does not apply, or it would undo the warm-up.
+
+    Attributes:
+        iterations: I, length of the step in optimiser steps.
+        power: p.
+        warmup_fraction: q, part of the step that warms up; 0 = none.
+        warmup_factor: a, factor of the very first iteration where there is a warm-up.
+        minimum_factor: m.
+
+    Source: DeepLab's schedule as used by all released continual-segmentation code; the warm-up is that of SSUL (10 %) and
+    DKD/STAR (20 %) on ADE20K, the minimum that of SSUL and BARM (1e-6 there, as an absolute rate).
+    """
+
+    iterations: int
+    power: float = 0.9
+    warmup_fraction: float = 0.0
+    warmup_factor: float = 0.001
+    minimum_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ScheduleError(f"a schedule needs at least one iteration, not {self.iterations}")
+        if self.power < 0:
+            raise ScheduleError(f"power of a poly schedule is at least 0, not {self.power}")
+        for name in ("warmup_fraction", "warmup_factor", "minimum_factor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ScheduleError(f"{name} of a poly schedule lies between 0 and 1, not at {getattr(self, name)}")
+
+    def __call__(self, iteration: int) -> float:
+        """Factor for an iteration, counted from 0."""
+        decay: float = max(0.0, 1 - iteration / self.iterations) ** self.power
+        warmup = self.warmup_fraction * self.iterations
+        if iteration < warmup:
+            done = iteration / warmup
+            return (self.warmup_factor * (1 - done) + done) * decay
+        return max(self.minimum_factor, decay)

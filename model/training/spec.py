@@ -1,0 +1,128 @@
+"""The description of one training job, as the workflow hands it over in canonical JSON.
+
+Everything that the result depends on stands here, already resolved for this step; nothing else does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model.scenario import Step
+
+
+class SpecError(ValueError):
+    """A job description that cannot be understood; the message is one line per problem, naming the key."""
+
+
+class _Typed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StepSpec(_Typed):
+    """Which classes were learnt before and are learnt now, category ids in learning order."""
+
+    index: Annotated[int, Field(ge=0)]
+    past: tuple[int, ...]
+    current: Annotated[tuple[int, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StepSpec:
+        if (self.index == 0) != (not self.past):
+            raise ValueError("exactly the base step (index 0) has no past classes")
+        if len({*self.past, *self.current}) != len(self.past) + len(self.current):
+            raise ValueError("a class is listed twice")
+        return self
+
+    @property
+    def step(self) -> Step:
+        """The same as the scenario's own type."""
+        return Step(self.index, self.past, self.current)
+
+
+class MethodSpec(_Typed):
+    """A method and the hyper-parameters that training depends on."""
+
+    name: str
+    hyper_parameters: dict[str, Any] = {}
+
+
+class OptimiserSpec(_Typed):
+    """Arguments of :func:`model.training.optimiser.build_optimiser`."""
+
+    name: Literal["sgd", "adamw"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class ScheduleSpec(_Typed):
+    """Arguments of :class:`model.training.schedule.Poly`."""
+
+    name: Literal["poly"] = "poly"
+    power: Annotated[float, Field(ge=0)] = 0.9
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_factor: Annotated[float, Field(ge=0, le=1)] = 1e-3
+    minimum_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class RecipeSpec(_Typed):
+    """Network variant, augmentation and optimisation of this step.
+
+    ``batch_size`` counts the images that one optimiser step follows; ``accumulate`` divides them into so many passes.
+    """
+
+    family: Literal["per-pixel", "mask"]
+    network: dict[str, Any]
+    transform: dict[str, Any]
+    optimiser: OptimiserSpec
+    schedule: ScheduleSpec = ScheduleSpec()
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)]
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    void_in_training: Literal["ignore", "background"] = "ignore"
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RecipeSpec:
+        if (self.iterations is None) == (self.epochs is None):
+            raise ValueError("give exactly one of 'iterations' and 'epochs'")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        for key, value in (("network", self.network), ("transform", self.transform)):
+            if not isinstance(value.get("name"), str):
+                raise ValueError(f"'{key}' needs a 'name'")
+        return self
+
+
+class TrainingSpec(_Typed):
+    """One training job."""
+
+    dataset: str
+    task: Literal["panoptic", "semantic", "instance"]
+    setting: Literal["overlapped", "disjoint", "sequential"]
+    seed: Annotated[int, Field(ge=0)]
+    step: StepSpec
+    method: MethodSpec
+    recipe: RecipeSpec
+
+
+def parse_spec(text: str) -> TrainingSpec:
+    """Read a job description from JSON.
+
+    Raises:
+        SpecError: if it is no JSON, lacks a key, has an unknown one, or a value is out of range.
+    """
+    try:
+        return TrainingSpec.model_validate_json(text)
+    except ValidationError as error:
+        problems = [
+            f"spec: {'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        ]
+        raise SpecError("\n".join(problems)) from None
