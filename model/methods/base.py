@@ -93,6 +93,8 @@ class Method:
     """Tasks the method is defined for, of panoptic, semantic, instance."""
     base_method: ClassVar[str | None] = "finetuning"
     """Whose base step this method continues from; None if its own step 0 differs from everybody else's."""
+    all_at_once: ClassVar[bool] = False
+    """True for the upper bound: every class of the scenario is learnt in one step, with all labels visible."""
     needs_old_model: ClassVar[bool] = False
     """True if ``losses`` or ``targets`` read the previous step's network."""
     memory_policy: ClassVar[Literal["none", "annotations", "model"]] = "none"

@@ -1,0 +1,72 @@
+# Everything a user types. Each target sets up what it needs, says what it does, and is quick when nothing changed.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+CONFIG ?= config.yaml
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+STAMP := $(VENV)/.segue-stamp
+
+.PHONY: help setup demo demo-full test lint bench doctor plan report schemas lock gpu-check clean-demo
+
+help:  ## What can be typed
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+setup: $(STAMP)  ## Build .venv from the pinned requirements and compile the ops where a compiler is found
+
+$(STAMP): envs/requirements.lock pyproject.toml $(wildcard setup.py ops/csrc/*)
+	@echo "== setting up $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Segue needs Python 3.11 or newer; call make with PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@cmp -s envs/requirements.lock $(VENV)/requirements.installed || { \
+	  echo "== installing the pinned requirements (a few minutes the first time)"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.lock; \
+	  cp envs/requirements.lock $(VENV)/requirements.installed; }
+	@echo "== installing segue itself (editable)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## Prepare, train, evaluate and compare the methods on generated images (minutes, CPU)
+	@echo "== running $(CONFIG) on $(CORES) cores; every job's log lies in results/logs"
+	@$(SNAKEMAKE) --configfile $(CONFIG)
+	@$(BIN)/python workflow_scripts/show_results.py --configfile $(CONFIG)
+
+demo-full: $(STAMP)  ## Every task, several seeds
+	@$(MAKE) --no-print-directory demo CONFIG=config/demo-full.yaml
+
+test: $(STAMP)  ## Style, types and tests
+	@bash tests/run.sh
+
+lint: $(STAMP)  ## ruff, snakefmt, mypy and the import contract
+	@bash tests/lint.sh
+
+bench: $(STAMP)  ## Side-by-side measurements, each prints a ratio
+	@for file in benchmarks/*.py; do case $$file in *gpu_check.py) continue;; esac; echo "== $$file"; $(BIN)/python $$file; done
+
+doctor: $(STAMP)  ## What this machine has, and what is missing for which dataset
+	@$(BIN)/python workflow_scripts/doctor.py --configfile $(CONFIG)
+
+plan: $(STAMP)  ## What CONFIG would run: jobs, shared trainings, iterations, disk
+	@$(BIN)/python workflow_scripts/show_plan.py --configfile $(CONFIG)
+
+report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they were made
+	@$(SNAKEMAKE) --configfile $(CONFIG) --report results/report.html
+
+schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types
+	@$(BIN)/python workflow_scripts/write_schemas.py
+
+lock: $(STAMP)  ## Make the pinned requirements anew (needs uv)
+	@{ echo "# Made by \`make lock\` from pyproject.toml and envs/pins.txt; every platform, Python 3.11 and newer."; \
+	   uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --extra slurm --extra test \
+	     pyproject.toml -c envs/pins.txt; } > envs/requirements.lock.new
+	@mv envs/requirements.lock.new envs/requirements.lock
+
+gpu-check: $(STAMP)  ## Build for the card present; test and measure ops and a training step on it
+	@$(BIN)/python benchmarks/gpu_check.py
+
+clean-demo:  ## Remove what CONFIG's runs have written
+	rm -rf results/{base,runs,data,splits,memory,tables,figures,logs,benchmarks,work,report.html}

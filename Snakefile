@@ -1,0 +1,42 @@
+"""Segue: continual (class-incremental) segmentation as one workflow. Start with README.md; `make demo` runs config.yaml."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config.yaml"
+
+
+report: "rules/captions/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/memory.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/results.smk"
+
+
+rule all:
+    """Tables, curves and pictures of every experiment in the configuration."""
+    default_target: True
+    input:
+        rules.tables.output,
+        rules.figures.output,
+        collect(RESULTS / "figures/gallery" / "{name}.png", name=GALLERIES),
+
+
+rule train_all:
+    """Every training, without evaluating anything."""
+    input:
+        [RESULTS / directory / "checkpoint.pt" for directory in PLAN.trainings],
+
+
+rule prepare_all:
+    """Datasets, splits and those memories that need no network."""
+    input:
+        [RESULTS / file for file in PLAN.splits],
+        [RESULTS / file for file in PLAN.memories],

@@ -1,0 +1,435 @@
+"""From a configuration to jobs: which trainings, memories, splits and evaluations a grid of experiments needs.
+
+The workflow's rules only look things up here. Every job is identified by its folder inside the results, and described by a
+*spec*: plain data that contains exactly what the job depends on. Two jobs with equal specs are one job, which is how a base
+step is shared: 100-50, 100-10 and 100-5, and all methods that do nothing special at step 0, continue from one training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from model.config import Config, ConfigError, DatasetEntry, Experiment, ExplicitScenario, Memory, MethodEntry, unknown_name
+from model.datasets import sources
+from model.datasets.prepared import Category
+from model.evaluation import protocols
+from model.methods import registry as methods
+from model.methods.base import Method
+from model.networks import registry as networks
+from model.provenance import canonical_json, short_hash
+from model.scenario import JOINT, Scenario, ScenarioError, Step
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and visible labels of one step; equal steps of different scenarios are the same split."""
+
+    dataset: str
+    task: str
+    setting: str
+    step: Step
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the split depends on besides the class index."""
+        return {"dataset": self.dataset, "task": self.task, "setting": self.setting, "step": asdict(self.step)}
+
+    @property
+    def file(self) -> str:
+        """Path below the results folder; ``15+1`` reads "one class after fifteen"."""
+        key = short_hash(canonical_json(self.spec), 8)
+        name = f"{len(self.step.past)}+{len(self.step.current)}_{key}"
+        return f"splits/{self.dataset}/{self.task}_{self.setting}/{name}.json"
+
+
+@dataclass(frozen=True)
+class MemoryJob:
+    """Exemplars that step ``step.index`` replays, chosen from the steps before it."""
+
+    dataset: str
+    task: str
+    setting: str
+    scenario: str
+    selection: str
+    size: int
+    seed: int
+    step: Step
+    previous: MemoryJob | None
+    split: Split
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the selection depends on besides the class index, the split and the previous memory."""
+        return {
+            "dataset": self.dataset,
+            "task": self.task,
+            "selection": self.selection,
+            "size": self.size,
+            "seed": self.seed,
+            "step": asdict(self.step),
+        }
+
+    @property
+    def file(self) -> str:
+        """Path below the results folder."""
+        chain = f"{self.scenario}_{self.setting}"
+        return f"memory/{self.dataset}/{self.task}_{chain}/{self.selection}-{self.size}/seed{self.seed}/step{self.step.index}.json"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One step of one method, or a base step that several runs share."""
+
+    directory: str
+    spec: dict[str, Any]
+    split: Split
+    previous: Training | None
+    memory: MemoryJob | None
+    method: type[Method]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset in the configuration."""
+        return self.split.dataset
+
+    @property
+    def shared(self) -> bool:
+        """True for base steps, which belong to no single run."""
+        return self.previous is None
+
+    @property
+    def checkpoint(self) -> str:
+        """Path below the results folder."""
+        return f"{self.directory}/checkpoint.pt"
+
+    @property
+    def threads(self) -> int:
+        """Threads that the recipe trains with; more would change sums in the last bit."""
+        return int(self.spec["recipe"]["threads"])
+
+    @property
+    def modules(self) -> tuple[str, str]:
+        """Modules that the training resolves by name: the network's and the method's."""
+        name = self.spec["method"]["name"]
+        return networks.module_of(self.spec["recipe"]["network"]["name"]), methods.module_of(name)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A checkpoint judged under a protocol."""
+
+    directory: str
+    spec: dict[str, Any]
+    training: Training
+
+    @property
+    def modules(self) -> tuple[str, str]:
+        """Modules that the evaluation resolves by name: the network's and the method's."""
+        name = self.spec["method"]["name"]
+        return networks.module_of(self.training.spec["recipe"]["network"]["name"]), methods.module_of(name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the result table before averaging over seeds: a method going through a scenario."""
+
+    dataset: str
+    task: str
+    scenario: Scenario
+    setting: str
+    recipe: str
+    method: str
+    seed: int
+    trainings: tuple[Training, ...]
+    evaluations: Mapping[str, tuple[Evaluation, ...]]
+    note: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What no two runs of a configuration may share."""
+        return (self.dataset, self.task, self.scenario.name, self.setting, self.recipe, self.method, self.seed)
+
+
+def _hyper_parameters(method: type[Method], values: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    complete = asdict(methods.build_from(method, values))  # type: ignore[call-overload]  # methods are dataclasses
+    return {name: complete[name] for name in method.hyper_parameters(stage)}  # type: ignore[arg-type]
+
+
+class Plan:
+    """All jobs of a configuration.
+
+    Args:
+        config: a validated configuration.
+
+    Raises:
+        ConfigError: for a combination that cannot be run; the message names the experiment, the key and the remedy.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.categories: dict[str, tuple[Category, ...]] = {}
+        self.trainings: dict[str, Training] = {}
+        self.evaluations: dict[str, Evaluation] = {}
+        self.runs: list[Run] = []
+        used = {experiment.dataset for experiment in config.experiments}
+        for name in sorted(used):
+            entry = config.datasets[name]
+            try:
+                self.categories[name] = tuple(sources.categories(entry.kind, entry.options))
+            except (ValueError, OSError) as error:
+                raise ConfigError(f"datasets.{name}: {error}") from None
+        for index, experiment in enumerate(config.experiments):
+            self._expand(experiment, f"experiments[{index}]")
+
+    # ------------------------------------------------------------------------------------------------------ expansion
+
+    def _expand(self, experiment: Experiment, where: str) -> None:
+        for name in experiment.protocols:
+            if name not in protocols.known():
+                raise ConfigError(f"{where}.protocols: {unknown_name('protocol', name, protocols.known())}")
+        for wanted in experiment.scenarios:
+            scenario = self._scenario(experiment, wanted, where)
+            for setting in experiment.settings:
+                for number, entry in enumerate(experiment.methods):
+                    method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
+                    for seed in experiment.seeds:
+                        self._add(experiment, scenario, setting, entry, method, seed, where)
+
+    def _scenario(self, experiment: Experiment, wanted: str | ExplicitScenario, where: str) -> Scenario:
+        dataset = self.config.datasets[experiment.dataset]
+        known = self.categories[experiment.dataset]
+        allowed = [c for c in known if c.isthing or experiment.task != "instance"]
+        try:
+            if isinstance(wanted, str):
+                if wanted == JOINT:
+                    raise ScenarioError("'joint' is a method, not a scenario: list it under 'methods'")
+                orders = {**sources.orders(dataset.kind, experiment.task), **dataset.orders}
+                return Scenario.from_name(wanted, [c.id for c in allowed], orders)
+            ids = {c.name: c.id for c in allowed} | {c.id: c.id for c in allowed}
+            for step in wanted.steps:
+                for name in step:
+                    if name not in ids:
+                        names = [c.name for c in allowed]
+                        raise ScenarioError(
+                            f"scenario '{wanted.name}': {unknown_name('class', str(name), names)} (dataset '{experiment.dataset}')"
+                        )
+            return Scenario(wanted.name, tuple(tuple(ids[name] for name in step) for step in wanted.steps))
+        except ScenarioError as error:
+            raise ConfigError(f"{where}.scenarios: {error}") from None
+
+    def _method(
+        self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str
+    ) -> type[Method]:
+        try:
+            method = methods.resolve(entry.name)
+            for step in (None, *entry.steps):
+                methods.build_from(method, entry.hyper_parameters if step is None else entry.at_step(step))
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        recipe = self.config.recipes[experiment.recipe]
+        if recipe.family != method.family:
+            raise ConfigError(
+                f"{where}: '{entry.name}' works on {method.family} networks, but recipe '{experiment.recipe}' is {recipe.family}"
+            )
+        if experiment.task not in method.tasks:
+            raise ConfigError(
+                f"{where}: '{entry.name}' is not defined for the task '{experiment.task}' (it is for {', '.join(method.tasks)})"
+            )
+        if (setting, experiment.task) in method.unsupported:
+            reason = method.unsupported[setting, experiment.task]
+            raise ConfigError(f"{where}: '{entry.name}' does not support setting '{setting}': {reason}")
+        memory = entry.memory or experiment.memory
+        if method.memory_policy != "none" and memory is None:
+            raise ConfigError(f"{where}: '{entry.name}' replays exemplars; give the experiment a 'memory' with selection and size")
+        if memory is not None and method.memory_policy == "none" and entry.memory is not None:
+            raise ConfigError(f"{where}.memory: '{entry.name}' replays nothing; remove the key")
+        for step in entry.steps:
+            if step > scenario.last:
+                raise ConfigError(f"{where}.steps: scenario '{scenario.name}' ends at step {scenario.last}, there is no step {step}")
+        return method
+
+    def _add(
+        self,
+        experiment: Experiment,
+        scenario: Scenario,
+        setting: str,
+        entry: MethodEntry,
+        method: type[Method],
+        seed: int,
+        where: str,
+    ) -> None:
+        trainings: list[Training] = []
+        if method.all_at_once:
+            classes = [c for increment in scenario.increments for c in increment]
+            step = Scenario.from_name(JOINT, classes).step(0)
+            trainings.append(self._base(experiment, "overlapped", entry, method, step, seed))
+        else:
+            for index in range(len(scenario)):
+                step = scenario.step(index)
+                if index == 0:
+                    trainings.append(self._base(experiment, setting, entry, method, step, seed))
+                else:
+                    trainings.append(
+                        self._increment(experiment, scenario, setting, entry, method, step, seed, trainings[-1])
+                    )
+        evaluations = {
+            protocol: tuple(self._evaluation(experiment, entry, method, training, protocol) for training in trainings)
+            for protocol in experiment.protocols
+        }
+        run = Run(
+            experiment.dataset,
+            experiment.task,
+            scenario,
+            setting,
+            experiment.recipe,
+            entry.title,
+            seed,
+            tuple(trainings),
+            evaluations,
+            experiment.note,
+        )
+        if any(run.key == other.key for other in self.runs):
+            raise ConfigError(f"{where}: the run {'/'.join(map(str, run.key))} is configured twice")
+        self.runs.append(run)
+
+    def _training_spec(
+        self,
+        experiment: Experiment,
+        setting: str,
+        name: str,
+        method: type[Method],
+        values: Mapping[str, Any],
+        step: Step,
+        seed: int,
+    ) -> dict[str, Any]:
+        return {
+            "dataset": experiment.dataset,
+            "task": experiment.task,
+            "setting": setting,
+            "seed": seed,
+            "step": asdict(step),
+            "method": {"name": name, "hyper_parameters": _hyper_parameters(method, values, "train")},
+            "recipe": self.config.recipes[experiment.recipe].resolved(step.index),
+        }
+
+    def _base(
+        self, experiment: Experiment, setting: str, entry: MethodEntry, method: type[Method], step: Step, seed: int
+    ) -> Training:
+        name, values = entry.name, entry.at_step(0)
+        if method.base_method is not None and 0 not in entry.steps:
+            name, values = method.base_method, {}
+        owner = methods.resolve(name)
+        spec = self._training_spec(experiment, setting, name, owner, values, step, seed)
+        key = short_hash(canonical_json({k: v for k, v in spec.items() if k != "seed"}), 8)
+        directory = f"base/{experiment.dataset}/{experiment.recipe}_{len(step.current)}-classes_{key}/seed{seed}"
+        split = Split(experiment.dataset, experiment.task, setting, step)
+        return self._register(Training(directory, spec, split, None, None, owner))
+
+    def _increment(
+        self,
+        experiment: Experiment,
+        scenario: Scenario,
+        setting: str,
+        entry: MethodEntry,
+        method: type[Method],
+        step: Step,
+        seed: int,
+        previous: Training,
+    ) -> Training:
+        spec = self._training_spec(experiment, setting, entry.name, method, entry.at_step(step.index), step, seed)
+        grid = f"{experiment.dataset}/{experiment.task}_{scenario.name}_{setting}/{experiment.recipe}"
+        directory = f"runs/{grid}/{entry.title}/seed{seed}/step{step.index}"
+        memory = None
+        wanted = entry.memory or experiment.memory
+        if method.memory_policy != "none" and wanted is not None:
+            memory = self._memory(experiment, scenario, setting, wanted, seed, step.index)
+        split = Split(experiment.dataset, experiment.task, setting, step)
+        return self._register(Training(directory, spec, split, previous, memory, method))
+
+    def _memory(
+        self, experiment: Experiment, scenario: Scenario, setting: str, wanted: Memory, seed: int, index: int
+    ) -> MemoryJob | None:
+        if index == 0:
+            return None
+        return MemoryJob(
+            experiment.dataset,
+            experiment.task,
+            setting,
+            scenario.name,
+            wanted.selection,
+            wanted.size,
+            seed,
+            scenario.step(index),
+            self._memory(experiment, scenario, setting, wanted, seed, index - 1),
+            Split(experiment.dataset, experiment.task, setting, scenario.step(index - 1)),
+        )
+
+    def _register(self, training: Training) -> Training:
+        known = self.trainings.setdefault(training.directory, training)
+        if known.spec != training.spec:
+            raise ConfigError(
+                f"two different trainings would be written to {training.directory}: give one of the methods a 'label'"
+            )
+        return known
+
+    def _evaluation(
+        self, experiment: Experiment, entry: MethodEntry, method: type[Method], training: Training, protocol: str
+    ) -> Evaluation:
+        recipe = self.config.recipes[experiment.recipe]
+        name = training.spec["method"]["name"]
+        values = entry.at_step(training.split.step.index)
+        reading = protocol
+        if name != entry.name:  # a shared base step, read by the base method's decision rule where it is the same
+            if method.predict is training.method.predict and not method.hyper_parameters("predict"):
+                method, values = training.method, {}
+            else:
+                name = entry.name
+                reading = f"{protocol}_{entry.title}"
+        spec = {
+            "dataset": experiment.dataset,
+            "task": experiment.task,
+            "step": asdict(training.split.step),
+            "protocol": asdict(protocols.get(protocol)),
+            "method": {"name": name, "hyper_parameters": _hyper_parameters(method, values, "predict")},
+            "network": recipe.network["name"],
+            "size": recipe.evaluation_size,
+            "batch_size": recipe.batch_size,
+            "threads": recipe.threads,
+            "gallery": self.config.gallery.images,
+        }
+        evaluation = Evaluation(f"{training.directory}/evaluation/{reading}", spec, training)
+        known = self.evaluations.setdefault(evaluation.directory, evaluation)
+        if known.spec != evaluation.spec:
+            raise ConfigError(f"two different evaluations would be written to {evaluation.directory}: use different labels")
+        return known
+
+    # -------------------------------------------------------------------------------------------------------- look-ups
+
+    def dataset(self, name: str) -> DatasetEntry:
+        """The configured source of a dataset."""
+        return self.config.datasets[name]
+
+    @cached_property
+    def memories(self) -> dict[str, MemoryJob]:
+        """Memory jobs by file, the earlier steps of each chain included."""
+        found: dict[str, MemoryJob] = {}
+        for training in self.trainings.values():
+            memory = training.memory
+            while memory is not None:
+                found[memory.file] = memory
+                memory = memory.previous
+        return found
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """Splits by file."""
+        jobs: Iterable[Training | MemoryJob] = [*self.trainings.values(), *self.memories.values()]
+        return {job.split.file: job.split for job in jobs}
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets that some experiment uses."""
+        return tuple(self.categories)

@@ -1,0 +1,35 @@
+"""Exemplar selection: the memory of step t is chosen from memory t-1 and the images of step t-1."""
+
+
+def memory_job(wildcards):
+    return PLAN.memories[
+        f"memory/{wildcards.dataset}/{wildcards.chain}/{wildcards.rule}/seed{wildcards.seed}/step{wildcards.step}.json"
+    ]
+
+
+def previous_memory(wildcards):
+    previous = memory_job(wildcards).previous
+    return [] if previous is None else [RESULTS / previous.file]
+
+
+rule select_memory:
+    """Choose the exemplars that a step replays, from annotations alone."""
+    input:
+        index=RESULTS / "data/{dataset}/class_index.npz",
+        split=lambda wildcards: RESULTS / memory_job(wildcards).split.file,
+        previous=previous_memory,
+    output:
+        RESULTS / "memory/{dataset}/{chain}/{rule}/seed{seed}/step{step}.json",
+    params:
+        spec=lambda wildcards: canonical_json(memory_job(wildcards).spec),
+        code=fingerprint("select_memory.py"),
+        previous=lambda wildcards, input: f"--previous '{input.previous}'" if input.previous else "",
+    wildcard_constraints:
+        chain="[^/]+",
+        rule="[^/]+",
+    log:
+        RESULTS / "logs/memory/{dataset}/{chain}/{rule}/seed{seed}/step{step}.log",
+    benchmark:
+        RESULTS / "benchmarks/memory/{dataset}/{chain}/{rule}/seed{seed}/step{step}.tsv"
+    shell:
+        "{PYTHON} {SCRIPTS}/select_memory.py --spec {params.spec:q} --index {input.index:q} --split {input.split:q} {params.previous} --output {output:q} > {log:q} 2>&1"

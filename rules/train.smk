@@ -1,0 +1,81 @@
+"""Training: the base step, shared by all runs with an equal spec, and the increments that continue from it."""
+
+BASE = RESULTS / "base/{dataset}/{base}/seed{seed}"
+STEP = RESULTS / "runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}"
+
+
+def base_training(wildcards):
+    return PLAN.trainings[f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}"]
+
+
+def step_training(wildcards):
+    return PLAN.trainings[
+        f"runs/{wildcards.dataset}/{wildcards.grid}/{wildcards.recipe}/{wildcards.method}"
+        f"/seed{wildcards.seed}/step{wildcards.step}"
+    ]
+
+
+def step_memory(wildcards):
+    memory = step_training(wildcards).memory
+    return [] if memory is None else [RESULTS / memory.file]
+
+
+def training_code(training):
+    return fingerprint("train_step.py", *training.modules)
+
+
+rule train_base:
+    """Train the base step once for every run that starts from it."""
+    input:
+        data=RESULTS / "data/{dataset}/dataset.json",
+        split=lambda wildcards: RESULTS / base_training(wildcards).split.file,
+    output:
+        checkpoint=BASE / "checkpoint.pt",
+        record=BASE / "train.json",
+        curves=BASE / "train.csv",
+    params:
+        spec=lambda wildcards: canonical_json(base_training(wildcards).spec),
+        code=lambda wildcards: training_code(base_training(wildcards)),
+        work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
+    wildcard_constraints:
+        base="[^/]+",
+    log:
+        RESULTS / "logs/base/{dataset}/{base}/seed{seed}/train.log",
+    benchmark:
+        RESULTS / "benchmarks/base/{dataset}/{base}/seed{seed}/train.tsv"
+    threads: lambda wildcards: base_training(wildcards).threads
+    resources:
+        gpu=GPUS_PER_TRAINING,
+    shell:
+        "{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+
+
+rule train_step:
+    """Train one increment from the previous step's checkpoint and the memory chosen so far."""
+    input:
+        data=RESULTS / "data/{dataset}/dataset.json",
+        split=lambda wildcards: RESULTS / step_training(wildcards).split.file,
+        previous=lambda wildcards: RESULTS / step_training(wildcards).previous.checkpoint,
+        memory=step_memory,
+    output:
+        checkpoint=STEP / "checkpoint.pt",
+        record=STEP / "train.json",
+        curves=STEP / "train.csv",
+    params:
+        spec=lambda wildcards: canonical_json(step_training(wildcards).spec),
+        code=lambda wildcards: training_code(step_training(wildcards)),
+        work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
+        memory=lambda wildcards: " ".join(f"--memory '{file}'" for file in step_memory(wildcards)),
+    wildcard_constraints:
+        grid="[^/]+",
+        recipe="[^/]+",
+        method="[^/]+",
+    log:
+        RESULTS / "logs/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.log",
+    benchmark:
+        RESULTS / "benchmarks/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.tsv"
+    threads: lambda wildcards: step_training(wildcards).threads
+    resources:
+        gpu=GPUS_PER_TRAINING,
+    shell:
+        "{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
