@@ -1,7 +1,7 @@
 """The checkpoint of a step: what the next step and the evaluation need, and nothing that changes between equal runs.
 
-Checkpoints may come from elsewhere. They are read without executing anything they contain, and everything that must hold is
-verified before a weight is used: the classes, their order, the steps they were learnt in, the network's arguments and keys.
+Checkpoints may come from elsewhere. They are read without executing anything they contain, and everything that must
+hold is verified before a weight is used: the classes, their order, the step, the network's arguments and its keys.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def verify_checkpoint(
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             raise CheckpointError(
-                f"{path}: its network has {name} = {theirs.get(name)!r}, but the recipe says {ours.get(name)!r}; {_REMEDY}"
+                f"{path}: its network has {name} = {theirs.get(name)!r}, "
+                f"but the recipe says {ours.get(name)!r}; {_REMEDY}"
             )
 
 
@@ -160,8 +161,8 @@ def load_data(path: Path) -> Any:
     except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({reason}); it is damaged, or holds other than tensors and plain values. "
-            "Delete it to train the step again"
+            f"{path}: not a readable checkpoint ({reason}); it is damaged, or holds other than tensors and plain "
+            "values. Delete it to train the step again"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """The training loop of one step, shared by every method and every family of networks.
 
-It calls the hooks of a method in the order that :mod:`model.methods.base` promises, and owns what no method touches: the
-backward pass, mixed precision, accumulation, clipping, the optimiser and the schedule. It knows no method by name.
+It calls the hooks of a method in the order that :mod:`model.methods.base` promises, and owns what no method touches:
+the backward pass, mixed precision, accumulation, clipping, the optimiser and the schedule. It knows no method by name.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def train(
         after_iteration: called with the number of iterations done, when everything belonging to them has happened.
 
     Raises:
-        TrainingError: for a loss term or gradient that is not finite, a term that is no scalar, or batches that run out.
+        TrainingError: for a loss term or gradient that is not finite, a term that is no scalar, or too few batches.
     """
     parameters = optimised_parameters(optimiser)
     set_training_mode(network, evaluation_modules)
@@ -97,7 +97,8 @@ def train(
                 terms = _loss_terms(network, old_model, method, step, batch, state)
                 total = reduce(torch.add, terms.values())
             scaler.scale(total / accumulate).backward()
-            passes.append(_Pass(tuple(terms), torch.stack([term.detach().float() for term in terms.values()]), batch.names))
+            values = torch.stack([term.detach().float() for term in terms.values()])
+            passes.append(_Pass(tuple(terms), values, batch.names))
         scaler.unscale_(optimiser)
         means, norm = _read(passes, parameters)
         where = f"step {step.index}, iteration {iteration + 1} of {iterations}"
@@ -216,6 +217,6 @@ def _refuse_non_finite_gradient(
         )
     if skipped >= MOST_SKIPPED:
         raise TrainingError(
-            f"{where}: the fp16 gradient was not finite for {skipped} iterations in a row, at last with a loss scale of "
-            f"{scaler.get_scale():g}; images: {images}. Train in bf16 or fp32"
+            f"{where}: the fp16 gradient was not finite for {skipped} iterations in a row, at last with a loss "
+            f"scale of {scaler.get_scale():g}; images: {images}. Train in bf16 or fp32"
         )

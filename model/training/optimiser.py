@@ -30,7 +30,7 @@ def freeze_untrained(network: nn.Module, groups: Sequence[ParameterGroup]) -> in
     for parameter in _parameters(groups):
         if id(parameter) not in names:
             raise OptimiserError(
-                f"a parameter of shape {tuple(parameter.shape)} is to be trained but is not a parameter of the network; "
+                f"a parameter of shape {tuple(parameter.shape)} is to be trained but is not one of the network's; "
                 "register it in the network, or it will not be part of the checkpoint"
             )
         if id(parameter) in chosen:

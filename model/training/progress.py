@@ -1,6 +1,6 @@
-"""What a running step tells: a line in the log now and then, a bar on a terminal, curves on disk, TensorBoard if present.
+"""What a running step tells: lines in the log, a bar on a terminal, curves on disk, and TensorBoard if it is there.
 
-Curves are averages over equal stretches of iterations and so depend on the run alone; the lines of the log follow the clock.
+Curves are averages over equal stretches of iterations and depend on the run alone; lines of the log follow the clock.
 """
 
 from __future__ import annotations
@@ -163,4 +163,4 @@ def _event_writer(folder: Path, start: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=start + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=start + 1)

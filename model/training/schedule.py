@@ -32,8 +32,8 @@ class Poly:
         warmup_factor: a, factor of the very first iteration where there is a warm-up.
         minimum_factor: m.
 
-    Source: DeepLab's schedule as used by all released continual-segmentation code; the warm-up is that of SSUL (10 %) and
-    DKD/STAR (20 %) on ADE20K, the minimum that of SSUL and BARM (1e-6 there, as an absolute rate).
+    Source: DeepLab's schedule as used by all released continual-segmentation code; the warm-up is that of SSUL (10 %)
+    and DKD/STAR (20 %) on ADE20K, the minimum that of SSUL and BARM (1e-6 there, as an absolute rate).
     """
 
     iterations: int

@@ -1,7 +1,7 @@
 """Where randomness comes from: one seed of the experiment, and named sub-seeds that do not disturb each other.
 
-Initialisation, sampling and the training's own draws each get a seed of their own. Adding a draw to one of them therefore
-leaves the others as they were, and two methods with equal seeds see equal images in equal order.
+Initialisation, sampling and the training's own draws each get a seed of their own. Adding a draw to one of them leaves
+the others as they were, and two methods with equal seeds see equal images in equal order.
 """
 
 from __future__ import annotations

@@ -1,0 +1,187 @@
+"""One step of a scenario from the grown network to the trained one, around the loop: hooks, optimiser, snapshots."""
+
+from __future__ import annotations
+
+import copy
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from model.methods.base import Context, Method, ParameterGroup, State
+from model.scenario import Step
+from model.training.loop import Precision, Reporter, gradient_scaler, train
+from model.training.optimiser import freeze_untrained
+from model.training.resume import Interrupted, Snapshots, random_states, set_random_states, stop_requests
+from model.training.schedule import Schedule
+from model.training.seeds import seed_everything
+
+
+class ResumableReporter(Reporter, Protocol):
+    """A reporter whose curves survive an interruption."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values to continue from."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a trained step leaves besides the network itself.
+
+    Attributes:
+        state: the method's state for the next step.
+        trainable_parameters: number of scalars that were trained.
+        resumed_at: iterations that a snapshot had already done; 0 if the step ran in one go.
+    """
+
+    state: State
+    trainable_parameters: int
+    resumed_at: int
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    """The old model: an independent copy in evaluation mode to which no gradient flows."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+def train_step(
+    *,
+    network: nn.Module,
+    old_model: nn.Module | None,
+    method: Method,
+    step: Step,
+    batches: Callable[[int], Iterator[Any]],
+    one_pass: Callable[[], Iterable[Any]],
+    make_optimiser: Callable[[Sequence[ParameterGroup]], torch.optim.Optimizer],
+    schedule: Schedule,
+    iterations: int,
+    device: torch.device,
+    state: State,
+    seed: int,
+    reporter: ResumableReporter,
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+    precision: Precision = "fp32",
+    snapshots: Snapshots | None = None,
+) -> StepResult:
+    """Train a network, already grown, through one step.
+
+    Args:
+        network: changed in place; on ``device``.
+        old_model: of :func:`frozen_copy`, on ``device``; None at the base step or if the method asks for none.
+        method: whose hooks are called, from ``trainable`` to ``after_step``.
+        step: classes learnt before and now.
+        batches: the endless stream of batches, from a number of batches already used on.
+        one_pass: one fresh pass over this step's images, for the hooks before and after training.
+        make_optimiser: parameter groups to optimiser.
+        schedule: factor of the learning rates for an iteration.
+        iterations: optimiser steps of this step.
+        device: where tensors live.
+        state: the method's state from the step before.
+        seed: of the draws that training itself makes, such as dropout.
+        reporter: told about every iteration.
+        accumulate, clip_norm, precision: see :func:`model.training.loop.train`.
+        snapshots: where to continue from and to save to; None does neither.
+
+    Raises:
+        OptimiserError: for parameter groups that make no optimiser.
+        TrainingError: if training cannot go on.
+        Interrupted: after SIGTERM or SIGUSR1, when the snapshot is written.
+    """
+    trainable = method.trainable(network, step)
+    count = freeze_untrained(network, trainable.groups)
+    optimiser = make_optimiser(trainable.groups)
+    scaler = gradient_scaler(precision, device)
+    seed_everything(seed)
+    found = snapshots.load() if snapshots is not None else None
+    if found is None:
+        start = 0
+        network.eval()
+        state = method.before_step(Context(network, old_model, step, one_pass, state, device))
+    else:
+        start, content = found
+        state = _restore(content, network, optimiser, scaler, reporter, device)
+
+    with stop_requests() as stops:
+
+        def keep(done: int) -> None:
+            if snapshots is not None and (stops or (snapshots.due and done < iterations)):
+                snapshots.save(done, _content(network, optimiser, scaler, reporter, state))
+            if stops:
+                what = f"stopped by {signal.Signals(stops[0]).name} after iteration {done} of {iterations}"
+                again = "run it again to go on from there" if snapshots is not None else "nothing was kept"
+                raise Interrupted(f"{what}; {again}", stops[0])
+
+        train(
+            network=network,
+            old_model=old_model,
+            method=method,
+            step=step,
+            batches=batches(start * accumulate),
+            optimiser=optimiser,
+            schedule=schedule,
+            iterations=iterations,
+            device=device,
+            state=state,
+            reporter=reporter,
+            scaler=scaler,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+            precision=precision,
+            evaluation_modules=trainable.evaluation_modules,
+            start=start,
+            after_iteration=keep,
+        )
+    network.eval()
+    state = method.after_step(Context(network, old_model, step, one_pass, state, device))
+    return StepResult(state, count, start)
+
+
+def _content(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    reporter: ResumableReporter,
+    state: State,
+) -> dict[str, Any]:
+    return {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "scaler": scaler.state_dict(),
+        "reporter": reporter.state_dict(),
+        "method_state": state,
+        "random": random_states(),
+    }
+
+
+def _restore(
+    content: dict[str, Any],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    reporter: ResumableReporter,
+    device: torch.device,
+) -> State:
+    network.load_state_dict(content["network"])
+    optimiser.load_state_dict(content["optimiser"])
+    scaler.load_state_dict(content["scaler"])
+    reporter.load_state_dict(content["reporter"])
+    set_random_states(content["random"])
+    return {key: to_device(value, device) for key, value in content["method_state"].items()}
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """The same nested value with its tensors on a device; used for the state of a method."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: to_device(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(to_device(item, device) for item in value)
+    return value
