@@ -1,0 +1,90 @@
+"""Names of networks, as recipes use them, and where each is built.
+
+The table holds text, resolved when asked: whoever imports this module does not import a network, and the fingerprint of a
+training follows only the network that it uses.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+NETWORKS: Mapping[str, str] = {
+    "deeplabv3": "model.networks.deeplabv3.network:DeepLabV3",
+    "mask2former": "model.networks.mask2former.network:build_mask2former",
+}
+"""Name to ``module:callable``; the callable takes ``classes_per_step`` and keyword arguments."""
+
+
+class UnknownNetworkError(ValueError):
+    """A network or constructor argument that does not exist; the message names the nearest known one."""
+
+
+def known() -> tuple[str, ...]:
+    """Names of all networks."""
+    return tuple(sorted(NETWORKS))
+
+
+def module_of(name: str) -> str:
+    """Dotted name of the module that a network is built by, without importing it.
+
+    Raises:
+        UnknownNetworkError: for an unknown name.
+    """
+    return _entry(name)[0]
+
+
+def resolve(name: str) -> Callable[..., nn.Module]:
+    """The callable that builds a network.
+
+    Raises:
+        UnknownNetworkError: for an unknown name.
+    """
+    module, attribute = _entry(name)
+    constructor: Callable[..., nn.Module] = getattr(importlib.import_module(module), attribute)
+    return constructor
+
+
+def build(name: str, classes_per_step: Sequence[int], arguments: Mapping[str, Any]) -> nn.Module:
+    """A freshly initialised network; its weights are drawn from torch's global generator.
+
+    Args:
+        name: of :func:`known`.
+        classes_per_step: number of classes of each step that the network knows.
+        arguments: keyword arguments of the constructor.
+
+    Raises:
+        UnknownNetworkError: for an unknown name or argument.
+        ValueError: of the constructor, for a value that it does not accept.
+    """
+    check_arguments(name, arguments)
+    return resolve(name)(list(classes_per_step), **arguments)
+
+
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that the constructor does not have, without building anything.
+
+    Raises:
+        UnknownNetworkError: naming the argument and the nearest known one.
+    """
+    parameters = [p.name for p in inspect.signature(resolve(name)).parameters.values()][1:]  # without classes_per_step
+    for argument in arguments:
+        if argument not in parameters:
+            raise UnknownNetworkError(f"network '{name}' has no argument '{argument}'; {_hint(argument, parameters)}")
+
+
+def _entry(name: str) -> tuple[str, str]:
+    if name not in NETWORKS:
+        raise UnknownNetworkError(f"there is no network '{name}'; {_hint(name, NETWORKS)}")
+    module, attribute = NETWORKS[name].split(":")
+    return module, attribute
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(names))}"
