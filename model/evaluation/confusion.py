@@ -46,7 +46,9 @@ class ConfusionMatrix:
     def __post_init__(self) -> None:
         shape = (2, len(self.categories) + 2, len(self.classes) + 1)
         if self.counts.shape != shape:
-            raise ConfusionError(f"a confusion matrix of {self.counts.shape} does not fit its classes, which need {shape}")
+            raise ConfusionError(
+                f"a confusion matrix of {self.counts.shape} does not fit its classes, which need {shape}"
+            )
         _require_subset(self.classes, self.categories)
 
     @property
@@ -84,7 +86,9 @@ class ConfusionMatrix:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in ("counts", "categories", "classes", "images")}
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ConfusionError(f"{path} is not a stored confusion matrix ({error}); delete it to evaluate again") from error
+            raise ConfusionError(
+                f"{path} is not a stored confusion matrix ({error}); delete it to evaluate again"
+            ) from error
         return cls(
             categories=tuple(arrays["categories"].tolist()),
             classes=tuple(arrays["classes"].tolist()),
@@ -107,7 +111,11 @@ class ConfusionAccumulator:
     """
 
     def __init__(
-        self, categories: Sequence[int], classes: Sequence[int], background_id: int | None = None, void_id: int | None = None
+        self,
+        categories: Sequence[int],
+        classes: Sequence[int],
+        background_id: int | None = None,
+        void_id: int | None = None,
     ) -> None:
         self.categories = tuple(int(c) for c in categories)
         self.classes = tuple(int(c) for c in classes)
@@ -142,12 +150,16 @@ class ConfusionAccumulator:
         """
         labels, prediction = np.asarray(labels), np.asarray(prediction)
         if labels.shape != prediction.shape:
-            raise ConfusionError(f"labels are {labels.shape} and the prediction is {prediction.shape}; resize one of them first")
+            raise ConfusionError(
+                f"labels are {labels.shape} and the prediction is {prediction.shape}; resize one of them first"
+            )
         if labels.size == 0:
             raise ConfusionError("an image without pixels cannot be evaluated")
         self._check_range("prediction", prediction, self._columns, f"the network knows positions 0…{self._columns - 1}")
         if labels.dtype != np.uint8:
-            self._check_range("label", labels, len(self._rows), "the class table ends before; was another class list prepared?")
+            self._check_range(
+                "label", labels, len(self._rows), "the class table ends before; was another class list prepared?"
+            )
         keys = self._rows[labels.ravel()]
         keys *= self._columns
         keys += prediction.ravel().astype(np.int64, copy=False)

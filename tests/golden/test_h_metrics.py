@@ -7,7 +7,16 @@ import pytest
 from golden import Case, Recording, assert_close, cases, load
 
 from model.evaluation.confusion import ConfusionAccumulator, ConfusionMatrix
-from model.evaluation.mean_iou import class_accuracy, class_iou, harmonic_mean, mean_over, pixel_accuracy, semantic_scores
+from model.evaluation.mean_iou import (
+    class_accuracy,
+    class_iou,
+    harmonic_mean,
+    mean_over,
+    pixel_accuracy,
+    semantic_scores,
+)
+from model.evaluation.overlaps import PanopticAccumulator, PanopticOverlaps, Segment
+from model.evaluation.panoptic_quality import mean_quality, panoptic_counts, panoptic_quality, panoptic_scores
 from model.evaluation.protocols import get
 
 IGNORE = 255
@@ -46,9 +55,13 @@ def test_mean_iou_of_mib(case: Case) -> None:
     everything = range(len(counts))
     overall = [pixel_accuracy(counts), mean_over(accuracy, counts, everything, "ground truth")]
     recorded = recording.arrays["mib.scalars"]
-    assert_close([*overall, mean_over(iou, counts, everything, "ground truth")], recorded[[0, 1, 3]], case.group, "float64")
+    assert_close(
+        [*overall, mean_over(iou, counts, everything, "ground truth")], recorded[[0, 1, 3]], case.group, "float64"
+    )
     frequency = counts.sum(axis=1) / counts.sum()
-    assert_close(float((frequency * np.nan_to_num(iou)).sum()), recorded[2], case.group, "float64", "frequency weighted")
+    assert_close(
+        float((frequency * np.nan_to_num(iou)).sum()), recorded[2], case.group, "float64", "frequency weighted"
+    )
     assert_close(undefined_as(iou, present, -1), recording.arrays["mib.class_iou"], case.group, "float64")
     assert_close(undefined_as(accuracy, present, -1), recording.arrays["mib.class_acc"], case.group, "float64")
 
@@ -115,3 +128,50 @@ def test_named_protocols_agree_with_their_code_base(case: Case) -> None:
     present = recording.arrays["mib.class_iou"][1:] >= 0
     foreground = 100 * recording.arrays["mib.class_iou"][1:][present].mean()
     assert_close(mean_iou("mib", "all"), foreground, case.group, "float64")
+
+
+def collect(recording: Recording) -> PanopticOverlaps:
+    accumulator = PanopticAccumulator()
+    index = 0
+    while f"image{index}.gt_map" in recording.arrays:
+        truth, prediction = (recording.arrays[f"image{index}.{name}_map"] for name in ("gt", "pred"))
+        true = [Segment(i, c, bool(crowd)) for i, c, crowd in recording.arrays[f"image{index}.gt_segments"].tolist()]
+        predicted = [Segment(i, c) for i, c in recording.arrays[f"image{index}.pred_segments"].tolist()]
+        accumulator.add(truth, true, prediction, predicted)
+        index += 1
+    return accumulator.overlaps()
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "pq_*"))
+def test_panoptic_quality(case: Case) -> None:
+    recording = load(case)
+    categories = recording.arrays["category_ids"].tolist()
+    things = recording.arrays["category_isthing"].astype(bool)
+    counts = panoptic_counts(collect(recording), categories)
+    assert counts.classes == tuple(categories)
+    recorded = recording.arrays["per_class.tp_fp_fn"]
+    np.testing.assert_array_equal(np.stack([counts.tp, counts.fp, counts.fn], axis=1), recorded)
+    assert_close(counts.iou, recording.arrays["per_class.iou_sum"], case.group, "float64")
+    quality = np.nan_to_num(np.stack(list(panoptic_quality(counts).values()), axis=1))
+    assert_close(quality, recording.arrays["per_class.pq_sq_rq"], case.group, "float64")
+    for chosen, row in zip((things | True, things, ~things), recording.arrays["overall"], strict=True):
+        mean = mean_quality(counts, np.flatnonzero(chosen))
+        assert mean is not None
+        assert_close([*mean.values(), counts.present[chosen].sum()], row, case.group, "float64")
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "pq_*", "!pq_sample_images"))
+def test_panoptic_quality_of_groups(case: Case) -> None:
+    recording = load(case)
+    classes = recording.arrays["category_ids"].tolist()
+    groups = recording.config["class_groups"]
+    assert recording.config["things"] == np.flatnonzero(recording.arrays["category_isthing"]).tolist()
+    scores = panoptic_scores(collect(recording), classes, recording.config["things"], groups, get("balconpas"))
+    suffixes = {"": "", "_th": "_things", "_st": "_stuff"}
+    for name, value in recording.config["group_results"].items():
+        metric, group, *suffix = name.split("_")
+        ours = scores.groups[group].get(metric.upper() + suffixes["".join(f"_{s}" for s in suffix)])
+        if value is None:
+            assert ours is None, name
+        else:
+            assert_close(ours, 100 * value, case.group, "float64", name)
