@@ -1,7 +1,7 @@
 """The hooks of a continual-segmentation method.
 
-A method is a frozen dataclass whose fields are its hyper-parameters, plus a few hooks that the training loop calls in this
-order (steps count from 0, the base step):
+A method is a frozen dataclass whose fields are its hyper-parameters, plus a few hooks that the training loop calls in
+this order (steps count from 0, the base step):
 
     grow            once a step, before the optimiser exists: build and initialise this step's outputs
     trainable       once a step: what trains, with which learning-rate factor, what stays in evaluation mode
@@ -12,22 +12,27 @@ order (steps count from 0, the base step):
     after_step      once a step: returns the state that the next step gets
     predict         at evaluation: network outputs to a label map
 
-Every hook has a default, so that fine-tuning is an almost empty file. Hooks never see an optimiser, a scaler, a data-loader
-worker or a file. The state of a method is one flat dictionary of tensors and plain values, stored inside the checkpoint.
+Every hook has a default, so that fine-tuning is an almost empty file. Hooks never see an optimiser, a scaler, a
+data-loader worker or a file. The state of a method is one flat dictionary of tensors and plain values, stored inside the
+checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from model.scenario import Step
 
 State = dict[str, Any]
+
+Weight = Annotated[float, Field(ge=0)]
+"""Type of the hyper-parameters that weigh a loss term: never negative."""
 
 
 def prediction_field(default: Any) -> Any:
@@ -146,7 +151,7 @@ class Method:
 
 @dataclass(frozen=True)
 class PixelMethod(Method):
-    """Base of the methods on per-pixel classifiers (DeepLabV3): channel 0 is the background, channel k the k-th class."""
+    """Base of the methods on per-pixel classifiers: channel 0 is the background, channel k the k-th class."""
 
     family = "per-pixel"
     tasks = ("semantic",)

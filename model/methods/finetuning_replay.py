@@ -1,0 +1,37 @@
+"""Fine-tuning with replay: the simplest use of an exemplar memory.
+
+The images of the current step are joined by exemplars of earlier steps. Exemplars carry the labels of past and current
+classes, the other images those of the current step only, and nothing else counters forgetting:
+
+    L = CE(z, y)        over the concatenation of current images and exemplars
+
+    z   (B, K, H, W)   logits, background first
+    y   (B, H, W)      visible labels, 255 = ignore; the mean is over all pixels
+
+A baseline of this project, not of a paper. Past classes are background in current images and classes in exemplars: that
+contradiction is part of the baseline.
+
+Verified against: g_mib_losses for the loss (that of fine-tuning); the memory is tested with the selection rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from model.losses.classification import cross_entropy
+from model.methods.base import PixelMethod, State
+
+
+@dataclass(frozen=True)
+class FinetuningReplay(PixelMethod):
+    """No hyper-parameter; size and selection of the memory belong to the experiment."""
+
+    memory_policy = "annotations"
+
+    def losses(
+        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+    ) -> dict[str, Tensor]:
+        return {"classification": cross_entropy(outputs.logits, targets)}

@@ -1,0 +1,49 @@
+"""Incremental Learning Techniques for semantic segmentation (ILT).
+
+Michieli & Zanuttigh, "Incremental Learning Techniques for Semantic Segmentation", ICCV Workshops 2019, in the form that the
+released MiB code compares with.
+
+The previous step's network is kept in mind twice: at the output, as in LwF, and in the features that the backbone hands to
+the head.
+
+    L = CE(z, y) + λ · KD(z, z_old) + μ · mean (F - F_old)²
+
+    z        (B, K, H, W)       logits of the network, background first
+    z_old    (B, K_old, H, W)   logits of the previous step's network
+    F, F_old (B, C, h, w)       output of the backbone of either network
+    y        (B, H, W)          labels visible in this step, 255 = ignore; the mean is over all pixels
+    λ, μ                        distillation_weight, feature_weight
+
+Verified against: g_mib_losses (step_ILT: value and gradients of a whole training step).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from model.losses.classification import cross_entropy
+from model.losses.distillation import feature_distillation, knowledge_distillation
+from model.methods.base import PixelMethod, State, Weight
+
+
+@dataclass(frozen=True)
+class ILT(PixelMethod):
+    """The fields are the hyper-parameters, with the released defaults."""
+
+    distillation_weight: Weight = 100.0
+    feature_weight: Weight = 100.0
+
+    needs_old_model = True
+
+    def losses(
+        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+    ) -> dict[str, Tensor]:
+        losses = {"classification": cross_entropy(outputs.logits, targets)}
+        if old_outputs is not None:
+            distillation = knowledge_distillation(outputs.logits, old_outputs.logits)
+            losses["distillation"] = self.distillation_weight * distillation
+            losses["features"] = self.feature_weight * feature_distillation(outputs.body, old_outputs.body)
+        return losses

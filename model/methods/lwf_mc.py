@@ -1,0 +1,51 @@
+"""Learning without Forgetting for multi-class classifiers (LwF-MC), carried to segmentation.
+
+Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017 (its network without exemplars).
+Baseline in Cermelli et al., MiB, CVPR 2020.
+
+Every channel, the background included, is a binary classifier of its own. New classes learn from labels; old channels are
+asked to keep the sigmoid that the previous step's network gave them, while the labels pull at them as well:
+
+    L = BCE(z, y) + λ · Σ_{k < K_old} BCE(z_k, σ(z_old,k))
+
+    z        (B, K, H, W)       logits of the network, background first
+    z_old    (B, K_old, H, W)   logits of the previous step's network
+    y        (B, H, W)          labels visible in this step, 255 = ignore
+    BCE                         summed over channels, mean over all pixels
+    λ                           distillation_weight
+
+The base step already trains with BCE and is therefore not shared with the softmax methods. The decision is the largest
+logit, which is also the largest sigmoid.
+
+Verified against: g_mib_losses (step_LWF-MC: value and gradient of a whole training step).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from model.losses.classification import binary_cross_entropy
+from model.losses.distillation import sigmoid_distillation
+from model.methods.base import PixelMethod, State, Weight
+
+
+@dataclass(frozen=True)
+class LwFMC(PixelMethod):
+    """The field is the hyper-parameter, with the released default."""
+
+    distillation_weight: Weight = 10.0
+
+    base_method = None
+    needs_old_model = True
+
+    def losses(
+        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+    ) -> dict[str, Tensor]:
+        losses = {"classification": binary_cross_entropy(outputs.logits, targets)}
+        if old_outputs is not None:
+            distillation = sigmoid_distillation(outputs.logits, old_outputs.logits)
+            losses["distillation"] = self.distillation_weight * distillation
+        return losses

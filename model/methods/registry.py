@@ -1,0 +1,91 @@
+"""Names of the methods.
+
+A row maps a name to ``module:Class`` as a string, which is imported when it is asked for: nothing depends on this table,
+and adding a method is one file and one row.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from model.methods.base import Method
+
+METHODS = {
+    "finetuning": "model.methods.finetuning:Finetuning",
+    "finetuning-replay": "model.methods.finetuning_replay:FinetuningReplay",
+    "ilt": "model.methods.ilt:ILT",
+    "lwf": "model.methods.lwf:LwF",
+    "lwf-mc": "model.methods.lwf_mc:LwFMC",
+    "mib": "model.methods.mib:MiB",
+}
+
+NOT_METHODS = {"joint": "'joint' is a scenario: train 'finetuning' on it"}
+
+
+class MethodError(ValueError):
+    """An unknown method, or hyper-parameters that it does not have."""
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"
+
+
+def known() -> tuple[str, ...]:
+    """Every method's name, sorted."""
+    return tuple(sorted(METHODS))
+
+
+def module_of(name: str) -> str:
+    """Dotted name of the module that a method lives in; nothing is imported.
+
+    Raises:
+        MethodError: for an unknown name; the message suggests the nearest one.
+    """
+    if name not in METHODS:
+        hint = NOT_METHODS.get(name) or _nearest(name, known())
+        raise MethodError(f"unknown method '{name}'; {hint}")
+    return METHODS[name].partition(":")[0]
+
+
+def resolve(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        MethodError: for an unknown name; the message suggests the nearest one.
+    """
+    module = importlib.import_module(module_of(name))
+    return getattr(module, METHODS[name].partition(":")[2])
+
+
+def build(name: str, hyper_parameters: Mapping[str, Any] | None = None) -> Method:
+    """A method with hyper-parameters as they stand in a configuration; those not given keep their defaults.
+
+    Types are strict: no text for a number, no fraction for an integer, no number for a switch.
+
+    Raises:
+        MethodError: for an unknown method or hyper-parameter, or a value of the wrong type or range.
+    """
+    cls = resolve(name)
+    hints = get_type_hints(cls, include_extras=True)
+    names = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]  # every method is a dataclass
+    values = {}
+    for key, value in (hyper_parameters or {}).items():
+        if key not in names:
+            raise MethodError(f"method '{name}' has no hyper-parameter '{key}'; {_nearest(key, names)}")
+        try:  # through JSON, where a list stands for a tuple
+            values[key] = TypeAdapter(hints[key]).validate_json(json.dumps(value, allow_nan=False), strict=True)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise MethodError(f"hyper-parameter '{key}' of method '{name}' is {value!r}: {problem}") from None
+        except (TypeError, ValueError):
+            message = f"hyper-parameter '{key}' of method '{name}' is {value!r}: expected a finite, plain value"
+            raise MethodError(message) from None
+    return cls(**values)

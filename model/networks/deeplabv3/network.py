@@ -1,0 +1,150 @@
+"""DeepLabV3 with one classifier a step.
+
+The classes of every step have a 1x1 classifier of their own, and the outputs are concatenated on the channel axis. The
+variants that the released methods use differ in head, activation, dilation rule and in whether there is a background
+channel; all of that is arguments of the constructor, which a recipe gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.networks.deeplabv3.dkd_head import DkdHead
+from model.networks.deeplabv3.mib_head import MibHead
+from model.networks.deeplabv3.outputs import PixelOutputs
+from model.networks.layers import Activation
+from model.networks.resnet import VARIANTS, ResNet
+
+
+class NetworkError(ValueError):
+    """Arguments that describe no network."""
+
+
+class DeepLabV3(nn.Module):
+    """ResNet backbone, head and one classifier a step; the state dict has ``backbone``, ``aspp`` and ``cls.<step>``."""
+
+    def __init__(
+        self,
+        classes_per_step: Sequence[int],
+        *,
+        backbone: str = "resnet101",
+        head: Literal["mib", "dkd"] = "mib",
+        output_stride: int = 16,
+        activation: Activation = "leaky-relu",
+        head_activation: Activation | None = None,
+        dilate_first_block: bool = True,
+        backbone_momentum: float = 0.1,
+        head_momentum: float = 0.1,
+        channels: int = 256,
+        rates: Sequence[int] | None = None,
+        pooling_window: int = 32,
+        dropout: float = 0.1,
+        background: bool = True,
+        auxiliary: bool = False,
+        keep_stages: bool = False,
+    ) -> None:
+        """The defaults are the network of MiB and PLOP.
+
+        Args:
+            classes_per_step: number of classes learnt in each step so far, the background not counted.
+            backbone: a name of :data:`model.networks.resnet.VARIANTS`.
+            head: ``mib`` (MiB, PLOP, SDR) or ``dkd`` (DKD, STAR).
+            output_stride: image size over feature size.
+            activation: of the backbone; ``leaky-relu`` goes with weights trained with InPlaceABN.
+            head_activation: of the head, None for the backbone's; ``identity`` is SDR's linear head.
+            dilate_first_block: see :class:`model.networks.resnet.ResNet`.
+            backbone_momentum: of the backbone's running statistics (0.01 in DKD and STAR).
+            head_momentum: of the head's running statistics.
+            channels: of the head and of what the classifiers see.
+            rates: dilations of the head, None for 6, 12, 18 at stride 16 (scaled with the stride).
+            pooling_window: of the ``mib`` head in evaluation, in cells.
+            dropout: of the ``dkd`` head.
+            background: the first classifier begins with a background channel.
+            auxiliary: a one-channel classifier comes before the first step's (DKD).
+            keep_stages: outputs also carry the four backbone stages before their last activation.
+
+        Raises:
+            NetworkError: for an unknown backbone or head, or a step without a class.
+        """
+        super().__init__()
+        if backbone not in VARIANTS:
+            raise NetworkError(f"unknown backbone '{backbone}', expected one of {', '.join(VARIANTS)}")
+        if not classes_per_step or min(classes_per_step) < 1:
+            raise NetworkError(f"every step needs at least one class, got {list(classes_per_step)}")
+        if background and auxiliary:
+            raise NetworkError("a network has either a background channel or an auxiliary classifier, not both")
+        self.backbone = ResNet(
+            VARIANTS[backbone],
+            output_stride=output_stride,
+            act=activation,
+            dilate_first_block=dilate_first_block,
+            momentum=backbone_momentum,
+            keep_stages=keep_stages,
+        )
+        dilations = tuple(rates) if rates is not None else tuple(rate * 16 // output_stride for rate in (6, 12, 18))
+        inner = head_activation or activation
+        self.aspp: MibHead | DkdHead
+        if head == "mib":
+            self.aspp = MibHead(
+                self.backbone.out_channels,
+                channels,
+                rates=dilations,
+                act=inner,
+                momentum=head_momentum,
+                pooling_window=pooling_window,
+            )
+        elif head == "dkd":
+            self.aspp = DkdHead(
+                self.backbone.out_channels,
+                channels,
+                rates=dilations,
+                act=inner,
+                momentum=head_momentum,
+                dropout=dropout,
+            )
+        else:
+            raise NetworkError(f"unknown head '{head}', expected mib or dkd")
+        self.channels = channels
+        self.background = background
+        self.kaiming_classifiers = head == "dkd"
+        self.classes_per_step: list[int] = []
+        self.cls = nn.ModuleList()
+        if auxiliary:
+            self.cls.append(self._classifier(1))
+        for classes in classes_per_step:
+            self.grow(classes)
+
+    def _classifier(self, outputs: int) -> nn.Conv2d:
+        classifier = nn.Conv2d(self.channels, outputs, 1)
+        if self.kaiming_classifiers:
+            nn.init.kaiming_normal_(classifier.weight)
+        return classifier
+
+    def grow(self, new_classes: int) -> None:
+        """Append a step's classifier, randomly initialised from the global generator.
+
+        Raises:
+            NetworkError: without a new class.
+        """
+        if new_classes < 1:
+            raise NetworkError(f"a step needs at least one new class, got {new_classes}")
+        first = not self.classes_per_step
+        reference = next(self.backbone.parameters())
+        classifier = self._classifier(new_classes + (1 if first and self.background else 0))
+        self.cls.append(classifier.to(reference))
+        self.classes_per_step.append(new_classes)
+
+    def forward(self, images: Tensor) -> PixelOutputs:
+        """Images (B, 3, H, W) to :class:`PixelOutputs` with logits at their size."""
+        features = self.backbone(images)
+        x = self.aspp(features.body)
+        coarse = torch.cat([classifier(x) for classifier in self.cls], dim=1)
+        if coarse.dtype in (torch.float16, torch.bfloat16):  # up-sampling and losses stay in single precision
+            coarse = coarse.float()
+        logits = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
+        return PixelOutputs(logits, x, features.body, coarse, features.stages)
