@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from model.training.spec import OptimiserSpec, ScheduleSpec
+
 SCHEMA_VERSION = 1
 RECIPES = Path("config/recipes")
 
@@ -37,26 +39,6 @@ class _Typed(BaseModel):
 
 
 # ---------------------------------------------------------------------------------------------------------------- recipe
-
-
-class Optimiser(_Typed):
-    """How parameters move; the learning rate is that of the base step unless ``increment`` gives its own."""
-
-    name: Literal["sgd", "adamw"]
-    learning_rate: Annotated[float, Field(gt=0)]
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = True
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-
-
-class Schedule(_Typed):
-    """Learning rate over a step: linear warm-up, then ``(1 - i/n) ** power``."""
-
-    name: Literal["poly"] = "poly"
-    power: Annotated[float, Field(ge=0)] = 0.9
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    warmup_factor: Annotated[float, Field(ge=0, le=1)] = 1e-3
-    minimum_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class StepLength(_Typed):
@@ -78,8 +60,8 @@ class Recipe(_Typed):
 
     family: Literal["per-pixel", "mask"]
     network: dict[str, Any]
-    optimiser: Optimiser
-    schedule: Schedule = Schedule()
+    optimiser: OptimiserSpec
+    schedule: ScheduleSpec = ScheduleSpec()
     base: StepLength
     increment: StepLength
     batch_size: Positive

@@ -1,0 +1,22 @@
+"""What every command of ``workflow_scripts`` shares: one line for a problem the user can solve, a traceback for a bug."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a script's ``main``; problems with input end it with ``error: …`` on stderr and exit status 1.
+
+    Every error class of Segue is a ``ValueError``; files and folders raise ``OSError``. Anything else is a bug and keeps
+    its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
+    """
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        if os.environ.get("SEGUE_TRACEBACK") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)

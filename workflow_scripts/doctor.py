@@ -1,0 +1,152 @@
+"""What this machine has, what is missing, and what to do about it. Changes nothing; always ends well."""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata, util
+from pathlib import Path
+
+from model.command_line import run
+from model.config import load_config
+from model.datasets import sources
+
+MINIMUM_PYTHON = (3, 11)
+GIB = 2**30
+
+
+def first_line(*command: str) -> str | None:
+    """First line that a command prints, None if it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[0] if done.returncode == 0 and lines else None
+
+
+def version_of(package: str) -> str | None:
+    """Installed version of a distribution, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def python() -> tuple[bool, str]:
+    """The interpreter."""
+    return sys.version_info >= MINIMUM_PYTHON, f"{platform.python_version()} ({sys.executable})"
+
+
+def torch_and_driver() -> tuple[bool, str]:
+    """torch, and whether the driver fits the CUDA it was built for."""
+    import torch
+
+    text = f"torch {torch.__version__}, torchvision {version_of('torchvision')}; "
+    driver = first_line("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
+    if torch.version.cuda is None:
+        return True, text + "built without CUDA: everything runs on the CPU"
+    text += f"built for CUDA {torch.version.cuda}; "
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return True, text + f"driver {driver}; GPUs: {names}"
+    if driver is None:
+        return True, text + "no NVIDIA driver: everything runs on the CPU"
+    return False, text + f"driver {driver} does not serve this CUDA: update the driver, or install a torch built for it"
+
+
+def compiler() -> tuple[bool, str]:
+    """What the ops would be compiled with."""
+    cxx = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    nvcc = shutil.which("nvcc")
+    text = (first_line(cxx, "--version") or cxx) if cxx else "no C++ compiler: the ops run in PyTorch, slower"
+    return True, f"{text}; {'nvcc at ' + nvcc if nvcc else 'no nvcc: CUDA ops are not compiled here'}"
+
+
+def ops() -> tuple[bool, str]:
+    """Which deformable-attention implementation is in use."""
+    import ops as package
+
+    describe: Callable[[], str] | None = getattr(package, "describe", None)
+    return True, describe() if describe is not None else f"SEGUE_OPS={os.environ.get('SEGUE_OPS', 'auto')}: PyTorch"
+
+
+def snakemake() -> tuple[bool, str]:
+    """The workflow engine."""
+    version = version_of("snakemake")
+    return version is not None, version or "missing: run `make setup`"
+
+
+def slurm() -> tuple[bool, str]:
+    """Whether jobs can be sent to a cluster from here."""
+    plugin, sbatch = version_of("snakemake-executor-plugin-slurm"), shutil.which("sbatch")
+    if sbatch is None:
+        return True, f"no sbatch here: workstation only (plugin {plugin or 'not installed'})"
+    text = first_line("sbatch", "--version") or sbatch
+    return plugin is not None, f"{text}; plugin {plugin or 'missing: run `make setup`'}"
+
+
+def detectron2() -> tuple[bool, str]:
+    """The optional partner."""
+    if util.find_spec("detectron2") is None:
+        return True, "not installed; never required (pip install '.[detectron2]' builds it from its repository)"
+    return True, f"{version_of('detectron2')}"
+
+
+def disk() -> tuple[bool, str]:
+    """Room where results go."""
+    folder = Path("results") if Path("results").is_dir() else Path()
+    usage = shutil.disk_usage(folder)
+    enough = usage.free > 2 * GIB
+    text = f"{usage.free / GIB:.1f} GiB free of {usage.total / GIB:.1f} GiB"
+    return enough, text + ("" if enough else ": less than 2 GiB, free some before training")
+
+
+def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
+    """One line a configured dataset: there, or what is missing and how to get it."""
+    config = load_config(configuration)
+    lines = []
+    for name, entry in config.datasets.items():
+        try:
+            categories = sources.categories(entry.kind, entry.options)
+            problems = sources.missing(entry.kind, entry.options)
+            prepared = Path(config.results) / "data" / name / "dataset.json"
+            state = "prepared" if prepared.is_file() else "not prepared yet: `make demo` or snakemake does it"
+            text = "; ".join(problems) or f"{len(categories)} classes, {state}"
+            lines.append((f"dataset {name}", not problems, text))
+        except (ValueError, OSError) as error:
+            lines.append((f"dataset {name}", False, str(error)))
+    return lines
+
+
+CHECKS = {
+    "Python": python,
+    "torch": torch_and_driver,
+    "compiler": compiler,
+    "ops": ops,
+    "Snakemake": snakemake,
+    "SLURM": slurm,
+    "detectron2": detectron2,
+    "disk": disk,
+}
+
+
+def main() -> None:
+    """Parse the command line and print one line a check."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="whose datasets to look for")
+    arguments = parser.parse_args()
+    lines = [(name, *check()) for name, check in CHECKS.items()]
+    lines += datasets(arguments.configfile)
+    width = max(len(name) for name, _, _ in lines)
+    for name, good, text in lines:
+        print(f"{'ok ' if good else '!! '} {name:<{width}}  {text}")
+    wrong = sum(not good for _, good, _ in lines)
+    print(f"\n{wrong} thing{'s' * (wrong != 1)} to look at." if wrong else "\nEverything that is needed is there.")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""Count pixels, segments and instances per image and class of a prepared split."""
+
+import argparse
+from pathlib import Path
+
+from model.command_line import run
+from model.datasets.class_index import build_class_index
+from model.datasets.prepared import PreparedDataset
+
+
+def main() -> None:
+    """Parse the command line and scan one split."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, type=Path, help="dataset.json of the prepared dataset")
+    parser.add_argument("--split", default="train", help="train (what steps are made of) or val")
+    parser.add_argument("--output", required=True, type=Path, help="class index to write (.npz)")
+    parser.add_argument("--workers", type=int, default=1, help="threads that read label maps")
+    arguments = parser.parse_args()
+    dataset = PreparedDataset.open(arguments.data.parent)
+    build_class_index(dataset, arguments.split, arguments.workers).save(arguments.output)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,36 @@
+"""Choose the exemplars that a step replays, from the memory and the images of the step before."""
+
+import argparse
+import json
+from pathlib import Path
+
+from model.command_line import run
+from model.datasets.class_index import ClassIndex
+from model.replay.memory import make_memory
+from model.training.atomic import write_json
+
+
+def main() -> None:
+    """Parse the command line and write one memory file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON with selection, size and seed")
+    parser.add_argument("--index", required=True, type=Path, help="class index of the training images")
+    parser.add_argument("--split", required=True, type=Path, help="split file of the step before")
+    parser.add_argument("--previous", type=Path, help="memory file of the step before; none at the first increment")
+    parser.add_argument("--output", required=True, type=Path, help="memory file to write")
+    arguments = parser.parse_args()
+    spec = json.loads(arguments.spec)
+    memory = make_memory(
+        json.loads(arguments.previous.read_text(encoding="utf-8")) if arguments.previous else None,
+        json.loads(arguments.split.read_text(encoding="utf-8")),
+        ClassIndex.load(arguments.index),
+        selection=spec["selection"],
+        size=spec["size"],
+        seed=spec["seed"],
+    )
+    print(f"{len(memory['images'])} exemplars of {len(memory['classes'])} classes for step {memory['step']}")
+    write_json(arguments.output, memory)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,65 @@
+"""What a configuration would run: jobs, shared trainings, iterations and disk. Nothing is executed."""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+from model.command_line import run
+from model.config import load_config
+from model.networks import registry as networks
+from model.plan import Plan, Training
+
+BYTES_PER_VALUE = 4
+
+
+def checkpoint_bytes(training: Training) -> int:
+    """Size of the weights of a training's checkpoint; the network is built without memory behind it."""
+    arguments = dict(training.spec["recipe"]["network"])
+    with torch.device("meta"):
+        network = networks.build(arguments.pop("name"), [len(training.split.step.seen)], arguments)
+    return BYTES_PER_VALUE * sum(tensor.numel() for tensor in network.state_dict().values())
+
+
+def length(trainings: list[Training]) -> str:
+    """Iterations of some trainings; epochs where the number of images is not known before the splits are made."""
+    iterations = sum(t.spec["recipe"]["iterations"] or 0 for t in trainings)
+    epochs = sum(t.spec["recipe"]["epochs"] or 0 for t in trainings)
+    parts = [f"{iterations:,} iterations"] * bool(iterations) + [f"{epochs:,} epochs"] * bool(epochs)
+    return " + ".join(parts)
+
+
+def main() -> None:
+    """Parse the command line and print the plan."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configfile", type=Path, default=Path("config.yaml"))
+    arguments = parser.parse_args()
+    plan = Plan(load_config(arguments.configfile))
+    results = Path(plan.config.results)
+
+    rows = []
+    for training in plan.trainings.values():
+        uses = sum(training in run.trainings for run in plan.runs)
+        state = "done" if (results / training.checkpoint).is_file() else "to do"
+        images = "shared by" if training.shared and uses > 1 else "for"
+        rows.append([training.directory, length([training]), f"{images} {uses} run{'s' * (uses > 1)}", state])
+    print(tabulate(rows, headers=["training", "length", "use", "state"], tablefmt="simple"))
+
+    steps = sum(len(run.trainings) for run in plan.runs)
+    trainings = list(plan.trainings.values())
+    missing = [t for t in trainings if not (results / t.checkpoint).is_file()]
+    sizes = Counter(checkpoint_bytes(t) for t in trainings)
+    disk = sum(size * count for size, count in sizes.items())
+    print(f"\n{len(plan.runs)} runs of {steps} steps need {len(trainings)} trainings: {steps - len(trainings)} are shared.")
+    print(f"Training in all: {length(trainings)}; still to do: {length(missing) or 'nothing'}.")
+    print(
+        f"Jobs: {len(plan.datasets)} preparations, {len(plan.splits)} splits, {len(plan.memories)} memories, "
+        f"{len(trainings)} trainings, {len(plan.evaluations)} evaluations."
+    )
+    print(f"Disk for checkpoints: about {disk / 1e6:,.1f} MB. `snakemake -n` lists what would run now, and why.")
+
+
+if __name__ == "__main__":
+    run(main)
