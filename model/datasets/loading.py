@@ -1,0 +1,206 @@
+"""Batches for the per-pixel family: read, look labels up, augment, normalise, collate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from model.datasets.batch import PixelBatch
+from model.datasets.labels import apply_lookup
+from model.datasets.prepared import ImageRecord, PreparedDataset
+from model.datasets.sampling import BatchPlan, Draw, ReplayMixing
+from model.datasets.transforms import Transform, normalise
+
+_AUGMENTATION = 3  # spawn key apart from those of the sampling
+
+
+@dataclass(frozen=True)
+class PixelSample:
+    """One image of a batch: (3, H, W) float32, (H, W) uint8."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    name: str
+    from_memory: bool
+
+
+class PixelItems(Dataset[PixelSample]):
+    """Images of a step followed by exemplars; an item is read and augmented as its draw says."""
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        split: str,
+        image_ids: Sequence[str],
+        lookup: np.ndarray,
+        transform: Transform,
+        seed: int,
+        memory_ids: Sequence[str] = (),
+        memory_lookup: np.ndarray | None = None,
+    ) -> None:
+        if len(memory_ids) and memory_lookup is None:
+            raise ValueError("exemplars need a lookup table of their own: their visible classes differ from the step's")
+        self.dataset, self.split = dataset, split
+        self.records: list[ImageRecord] = [dataset.record(split, name) for name in (*image_ids, *memory_ids)]
+        self.images = len(image_ids)
+        self.lookup, self.memory_lookup = lookup, memory_lookup
+        self.transform, self.seed = transform, seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw) -> PixelSample:
+        record = self.records[draw.item]
+        from_memory = draw.item >= self.images
+        table = self.memory_lookup if from_memory and self.memory_lookup is not None else self.lookup
+        image = self.dataset.read_image(record)
+        labels = apply_lookup(self.dataset.read_semantic(self.split, record), table)
+        key = (_AUGMENTATION, draw.epoch, draw.place)
+        generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+        image, labels = self.transform(image, labels, generator)
+        return PixelSample(normalise(image), np.ascontiguousarray(labels), record.id, from_memory)
+
+
+def collate(samples: Sequence[PixelSample]) -> PixelBatch:
+    """Stack samples of one size."""
+    return PixelBatch(
+        images=torch.from_numpy(np.stack([sample.image for sample in samples])),
+        labels=torch.from_numpy(np.stack([sample.labels for sample in samples])).long(),
+        names=tuple(sample.name for sample in samples),
+        from_memory=torch.tensor([sample.from_memory for sample in samples], dtype=torch.bool),
+    )
+
+
+@dataclass(frozen=True)
+class PixelLoader:
+    """Training batches, numbered through all epochs.
+
+    What batch *n* holds depends on the plan's seed and on *n* alone: not on the number of workers, on where training was
+    interrupted, or on how many devices share a batch.
+    """
+
+    items: PixelItems
+    plan: BatchPlan
+    workers: int = 0
+    pin_memory: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches of one epoch, at least 1."""
+        return self.plan.batches_per_epoch
+
+    def __len__(self) -> int:
+        return self.plan.batches_per_epoch
+
+    def batches(self, start: int, stop: int) -> Iterator[PixelBatch]:
+        """Batches ``start`` … ``stop - 1``; worker processes live as long as the iteration, across epochs."""
+        draws = _Draws(self.plan, start, stop, self.rank, self.world_size)
+        return iter(_torch_loader(self.items, draws, self.workers, self.pin_memory))
+
+    def __iter__(self) -> Iterator[PixelBatch]:
+        """One pass over the data: the batches of epoch 0."""
+        return self.batches(0, self.plan.batches_per_epoch)
+
+
+def pixel_loader(
+    dataset: PreparedDataset,
+    split: str,
+    image_ids: Sequence[str],
+    lookup: np.ndarray,
+    transform: Transform,
+    *,
+    batch_size: int,
+    seed: int,
+    memory_ids: Sequence[str] = (),
+    memory_lookup: np.ndarray | None = None,
+    replay_mixing: ReplayMixing = "concatenate",
+    workers: int = 0,
+    pin_memory: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> PixelLoader:
+    """Training batches of a step.
+
+    Args:
+        dataset: prepared folder.
+        split: where images and exemplars come from, usually ``train``.
+        image_ids: images of the step.
+        lookup: labels of these images (``model.datasets.labels.pixel_lookup``).
+        transform: augmentation to one fixed size.
+        batch_size: over all devices.
+        seed: decides order and augmentation.
+        memory_ids: exemplars; an image may be in both lists.
+        memory_lookup: labels of the exemplars.
+        replay_mixing: how exemplars enter the batches.
+        workers: loading processes; 0 loads in this process. Without effect on the batches.
+        pin_memory: page-locked tensors, for CUDA.
+        rank: which device this process feeds.
+        world_size: number of devices that share a batch.
+
+    Raises:
+        SamplingError: if no batch can be made.
+        PreparedDatasetError: for an image that the split does not have.
+    """
+    items = PixelItems(dataset, split, image_ids, lookup, transform, seed, memory_ids, memory_lookup)
+    plan = BatchPlan(len(image_ids), len(memory_ids), batch_size, seed, replay_mixing)
+    return PixelLoader(items, plan, workers, pin_memory, rank, world_size)
+
+
+def evaluation_loader(
+    dataset: PreparedDataset,
+    split: str,
+    image_ids: Sequence[str],
+    lookup: np.ndarray,
+    transform: Transform,
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterable[PixelBatch]:
+    """Every image once, in the given order; batches larger than one need a transform to one fixed size."""
+    items = PixelItems(dataset, split, image_ids, lookup, transform, seed=0)
+    places = range(0, len(image_ids), batch_size)
+    draws = [[Draw(item, 0, item) for item in range(len(image_ids))[place : place + batch_size]] for place in places]
+    return _torch_loader(items, draws, workers, pin_memory)
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Batch sampler over a range of batch numbers."""
+
+    plan: BatchPlan
+    start: int
+    stop: int
+    rank: int
+    world_size: int
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (list(draws) for draws in self.plan.batches(self.start, self.stop, self.rank, self.world_size))
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+
+def _torch_loader(
+    items: PixelItems, draws: Iterable[Sequence[Draw]], workers: int, pin_memory: bool
+) -> DataLoader[PixelSample]:
+    return DataLoader(
+        items,
+        batch_sampler=draws,  # type: ignore[arg-type]  # draws in place of indices, which the stubs do not foresee
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    """Loading processes are the parallelism; threads inside them would only get in each other's way."""
+    cv2.setNumThreads(1)
