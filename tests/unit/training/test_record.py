@@ -1,0 +1,62 @@
+import json
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.training.record import cpu_model, git_state, machine, now, peak_memory, versions, write_record
+
+CPU = torch.device("cpu")
+
+
+def test_versions_name_what_results_depend_on():
+    found = versions()
+    assert found["torch"] == torch.__version__.split("+")[0] or found["torch"] == torch.__version__
+    assert {"python", "numpy", "torchvision"} <= found.keys()
+
+
+def test_the_machine_is_described():
+    found = machine(CPU)
+    assert found["device"] == "cpu" and found["threads"] == torch.get_num_threads()
+    assert found["cpu"] == cpu_model() != ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux to know the memory in use")
+def test_peak_memory_is_at_least_what_is_in_use():
+    block = b"\1" * 30_000_000
+    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    in_use = resident_pages * resource.getpagesize()
+    assert len(block) < in_use <= peak_memory(CPU)["resident_bytes"] < 64 * in_use
+
+
+def test_git_state_tells_revision_and_changes(tmp_path):
+    assert git_state(tmp_path) == {"revision": None, "dirty": None}
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True, text=True
+        )
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-qm", "one")
+    state = git_state(tmp_path)
+    assert state == {"revision": git("rev-parse", "HEAD").stdout.strip(), "dirty": False}
+    (tmp_path / "file").write_text("two")
+    assert git_state(tmp_path)["dirty"] is True
+
+
+def test_records_are_json_with_readable_text(tmp_path):
+    write_record(tmp_path / "train.json", {"name": "Küche", "started": now()})
+    text = (tmp_path / "train.json").read_text(encoding="utf-8")
+    assert "Küche" in text and json.loads(text)["started"].endswith("+00:00")
+
+
+def test_what_json_cannot_say_leaves_no_file(tmp_path):
+    with pytest.raises(TypeError):
+        write_record(tmp_path / "train.json", {"device": object()})
+    assert list(tmp_path.iterdir()) == []
