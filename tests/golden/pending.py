@@ -6,9 +6,6 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 
 PENDING: dict[str, str] = {
     "a_deform_attn": "multi-scale deformable attention is not tested against the recordings yet",
-    "b_inference": "Mask2Former's post-processing is not written yet",
-    "b_mask2former": "Mask2Former is not written yet",
-    "c_matcher_criterion": "the mask criterion is not written yet",
     "d_balconpas": "BalConpas is not written yet",
     "d_memory": "exemplar selection is not tested against the recordings yet",
     "e_eclipse": "ECLIPSE is not written yet",
@@ -16,7 +13,6 @@ PENDING: dict[str, str] = {
     "g_barm": "BARM is not written yet",
     "g_cil": "CIL is not written yet",
     "g_dkd": "DKD is not written yet",
-    "g_mib_losses": "the losses of the MiB family are not tested against the recordings yet",
     "g_plop": "PLOP is not written yet",
     "g_regularisers": "EWC, RW and PI are not written yet",
     "g_sdr": "SDR is not written yet",

@@ -1,0 +1,73 @@
+"""What a data loader hands to the training loop for networks that predict sets of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MaskTargets:
+    """The labelled segments of one image: class and mask each.
+
+    Attributes:
+        labels: (N,) int64, positions in the learning order from 0; "no object" has no target.
+        masks: (N, H, W) bool, of the padded image's size. Masks may be empty: a segment that a crop cut away.
+    """
+
+    labels: Tensor
+    masks: Tensor
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 1 or self.masks.ndim != 3 or len(self.labels) != len(self.masks):
+            raise ValueError(
+                f"targets need labels (N,) and masks (N, H, W), not {tuple(self.labels.shape)} "
+                f"and {tuple(self.masks.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskTargets:
+        """The same targets on another device."""
+        return MaskTargets(
+            self.labels.to(device, non_blocking=non_blocking), self.masks.to(device, non_blocking=non_blocking)
+        )
+
+    def followed_by(self, others: MaskTargets) -> MaskTargets:
+        """These targets, then the others of the same image."""
+        return MaskTargets(torch.cat((self.labels, others.labels)), torch.cat((self.masks, others.masks)))
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """Images with sets of masks.
+
+    Attributes:
+        images: (B, 3, H, W) float, normalised and padded.
+        labels: the targets of each image, length B.
+        sizes: (height, width) of each image before padding, length B.
+        names: image ids, length B, for messages.
+        from_memory: (B,) bool, True for exemplars replayed from the memory.
+    """
+
+    images: Tensor
+    labels: Sequence[MaskTargets]
+    sizes: Sequence[tuple[int, int]]
+    names: tuple[str, ...]
+    from_memory: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskBatch:
+        """The same batch with its tensors on another device."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            labels=tuple(targets.to(device, non_blocking) for targets in self.labels),
+            from_memory=self.from_memory.to(device, non_blocking=non_blocking),
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -1,0 +1,76 @@
+"""Which query answers for which target: the cheapest one-to-one assignment of each image.
+
+Carion et al., DETR (2020), section 3.1; costs of Mask2Former (2022) with the values of its released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+class MatchingError(ValueError):
+    """Costs that cannot be compared; the message names the image."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """The assignment of one image: query ``queries[i]`` answers for target ``targets[i]``.
+
+    Attributes:
+        queries: (n,) int64 on the CPU, ascending; n is the smaller of the numbers of queries and targets.
+        targets: (n,) int64 on the CPU.
+    """
+
+    queries: Tensor
+    targets: Tensor
+
+
+def class_cost(logits: Tensor, labels: Tensor) -> Tensor:
+    """Minus the probability of the target's class: logits (Q, K + 1) and labels (N,) to (Q, N)."""
+    return -logits.softmax(dim=-1)[:, labels]
+
+
+def cross_entropy_cost(mask_logits: Tensor, mask_targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy of every pair: (Q, P) logits and (N, P) targets in [0, 1] to (Q, N)."""
+    # log(1 + e^x) − x·t is the cross-entropy for any target t, so one product with the targets is enough
+    return (F.softplus(mask_logits).sum(dim=1, keepdim=True) - mask_logits @ mask_targets.T) / mask_logits.shape[1]
+
+
+def dice_cost(mask_logits: Tensor, mask_targets: Tensor) -> Tensor:
+    """One minus the smoothed Dice overlap of every pair: (Q, P) logits and (N, P) targets to (Q, N)."""
+    probabilities = mask_logits.sigmoid()
+    overlap = 2 * probabilities @ mask_targets.T
+    areas = probabilities.sum(dim=1, keepdim=True) + mask_targets.sum(dim=1)
+    return 1 - (overlap + 1) / (areas + 1)
+
+
+def assign(costs: Sequence[Tensor], names: Sequence[str] | None = None) -> list[Match]:
+    """Solve the assignment of each image.
+
+    Args:
+        costs: (Q, N) for each image; N may be zero.
+        names: of the images, for the message of an error; their numbers if None.
+
+    Raises:
+        MatchingError: if a cost is not finite.
+    """
+    sizes = [cost.numel() for cost in costs]
+    # one transfer for all images: each would wait for the device
+    on_host = torch.cat([cost.detach().flatten() for cost in costs]).cpu().split(sizes)
+    matches = []
+    for index, (flat, cost) in enumerate(zip(on_host, costs, strict=True)):
+        if not torch.isfinite(flat).all():
+            name = names[index] if names is not None else str(index)
+            raise MatchingError(
+                f"image '{name}': the matching costs are not finite, so the network's outputs have diverged; "
+                "lower the learning rate, clip gradients, or train in single precision"
+            )
+        queries, targets = linear_sum_assignment(flat.view(cost.shape).numpy())
+        matches.append(Match(torch.from_numpy(queries).long(), torch.from_numpy(targets).long()))
+    return matches

@@ -1,0 +1,172 @@
+"""Mask2Former's criterion: match queries to targets, then compare classes and masks, for every set of predictions.
+
+Cheng et al., "Masked-attention Mask Transformer", CVPR 2022, section 3.3; numbers and order of random draws as released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, distributed
+
+from model.datasets.mask_batch import MaskTargets
+from model.losses.mask_losses import dice_loss, mask_cross_entropy
+from model.losses.matching import Match, assign, class_cost, cross_entropy_cost, dice_cost
+from model.losses.point_sampling import PointSource, sample_points, undecided_points
+
+ClassLoss = Callable[[Tensor, Tensor], Tensor]
+"""Class logits (B, Q, K + 1) and the label of each query (B, Q), K = "no object", to a scalar."""
+
+
+class Prediction(Protocol):
+    """One set of predictions."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, Q, K + 1) class logits, "no object" last."""
+
+    @property
+    def masks(self) -> Tensor:
+        """(B, Q, h, w) mask logits."""
+
+
+@dataclass(frozen=True)
+class PredictionLosses:
+    """Unweighted losses of one set of predictions, and the matching they rest on."""
+
+    classification: Tensor
+    mask: Tensor
+    dice: Tensor
+    matches: list[Match]
+
+
+@dataclass(frozen=True)
+class SetCriterion:
+    """The numbers of the criterion.
+
+    Attributes:
+        points: sampled for each mask, in the matching and in the losses.
+        oversampling: candidates for each point of the mask losses.
+        importance: share of points where the prediction is undecided.
+        class_cost: weight of the class in the matching.
+        mask_cost: weight of the mask cross-entropy in the matching.
+        dice_cost: weight of the Dice overlap in the matching.
+    """
+
+    points: int = 112 * 112
+    oversampling: float = 3.0
+    importance: float = 0.75
+    class_cost: float = 2.0
+    mask_cost: float = 5.0
+    dice_cost: float = 5.0
+
+    def __call__(
+        self,
+        predictions: Sequence[Prediction],
+        targets: Sequence[MaskTargets],
+        class_loss: ClassLoss,
+        draw: PointSource,
+        names: Sequence[str] | None = None,
+    ) -> list[PredictionLosses]:
+        """Judge every set of predictions, each with its own matching.
+
+        Args:
+            predictions: of the raw queries, behind each layer, the last one last.
+            targets: of each image.
+            class_loss: compares the logits with the labels that the matching gives to the queries.
+            draw: source of the sampled points; asked for the last predictions first, then for the others in order.
+            names: of the images, for messages.
+
+        Returns:
+            In the order of ``predictions``.
+
+        Raises:
+            MatchingError: if predictions are not finite.
+        """
+        normaliser = mask_count(targets, predictions[-1].logits.device)
+        last, *others = (
+            self.judge(prediction, targets, class_loss, draw, normaliser, names)
+            for prediction in (predictions[-1], *predictions[:-1])
+        )
+        return [*others, last]
+
+    def judge(
+        self,
+        prediction: Prediction,
+        targets: Sequence[MaskTargets],
+        class_loss: ClassLoss,
+        draw: PointSource,
+        normaliser: float,
+        names: Sequence[str] | None = None,
+    ) -> PredictionLosses:
+        """Losses of one set of predictions; see :meth:`__call__`."""
+        with torch.autocast(prediction.logits.device.type, enabled=False):
+            matches = self.match(prediction, targets, draw, names)
+            labels = query_labels(targets, matches, prediction.logits)
+            mask_logits, mask_targets = self.matched_points(prediction.masks, targets, matches, draw)
+            return PredictionLosses(
+                class_loss(prediction.logits, labels),
+                mask_cross_entropy(mask_logits, mask_targets, normaliser),
+                dice_loss(mask_logits, mask_targets, normaliser),
+                matches,
+            )
+
+    @torch.no_grad()
+    def match(
+        self,
+        prediction: Prediction,
+        targets: Sequence[MaskTargets],
+        draw: PointSource,
+        names: Sequence[str] | None = None,
+    ) -> list[Match]:
+        """Assign queries to targets; all masks of an image are compared at the same points."""
+        costs = []
+        for logits, masks, target in zip(prediction.logits, prediction.masks, targets, strict=True):
+            points = draw(1, self.points)
+            logits, masks = _at_least_single(logits), _at_least_single(masks)
+            mask_logits = sample_points(masks[None], points)[0]  # Q, P
+            mask_targets = sample_points(target.masks[None].to(masks.dtype), points)[0]  # N, P
+            costs.append(
+                self.class_cost * class_cost(logits, target.labels)
+                + self.mask_cost * cross_entropy_cost(mask_logits, mask_targets)
+                + self.dice_cost * dice_cost(mask_logits, mask_targets)
+            )
+        return assign(costs, names)
+
+    def matched_points(
+        self, masks: Tensor, targets: Sequence[MaskTargets], matches: Sequence[Match], draw: PointSource
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and targets (N, P) of the matched masks at points drawn for each of them, image after image."""
+        predicted = [image[match.queries.to(image.device)] for image, match in zip(masks, matches, strict=True)]
+        wanted = [
+            target.masks[match.targets.to(target.masks.device)] for target, match in zip(targets, matches, strict=True)
+        ]
+        logits = _at_least_single(torch.cat(predicted))[:, None]  # N, 1, h, w
+        labels = torch.cat(wanted).to(logits.dtype)[:, None]  # N, 1, H, W
+        points = undecided_points(logits, self.points, draw, self.oversampling, self.importance)
+        return sample_points(logits, points)[:, 0], sample_points(labels, points)[:, 0]
+
+
+def query_labels(targets: Sequence[MaskTargets], matches: Sequence[Match], logits: Tensor) -> Tensor:
+    """The label each query should predict: (B, Q) int64, "no object" where it answers for no target."""
+    labels = torch.full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.int64, device=logits.device)
+    for row, target, match in zip(labels, targets, matches, strict=True):
+        row[match.queries.to(row.device)] = target.labels[match.targets.to(row.device)]
+    return labels
+
+
+def mask_count(targets: Sequence[MaskTargets], device: torch.device | str) -> float:
+    """Number of target masks that mask losses are divided by: the mean over processes, at least 1."""
+    count = sum(len(target) for target in targets)
+    if distributed.is_available() and distributed.is_initialized():
+        total = torch.tensor(float(count), device=device)
+        distributed.all_reduce(total)
+        return max(total.item() / distributed.get_world_size(), 1.0)
+    return float(max(count, 1))
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,135 @@
+"""Mask2Former as one module, and the constructor that recipes use.
+
+Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from model.networks.mask2former.backbone import RESNETS, NormName, ResNet
+from model.networks.mask2former.class_heads import CLASS_HEADS
+from model.networks.mask2former.decoder import MaskedAttentionDecoder
+from model.networks.mask2former.outputs import MaskOutputs
+from model.networks.mask2former.pixel_decoder import PixelDecoder
+
+SIZE_DIVISOR = 32
+"""Images are padded to multiples of this."""
+
+
+class SegmentationHead(nn.Module):
+    """Pixel decoder and mask decoder under the names of the public checkpoints."""
+
+    def __init__(self, pixel_decoder: PixelDecoder, predictor: MaskedAttentionDecoder) -> None:
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.predictor = predictor
+
+
+class Mask2Former(nn.Module):
+    """Backbone, pixel decoder, mask decoder.
+
+    State-dict names are those of the public Mask2Former and BalConpas checkpoints.
+    """
+
+    def __init__(self, backbone: ResNet, pixel_decoder: PixelDecoder, predictor: MaskedAttentionDecoder) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = SegmentationHead(pixel_decoder, predictor)
+
+    @property
+    def predictor(self) -> MaskedAttentionDecoder:
+        """The mask decoder."""
+        return self.sem_seg_head.predictor
+
+    @property
+    def classes_per_step(self) -> list[int]:
+        """Number of classes of each step so far."""
+        return self.predictor.class_head.classes_per_step
+
+    def grow(self, new_classes: int) -> None:
+        """Append the class outputs of a new step; the rest of the network is untouched."""
+        self.predictor.class_head.grow(new_classes)
+
+    def forward(self, images: Tensor) -> MaskOutputs:
+        """Predict.
+
+        Args:
+            images: (B, 3, H, W) normalised RGB; H and W are multiples of 32, or at least divide into equal cells.
+        """
+        features = self.backbone(images)
+        mask_features, maps = self.sem_seg_head.pixel_decoder(features)
+        predictions, queries = self.predictor(mask_features, maps)
+        height, width = images.shape[-2:]
+        return MaskOutputs(predictions, queries, mask_features, features, (height, width))
+
+
+def build_mask2former(
+    classes_per_step: Sequence[int],
+    *,
+    backbone: str = "resnet50",
+    norm: NormName = "frozen-bn",
+    head: str = "steps",
+    channels: int = 256,
+    pixel_channels: int | None = None,
+    mask_channels: int | None = None,
+    queries: int = 100,
+    encoder_layers: int = 6,
+    encoder_heads: int = 8,
+    encoder_points: int = 4,
+    encoder_feed_forward: int = 1024,
+    decoder_layers: int = 9,
+    decoder_heads: int = 8,
+    decoder_feed_forward: int = 2048,
+) -> Mask2Former:
+    """Build a freshly initialised network; the defaults are the published ResNet-50 configuration.
+
+    Args:
+        classes_per_step: classes of every step so far, without "no object".
+        backbone: a key of ``backbone.RESNETS``.
+        norm: normalisation of the backbone; ``frozen-bn`` makes sense only with pre-trained weights.
+        head: a key of ``class_heads.CLASS_HEADS``: ``joint`` as in Mask2Former, ``steps`` as in BalConpas,
+            ``separate-no-object`` as in CoMFormer.
+        channels: of the queries; a multiple of 32 and of all head counts.
+        pixel_channels: of the pixel decoder, as ``channels`` if None.
+        mask_channels: of the mask features, as ``channels`` if None.
+        queries: number of queries.
+        encoder_layers: of the pixel decoder.
+        encoder_heads: of its attention.
+        encoder_points: sampling points for each head and level.
+        encoder_feed_forward: hidden width of its feed-forward networks.
+        decoder_layers: of the mask decoder.
+        decoder_heads: of its attention.
+        decoder_feed_forward: hidden width of its feed-forward networks.
+
+    Raises:
+        ValueError: for a backbone, normalisation or head that does not exist.
+    """
+    for kind, name, known in (("backbone", backbone, RESNETS), ("class head", head, CLASS_HEADS)):
+        if name not in known:
+            raise ValueError(f"Mask2Former has no {kind} '{name}'; choose one of {', '.join(known)}")
+    pixel_channels = channels if pixel_channels is None else pixel_channels
+    mask_channels = channels if mask_channels is None else mask_channels
+    trunk = RESNETS[backbone](norm)
+    pixel_decoder = PixelDecoder(
+        trunk.channels,
+        channels=pixel_channels,
+        mask_channels=mask_channels,
+        layers=encoder_layers,
+        heads=encoder_heads,
+        points=encoder_points,
+        feed_forward=encoder_feed_forward,
+    )
+    predictor = MaskedAttentionDecoder(
+        pixel_channels,
+        CLASS_HEADS[head](channels, classes_per_step),
+        channels=channels,
+        mask_channels=mask_channels,
+        queries=queries,
+        layers=decoder_layers,
+        heads=decoder_heads,
+        feed_forward=decoder_feed_forward,
+    )
+    return Mask2Former(trunk, pixel_decoder, predictor)

@@ -1,0 +1,62 @@
+"""Post-processing alone, position encodings, point sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from golden import Case, assert_close, cases, load, unpack_bits
+
+from model.losses.point_sampling import sample_points
+from model.networks.mask2former.inference import (
+    instance_segmentation,
+    panoptic_segmentation,
+    semantic_segmentation,
+)
+from model.networks.mask2former.positions import sine_positions
+
+GROUP = "b_inference"
+
+
+@pytest.mark.parametrize("case", cases(GROUP, "!point_sample*", "!position_sine*"))
+def test_post_processing(case: Case) -> None:
+    recording = load(case)
+    config, arrays = recording.config, recording.arrays
+    logits, masks = recording.tensor("pred_logits"), recording.tensor("pred_masks")
+    things = torch.zeros(config["K"], dtype=torch.bool)
+    things[config["things"]] = True
+    assert_close(semantic_segmentation(logits, masks), arrays["sem_seg"], GROUP, "float32")
+    ids, segments = panoptic_segmentation(
+        logits, masks, things, config["object_mask_threshold"], config["overlap_threshold"]
+    )
+    np.testing.assert_array_equal(ids.numpy(), arrays["panoptic_seg"])
+    rows = np.array([(s.id, s.category, s.isthing) for s in segments]).reshape(-1, 3)
+    np.testing.assert_array_equal(rows, arrays["panoptic_info"])
+    reported = things if config["panoptic_on_while_computing_instances"] else None
+    instances = instance_segmentation(logits, masks, config["topk"], reported)
+    assert_close(instances.scores, arrays["instances.scores"], GROUP, "float32")
+    np.testing.assert_array_equal(instances.classes.numpy(), arrays["instances.classes"])
+    recorded = unpack_bits(arrays["instances.masks"], instances.masks.shape)
+    np.testing.assert_array_equal(instances.masks.numpy(), recorded)
+
+
+@pytest.mark.parametrize("case", cases(GROUP, "position_sine*"))
+def test_position_sine(case: Case) -> None:
+    recording = load(case)
+    features, normalise = recording.config["num_pos_feats"], recording.config["normalize"]
+    expected = recording.arrays["out"]
+    plain = sine_positions(*expected.shape[-2:], features, normalise=normalise)
+    assert_close(plain.expand(len(expected), -1, -1, -1), expected, GROUP, "float32")
+    padded = recording.tensor("mask", torch.bool)
+    masked = sine_positions(*expected.shape[-2:], features, normalise=normalise, padded=padded)
+    assert_close(masked, recording.arrays["out_masked"], GROUP, "float32")
+
+
+@pytest.mark.parametrize("case", cases(GROUP, "point_sample*"))
+def test_point_sample(case: Case) -> None:
+    recording = load(case)
+    maps = recording.tensor("input").requires_grad_()
+    output = sample_points(maps, recording.tensor("points"))
+    assert_close(output, recording.arrays["output"], GROUP, "float64")
+    output.backward(recording.tensor("grad_output"))
+    assert_close(maps.grad, recording.arrays["grad_input"], GROUP, "float64")
