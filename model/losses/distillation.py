@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.datasets.batch import IGNORE
 from model.losses.classification import one_hot
 
 Reduction = Literal["mean", "sum", "none"]
@@ -126,7 +125,8 @@ def replaced_target_cross_entropy(
 ) -> Tensor:
     """Binary cross-entropy whose targets are old sigmoids for old channels and labels for new ones.
 
-    Sum over channels, mean over all pixels; ignored pixels contribute nothing.
+    Sum over channels, mean over all pixels. An ignored pixel keeps its old targets and has 0 for every new class, as
+    released.
 
     Args:
         logits: (B, K, H, W), K ≥ K_old.
@@ -144,8 +144,7 @@ def replaced_target_cross_entropy(
     targets = one_hot(labels, logits.shape[1]).to(logits.dtype)
     first = 1 if hard_background else 0
     targets[:, first:old] = old_logits.detach().sigmoid()[:, first:]
-    values = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1)
-    return (values * (labels != IGNORE)).mean()
+    return logits.shape[1] * functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 def feature_distillation(features: Tensor, old_features: Tensor) -> Tensor:
