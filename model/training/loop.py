@@ -27,7 +27,7 @@ MOST_SKIPPED = 32
 """fp16 updates skipped in a row before training gives up; halving the scale from 2^16 that often goes far below 1."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ValueError):
     """Training that cannot go on; the message names step, iteration and images."""
 
 

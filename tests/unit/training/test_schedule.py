@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def test_after_the_warm_up_the_factor_never_rises(iterations, power, fraction, m
     factors = [schedule(i) for i in range(iterations)]
     assert all(0 <= factor <= 1 for factor in factors)
     tail = factors[int(fraction * iterations) + 1 :]
-    assert all(a >= b for a, b in zip(tail, tail[1:], strict=False))
+    assert all(a >= b for a, b in pairwise(tail))
 
 
 @pytest.mark.parametrize(
