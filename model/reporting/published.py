@@ -1,0 +1,114 @@
+"""Numbers printed in papers, to be shown beside our own where they mean the same experiment."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+COLUMNS = (
+    "paper",
+    "dataset",
+    "task",
+    "scenario",
+    "setting",
+    "method",
+    "protocol",
+    "group",
+    "metric",
+    "value",
+    "provenance",
+    "source",
+)
+
+PROVENANCE = {
+    "V": "read from an official table, README or chart",
+    "C": "the all-value is official; the split into groups is commonly quoted and agrees with it",
+    "B": "quoted in a public place: a later paper, an issue thread, a reproduction",
+    "Q": "commonly quoted or recalled; only the arithmetic was checked",
+    "D": "derived by calculation from official values",
+}
+"""Meaning of the provenance letters."""
+
+
+class PublishedError(ValueError):
+    """A table of published results that cannot be used."""
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """One printed number.
+
+    Attributes:
+        value: in percent.
+        provenance: a letter of :data:`PROVENANCE`.
+        paper: where it is printed.
+        protocol: how it was judged.
+    """
+
+    value: float
+    provenance: str
+    paper: str
+    protocol: str
+
+
+class PublishedResults:
+    """The table ``config/published_results.csv``. Of several papers the first in the file is preferred."""
+
+    def __init__(self, rows: Iterable[Mapping[str, str]]) -> None:
+        self._values: dict[tuple[str, ...], dict[tuple[str, str], dict[str, PublishedValue]]] = {}
+        for row in rows:
+            key = tuple(row[name] for name in ("dataset", "task", "scenario", "setting", "method", "metric"))
+            papers = self._values.setdefault(key, {})
+            value = PublishedValue(float(row["value"]), row["provenance"], row["paper"], row["protocol"])
+            papers.setdefault((row["paper"], row["protocol"]), {})[row["group"]] = value
+
+    @classmethod
+    def read(cls, path: Path) -> PublishedResults:
+        """Read and check the table.
+
+        Raises:
+            PublishedError: for other columns, an unknown provenance letter, a value outside 0…100 or a repeated row.
+        """
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise PublishedError(f"{path} needs exactly the columns {','.join(COLUMNS)}")
+            rows = list(reader)
+        identity = [name for name in COLUMNS if name not in ("value", "provenance", "source")]
+        found: set[tuple[str, ...]] = set()
+        for line, row in enumerate(rows, start=2):
+            if row["provenance"] not in PROVENANCE:
+                known = ", ".join(PROVENANCE)
+                raise PublishedError(f"{path}, line {line}: provenance '{row['provenance']}' is none of {known}")
+            if not _is_percentage(row["value"]):
+                raise PublishedError(f"{path}, line {line}: '{row['value']}' is no percentage")
+            key = tuple(row[name] for name in identity)
+            if key in found:
+                raise PublishedError(f"{path}, line {line}: this number is given twice")
+            found.add(key)
+        return cls(rows)
+
+    def find(
+        self, dataset: str, task: str, scenario: str, setting: str, method: str, metric: str, protocol: str
+    ) -> Mapping[str, PublishedValue]:
+        """Group → number, all from one paper, for exactly this dataset, task, scenario, setting and method.
+
+        A paper that judges by ``protocol`` is preferred, then the order of the file. Empty if there is no such number.
+        """
+        papers = self._values.get((dataset, task, scenario, setting, method, metric), {})
+        ranked = sorted(papers, key=lambda paper: paper[1] != protocol)  # stable: ties keep the order of the file
+        return papers[ranked[0]] if ranked else {}
+
+    @classmethod
+    def empty(cls) -> PublishedResults:
+        """No published number at all."""
+        return cls(())
+
+
+def _is_percentage(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 100
+    except ValueError:
+        return False

@@ -1,0 +1,249 @@
+"""What an evaluation job writes down, and how runs of a scenario are put together from such records.
+
+One job judges one checkpoint under one protocol. It does not know which runs its checkpoint belongs to: a base step is
+shared by many methods and scenarios, the upper bound (``joint``) by all scenarios. So the record holds facts about the
+checkpoint only: its classes, values per class, and the raw counts beside it. Identity and groups are added when results
+are collected (:func:`measure`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.evaluation.confusion import ConfusionMatrix
+from model.evaluation.mean_iou import semantic_scores
+from model.evaluation.overlaps import PanopticOverlaps
+from model.evaluation.panoptic_quality import panoptic_scores
+from model.evaluation.protocols import get
+from model.evaluation.scores import Scores, positions_of
+
+FORMAT = 1
+CONFUSION, PANOPTIC = "confusion", "panoptic"
+"""Keys of :attr:`EvaluationRecord.files`."""
+
+PRIMARY_METRIC = {"semantic": "mIoU", "panoptic": "PQ", "instance": "AP"}
+"""The metric of the summary, by task."""
+
+CLASS_METRIC = {"semantic": "IoU", "panoptic": "PQ", "instance": "AP"}
+"""The per-class metric whose mean is the primary metric, by task."""
+
+
+class RecordError(ValueError):
+    """A record that is missing, unreadable or does not fit what it is asked for."""
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One checkpoint judged under one protocol (``evaluation.json``).
+
+    Attributes:
+        dataset, task, protocol: names.
+        step: index of the step that the checkpoint was trained in.
+        classes: category ids in learning order.
+        names: category id → class name, for every id in ``classes``.
+        things: those category ids that are countable.
+        background_is_labelled: whether the dataset annotates its background.
+        images: number of images judged.
+        per_class: metric → class key → value in percent; None if the class does not occur.
+        files: ``confusion`` and ``panoptic`` → file name beside the record, for what the task produced.
+    """
+
+    dataset: str
+    task: str
+    protocol: str
+    step: int
+    classes: tuple[int, ...]
+    names: Mapping[int, str]
+    things: tuple[int, ...]
+    background_is_labelled: bool
+    images: int
+    per_class: Mapping[str, Mapping[str, float | None]]
+    files: Mapping[str, str]
+
+    def write(self, path: Path) -> None:
+        """Write the record; it takes its name only when complete."""
+        document = {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "task": self.task,
+            "protocol": self.protocol,
+            "step": self.step,
+            "classes": list(self.classes),
+            "names": {str(category): self.names[category] for category in self.classes},
+            "things": list(self.things),
+            "background_is_labelled": self.background_is_labelled,
+            "images": self.images,
+            "per_class": {metric: dict(values) for metric, values in self.per_class.items()},
+            "files": dict(self.files),
+        }
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(
+            json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> EvaluationRecord:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            RecordError: if the file is missing, damaged or of another format.
+        """
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise RecordError(
+                    f"{path} has format {document['format']}, this version reads {FORMAT}; evaluate again"
+                )
+            return cls(
+                dataset=document["dataset"],
+                task=document["task"],
+                protocol=document["protocol"],
+                step=int(document["step"]),
+                classes=tuple(int(category) for category in document["classes"]),
+                names={int(category): name for category, name in document["names"].items()},
+                things=tuple(int(category) for category in document["things"]),
+                background_is_labelled=bool(document["background_is_labelled"]),
+                images=int(document["images"]),
+                per_class=document["per_class"],
+                files=document["files"],
+            )
+        except FileNotFoundError:
+            raise RecordError(f"{path} is missing: this evaluation has not run, or has failed") from None
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise RecordError(f"{path} is not an evaluation record ({error!r}); delete it to evaluate again") from error
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """A method going through a scenario with one seed: the identity that every row of a table carries."""
+
+    dataset: str
+    task: str
+    scenario: str
+    setting: str
+    recipe: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return "/".join(map(str, (*self._names, f"seed{self.seed}")))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self.dataset, self.task, self.scenario, self.setting, self.recipe, self.method
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The scores of a run after one step.
+
+    Attributes:
+        run: whose scores.
+        step: after which step.
+        protocol: judged how.
+        scores: by group and by class.
+        groups: the category ids that the groups stand for.
+        names: class key → class name.
+    """
+
+    run: Run
+    step: int
+    protocol: str
+    scores: Scores
+    groups: Mapping[str, tuple[int, ...]]
+    names: Mapping[str, str]
+
+
+def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]) -> Measurement:
+    """Read an evaluation record and judge it for one run.
+
+    Args:
+        path: the record; its raw counts lie beside it.
+        run: the run that the checkpoint belongs to.
+        step: the run's step. It may differ from the record's: ``joint`` knows all classes at its step 0.
+        groups: group name → category ids, as ``model.scenario.class_groups`` gives them for ``step``.
+
+    Raises:
+        RecordError: if the record is missing, damaged, or not of this run's dataset, task or classes.
+    """
+    record = EvaluationRecord.read(path)
+    if (record.dataset, record.task) != (run.dataset, run.task):
+        raise RecordError(f"{path} was made on {record.dataset} ({record.task}), not for {run}")
+    if set(groups.get("all", ())) != set(record.classes):
+        raise RecordError(
+            f"{path} knows {len(record.classes)} classes, but step {step} of {run} has {len(groups.get('all', ()))}: "
+            "the checkpoint belongs to another step or another class order"
+        )
+    protocol = get(record.protocol)
+    found: list[Scores] = []
+    if CONFUSION in record.files:
+        matrix = ConfusionMatrix.load(path.parent / record.files[CONFUSION])
+        found.append(semantic_scores(matrix, groups, protocol, record.background_is_labelled))
+    if PANOPTIC in record.files:
+        overlaps = PanopticOverlaps.load(path.parent / record.files[PANOPTIC])
+        found.append(panoptic_scores(overlaps, record.classes, record.things, groups, protocol))
+    found.append(class_means(record, groups, already={metric for scores in found for metric in scores.classes}))
+    if not any(scores.classes for scores in found):
+        raise RecordError(f"{path} holds no value at all; delete it to evaluate again")
+    return Measurement(
+        run,
+        step,
+        record.protocol,
+        merge_scores(found),
+        {name: tuple(members) for name, members in groups.items()},
+        {str(category): name for category, name in record.names.items()},
+    )
+
+
+def class_means(record: EvaluationRecord, groups: Mapping[str, Sequence[int]], already: Iterable[str] = ()) -> Scores:
+    """Group means of metrics that are defined per class alone (average precision), over classes that have a value.
+
+    Args:
+        record: whose per-class values.
+        groups: group name → category ids.
+        already: metrics that come from raw counts and are left out here.
+    """
+    metrics = {metric: values for metric, values in record.per_class.items() if metric not in set(already)}
+    scores: dict[str, dict[str, float]] = {}
+    for name, members in positions_of(groups, record.classes).items():
+        keys = [str(record.classes[index]) for index in members]
+        for metric, values in metrics.items():
+            present = [value for key in keys if (value := values.get(key)) is not None]
+            if present:
+                scores.setdefault(name, {})[metric] = float(np.mean(present))
+    return Scores(scores, {metric: dict(values) for metric, values in metrics.items()})
+
+
+def merge_scores(parts: Iterable[Scores]) -> Scores:
+    """Scores of different metrics in one place."""
+    groups: dict[str, dict[str, float]] = {}
+    classes: dict[str, dict[str, float | None]] = {}
+    for part in parts:
+        for name, values in part.groups.items():
+            groups.setdefault(name, {}).update(values)
+        classes.update(part.classes)
+    return Scores(groups, classes)
+
+
+def require_complete(measurements: Iterable[Measurement], expected: Iterable[tuple[Run, int, str]]) -> None:
+    """Check that every expected (run, step, protocol) was measured exactly once.
+
+    Raises:
+        RecordError: naming the first ones that are missing or repeated.
+    """
+    found: dict[tuple[Run, int, str], int] = {}
+    for m in measurements:
+        found[m.run, m.step, m.protocol] = found.get((m.run, m.step, m.protocol), 0) + 1
+    missing = [key for key in expected if key not in found]
+    repeated = [key for key, count in found.items() if count > 1]
+    for what, keys in (("missing", missing), ("repeated", repeated)):
+        if keys:
+            shown = "; ".join(f"{run} step {step} ({protocol})" for run, step, protocol in keys[:3])
+            raise RecordError(f"{len(keys)} evaluations are {what}: {shown}{' …' if len(keys) > 3 else ''}")

@@ -1,0 +1,212 @@
+"""The table that people read: method × scenario after the last step, mean ± deviation over seeds, papers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from model.reporting.published import PROVENANCE, PublishedResults
+from model.reporting.records import PRIMARY_METRIC
+
+UPPER_BOUND, LOWER_BOUND = "joint", "finetuning"
+SHOWN_GROUPS = ("old", "new", "all")
+SECTION = ("dataset", "task", "setting", "recipe", "protocol")
+SUMMARY_COLUMNS = (
+    *SECTION, "scenario", "method", "group", "metric", "mean", "std", "seeds",
+    "published", "provenance", "paper", "published_protocol", "note",
+)  # fmt: skip
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """The upper bound first, the lower bound last, the others between in alphabetical order."""
+    rank = {UPPER_BOUND: -1, LOWER_BOUND: 1}
+    return sorted(set(methods), key=lambda name: (rank.get(name, 0), name))
+
+
+def summarise(
+    metrics: pd.DataFrame, published: PublishedResults, notes: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row per section, scenario, method and group: mean and sample standard deviation over seeds at the last step.
+
+    Args:
+        metrics: as :func:`model.reporting.tables.metric_rows` gives it.
+        published: shown where dataset, task, scenario, setting and method match, whatever the protocol.
+        notes: dataset → remark, such as "from scratch, not comparable".
+
+    Returns:
+        Columns :data:`SUMMARY_COLUMNS`; ``std`` is NaN for a single seed, ``published`` where there is no such number.
+    """
+    wanted = metrics[metrics["metric"] == metrics["task"].map(PRIMARY_METRIC)]
+    wanted = wanted[wanted["group"].isin(SHOWN_GROUPS)]
+    if wanted.empty:
+        return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
+    last = wanted.groupby([*SECTION, "scenario", "method", "seed"])["step"].transform("max")
+    wanted = wanted[wanted["step"] == last]
+    rows = []
+    for key, values in wanted.groupby([*SECTION, "scenario", "method", "group", "metric"])["value"]:
+        dataset, task, setting, recipe, protocol, scenario, method, group, metric = map(str, key)
+        number = published.find(dataset, task, scenario, setting, method, metric, protocol).get(group)
+        rows.append(
+            {
+                **dict(zip(SECTION, (dataset, task, setting, recipe, protocol), strict=True)),
+                "scenario": scenario,
+                "method": method,
+                "group": group,
+                "metric": metric,
+                "mean": float(values.mean()),
+                "std": float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
+                "seeds": len(values),
+                "published": number.value if number else float("nan"),
+                "provenance": number.provenance if number else "",
+                "paper": number.paper if number else "",
+                "published_protocol": number.protocol if number else "",
+                "note": (notes or {}).get(dataset, ""),
+            }
+        )
+    frame = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    order = {name: i for i, name in enumerate([*method_order(frame["method"]), *SHOWN_GROUPS])}
+    keys = [*SECTION, "scenario", "method", "group"]
+    return frame.sort_values(
+        keys, key=lambda c: c.map(order) if c.name in ("method", "group") else c, ignore_index=True, kind="stable"
+    )
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One printed table: rows are methods, each scenario has a column per group and one of published numbers."""
+
+    title: str
+    note: str
+    head: tuple[tuple[str, str], ...]  # (scenario, column), scenario repeated
+    rows: tuple[tuple[str, ...], ...]
+    papers: tuple[str, ...]
+
+
+def markdown(summary: pd.DataFrame) -> str:
+    """The summary as one Markdown table per dataset, task, setting, recipe and protocol."""
+    parts = [
+        "# Results\n",
+        "Mean ± sample standard deviation over seeds (n = number of seeds), in percent, after the last step.\n",
+    ]
+    for section in _sections(summary, "±"):
+        parts.append(f"## {section.title}\n")
+        if section.note:
+            parts.append(f"*{section.note}*\n")
+        head = ["method", *(f"{scenario} {column}" for scenario, column in section.head)]
+        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(row) + " |" for row in section.rows]
+        parts.append("\n".join(lines) + "\n")
+        if section.papers:
+            parts.append("Published: " + "; ".join(section.papers) + ".\n")
+    return "\n".join(parts)
+
+
+def latex(summary: pd.DataFrame) -> str:
+    """The summary as LaTeX tables; needs the package booktabs."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for section in _sections(summary, r"$\pm$"):
+        scenarios = list(dict.fromkeys(scenario for scenario, _ in section.head))
+        widths = [sum(s == scenario for s, _ in section.head) for scenario in scenarios]
+        spans = " & ".join(rf"\multicolumn{{{w}}}{{c}}{{{_tex(s)}}}" for s, w in zip(scenarios, widths, strict=True))
+        caption = ". ".join(_tex(text) for text in (section.title, section.note, "; ".join(section.papers)) if text)
+        parts += [
+            "",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{caption}.}}",
+            rf"  \begin{{tabular}}{{l{'r' * len(section.head)}}}",
+            r"    \toprule",
+            rf"    & {spans} \\",
+            "    method & " + " & ".join(_tex(column) for _, column in section.head) + r" \\",
+            r"    \midrule",
+            *("    " + " & ".join(map(_tex, row)) + r" \\" for row in section.rows),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def write_summary(summary: pd.DataFrame, folder: Path) -> tuple[Path, Path, Path]:
+    """Write ``summary.md``, ``summary.csv`` and ``summary.tex``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = (folder / "summary.md", folder / "summary.csv", folder / "summary.tex")
+    paths[0].write_text(markdown(summary), encoding="utf-8")
+    summary.to_csv(paths[1], index=False, float_format="%.6f", lineterminator="\n")
+    paths[2].write_text(latex(summary), encoding="utf-8")
+    return paths
+
+
+def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
+    sections = []
+    for key, part in summary.groupby(list(SECTION), sort=True):
+        dataset, task, setting, recipe, protocol = map(str, key)
+        metric = PRIMARY_METRIC[task]
+        scenarios = sorted(part["scenario"].unique(), key=_natural)
+        cells = {(r["scenario"], r["method"], r["group"]): r for r in part.to_dict("records")}
+        head, columns = [], []
+        for scenario in scenarios:
+            for group in SHOWN_GROUPS:
+                head.append((scenario, group))
+                columns.append(
+                    [_value(cells.get((scenario, m, group)), plus_minus) for m in method_order(part["method"])]
+                )
+            printed = [
+                _published([cells.get((scenario, m, group)) for group in SHOWN_GROUPS], protocol)
+                for m in method_order(part["method"])
+            ]
+            if any(printed):
+                head.append((scenario, "published old/new/all"))
+                columns.append(printed)
+        rows = tuple(
+            (method, *(column[index] or "–" for column in columns))
+            for index, method in enumerate(method_order(part["method"]))
+        )
+        numbers = part[part["paper"] != ""]
+        letters = [f"{letter} = {PROVENANCE[letter]}" for letter in PROVENANCE if letter in set(numbers["provenance"])]
+        papers = sorted({f"{r.method}: {r.paper} (judged by {r.published_protocol})" for r in numbers.itertuples()})
+        sections.append(
+            _Section(
+                f"{dataset}, {task} ({metric}), {setting}, recipe {recipe}, protocol {protocol}",
+                next((note for note in part["note"] if note), ""),
+                tuple(head),
+                rows,
+                (*papers, *letters),
+            )
+        )
+    return sections
+
+
+def _value(row: Mapping[Any, Any] | None, plus_minus: str) -> str:
+    if row is None:
+        return ""
+    mean, std, seeds = row["mean"], row["std"], row["seeds"]
+    return f"{mean:.2f}" + (f" {plus_minus} {std:.2f}" if std == std else "") + f" (n={seeds})"
+
+
+def _published(rows: Sequence[Mapping[Any, Any] | None], protocol: str) -> str:
+    """``35.1/13.5/29.7 (V)``; a star marks numbers judged by another protocol than ours."""
+    found = [row if row is not None and row["paper"] else None for row in rows]
+    numbers = [row for row in found if row is not None]
+    if not numbers:
+        return ""
+    text = "/".join(f"{row['published']:.1f}" if row else "–" for row in found)
+    letters = "".join(dict.fromkeys(row["provenance"] for row in numbers))
+    star = "" if all(row["published_protocol"] == protocol for row in numbers) else "*"
+    return f"{text}{star} ({letters})"
+
+
+def _natural(name: str) -> tuple[object, ...]:
+    """Scenario names in the order of their numbers: larger base first, then larger increments."""
+    numbers = [int(part) for part in "".join(c if c.isdigit() else " " for c in name).split()]
+    return (not numbers, *(-n for n in numbers[:2]), name) if numbers else (True, 0, 0, name)
+
+
+def _tex(text: str) -> str:
+    for character in "&%#_":
+        text = text.replace(character, "\\" + character)
+    return text.replace("±", r"$\pm$").replace("–", "--")

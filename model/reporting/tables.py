@@ -1,0 +1,128 @@
+"""Tidy tables: one row per value, in percent, sorted, the same bytes for the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from model.evaluation.forgetting import average_over_steps, class_forgetting, mean_forgetting, require_steps
+from model.evaluation.scores import BACKGROUND, GROUPS
+from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC, Measurement
+
+IDENTITY = ("dataset", "task", "scenario", "setting", "recipe", "method", "seed", "step", "protocol")
+METRIC_COLUMNS = (*IDENTITY, "group", "metric", "value")
+CLASS_COLUMNS = (*IDENTITY, "group", "class", "metric", "value")
+DECIMALS = 6
+
+
+def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """Values by group: what was measured after every step, and what follows from all steps of a run.
+
+    From the steps together come, at the last step, ``<metric>_avg`` (group ``all``: mean over steps, PLOP's "avg") and
+    ``forgetting`` (every group: mean over its classes of the best earlier value minus the last one).
+
+    Raises:
+        StepsError: if a run with several steps lacks one of them.
+    """
+    rows = []
+    for run, steps in _by_run(measurements):
+        for m in steps:
+            rows += [
+                (*_identity(m), group, metric, value)
+                for group, values in m.scores.groups.items()
+                for metric, value in values.items()
+            ]
+        last = steps[-1]
+        rows += [(*_identity(last), *row) for row in _over_steps(steps, run)]
+    return _frame(rows, METRIC_COLUMNS)
+
+
+def class_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """Values by class: ``class`` is its name, ``group`` where it stands after this step (``past`` or ``current``).
+
+    Classes that do not occur in the judged images have no row. Forgetting per class stands at the last step.
+    """
+    rows = []
+    for run, steps in _by_run(measurements):
+        for m in steps:
+            rows += [
+                (*_identity(m), _group_of(m, key), m.names.get(key, key), metric, value)
+                for metric, values in m.scores.classes.items()
+                for key, value in values.items()
+                if value is not None
+            ]
+        last = steps[-1]
+        rows += [
+            (*_identity(last), _group_of(last, key), last.names.get(key, key), "forgetting", value)
+            for key, value in _class_forgetting(steps, run).items()
+        ]
+    return _frame(rows, CLASS_COLUMNS)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table with fixed decimals."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    frame.to_csv(temporary, index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n")
+    temporary.replace(path)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table that :func:`write_csv` wrote; names such as ``NA`` or ``none`` stay text."""
+    text = {name: str for name in CLASS_COLUMNS if name not in ("seed", "step", "value")}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": [""]})
+
+
+def _over_steps(steps: Sequence[Measurement], run: str) -> list[tuple[str, str, float]]:
+    if len(steps) == 1:  # a single training on all classes has nothing to forget
+        return []
+    require_steps([m.step for m in steps], run)
+    last = steps[-1]
+    metric = PRIMARY_METRIC[last.run.task]
+    rows: list[tuple[str, str, float]] = []
+    values = [value for m in steps if (value := m.scores.groups.get("all", {}).get(metric)) is not None]
+    if len(values) == len(steps):
+        rows.append(("all", f"{metric}_avg", average_over_steps(values)))
+    of_classes = _class_forgetting(steps, run)
+    for group in GROUPS:
+        mean = mean_forgetting(of_classes, [str(category) for category in last.groups.get(group, ())])
+        if mean is not None:
+            rows.append((group, "forgetting", mean))
+    return rows
+
+
+def _class_forgetting(steps: Sequence[Measurement], run: str) -> dict[str, float]:
+    if len(steps) == 1:
+        return {}
+    require_steps([m.step for m in steps], run)
+    metric = CLASS_METRIC[steps[-1].run.task]
+    return class_forgetting([m.scores.classes.get(metric, {}) for m in steps])
+
+
+def _by_run(measurements: Iterable[Measurement]) -> Iterable[tuple[str, list[Measurement]]]:
+    ordered = sorted(measurements, key=lambda m: (m.run, m.protocol, m.step))
+    for (run, protocol), steps in groupby(ordered, key=lambda m: (m.run, m.protocol)):
+        yield f"{run} ({protocol})", list(steps)
+
+
+def _identity(m: Measurement) -> tuple[object, ...]:
+    r = m.run
+    return r.dataset, r.task, r.scenario, r.setting, r.recipe, r.method, r.seed, m.step, m.protocol
+
+
+def _group_of(m: Measurement, key: str) -> str:
+    if key == BACKGROUND:
+        return "past" if m.groups.get("past") else "current"
+    return "current" if int(key) in m.groups.get("current", ()) else "past"
+
+
+def _frame(rows: Sequence[tuple[object, ...]], columns: Sequence[str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(columns))
+    order = {name: position for position, name in enumerate(GROUPS)}
+    keys = [name for name in columns if name != "value"]
+    return frame.sort_values(
+        keys, key=lambda column: column.map(order) if column.name == "group" else column, ignore_index=True
+    )
