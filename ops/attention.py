@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ops.checks import check_inputs, level_shapes
+from ops.compiled import ms_deform_attn_compiled
 from ops.grid_sample import ms_deform_attn_pytorch
+from ops.library import IMPLEMENTATION
 
 
 def ms_deform_attn(
@@ -34,10 +36,13 @@ def ms_deform_attn(
 
     Raises:
         AttentionInputError: if types, devices or shapes do not fit together.
+        OperatorUnavailableError: if ``SEGUE_OPS=compiled`` and the library has no kernels for this device.
     """
     shapes = level_shapes(spatial_shapes)
     value = _autocast_value(value)
     check_inputs(value, shapes, sampling_locations, attention_weights)
+    if IMPLEMENTATION.serves(value.device.type):
+        return ms_deform_attn_compiled(value, shapes, sampling_locations, attention_weights)
     return ms_deform_attn_pytorch(value, shapes, sampling_locations, attention_weights)
 
 

@@ -1,7 +1,7 @@
 """Multi-scale deformable attention written with :func:`torch.nn.functional.grid_sample`.
 
-The formulation every device can run. It is the reference that the compiled kernels are tested against, the baseline they
-are measured against, and what runs where there is no compiled library.
+The formulation every device can run. It is the reference that the compiled kernels are tested against, the baseline
+they are measured against, and what runs where there is no compiled library.
 
     out[b, q, h] = Σ_l Σ_p  A[b, q, h, l, p] · V_l[b, h](x[b, q, h, l, p])
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from ops import compiled
 from ops.errors import OperatorUnavailableError
 
 CHOICES = ("auto", "compiled", "pytorch")
@@ -49,7 +50,7 @@ class Implementation:
         if self.choice == "compiled":
             raise OperatorUnavailableError(
                 f"SEGUE_OPS=compiled, but the library has no kernels for {device_type}. "
-                f"Rebuild it with `{BUILD_COMMAND}` where a toolkit for {device_type} is installed, or use SEGUE_OPS=auto."
+                f"Rebuild it with `{BUILD_COMMAND}` beside a toolkit for {device_type}, or use SEGUE_OPS=auto."
             )
         return False
 
@@ -82,6 +83,7 @@ def choose_implementation(choice: str, file: Path | None) -> Implementation:
         return Implementation(choice)
     problem = _load(file)
     if problem is None:
+        compiled.register()
         return Implementation(choice, _devices(), _processor())
     if choice == "compiled":
         raise OperatorUnavailableError(f"SEGUE_OPS=compiled, but {problem}. Build it with `{BUILD_COMMAND}`.")

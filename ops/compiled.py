@@ -1,0 +1,87 @@
+"""The compiled operators as PyTorch sees them: shapes without computing (fake kernels) and gradients.
+
+Importing this module does nothing; :func:`register` is called once, after the library is loaded.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Shapes = Sequence[int]
+
+
+def ms_deform_attn_compiled(
+    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    """Args and returns: see :func:`ops.ms_deform_attn`, which has checked the inputs."""
+    flat = [size for pair in spatial_shapes for size in pair]
+    output: Tensor = torch.ops.segue.ms_deform_attn(value, sampling_locations, attention_weights, flat)
+    return output
+
+
+def register() -> None:
+    """Teach PyTorch the operators' output shapes and gradients; needs the library loaded, and may run once."""
+    torch.library.register_fake("segue::ms_deform_attn", _fake_forward)
+    torch.library.register_fake("segue::ms_deform_attn_backward", _fake_backward)
+    torch.library.register_autograd("segue::ms_deform_attn", _backward, setup_context=_save)
+    torch.library.register_autograd("segue::ms_deform_attn_backward", _no_second_derivative)
+
+
+def _fake_forward(
+    value: Tensor, sampling_locations: Tensor, attention_weights: Tensor, spatial_shapes: Shapes
+) -> Tensor:
+    batch, _, heads, channels = value.shape
+    return value.new_empty(batch, sampling_locations.shape[1], heads * channels)
+
+
+def _fake_backward(
+    output_gradient: Tensor,
+    value: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    spatial_shapes: Shapes,
+) -> tuple[Tensor, Tensor, Tensor]:
+    contiguous = torch.contiguous_format
+    return (
+        torch.empty_like(value, memory_format=contiguous),
+        torch.empty_like(sampling_locations, memory_format=contiguous),
+        torch.empty_like(attention_weights, memory_format=contiguous),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.spatial_shapes = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    value, sampling_locations, attention_weights = ctx.saved_tensors
+    if value.is_cuda:
+        _respect_deterministic_mode()
+    gradients = torch.ops.segue.ms_deform_attn_backward(
+        output_gradient.contiguous(), value, sampling_locations, attention_weights, ctx.spatial_shapes
+    )
+    return *gradients, None
+
+
+def _respect_deterministic_mode() -> None:
+    """What torch's own operators do: the sums over samples that share a pixel come in no fixed order on CUDA."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    message = (
+        "the gradient of ms_deform_attn has no deterministic CUDA implementation, but "
+        "torch.use_deterministic_algorithms(True) is set. Train on the CPU, where it is deterministic, "
+        "or set torch.use_deterministic_algorithms(True, warn_only=True)."
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(message)
+    warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def _no_second_derivative(ctx: Any, *gradients: Tensor | None) -> None:
+    raise NotImplementedError("ms_deform_attn can be differentiated once; SEGUE_OPS=pytorch gives second derivatives")
