@@ -25,8 +25,8 @@ rule all:
     default_target: True
     input:
         rules.tables.output,
-        rules.figures.output,
-        collect(RESULTS / "figures/gallery" / "{name}.png", name=GALLERIES),
+        [RESULTS / "figures" / grid / f"{figure}.svg" for grid in GRIDS for figure in ("curves", "classes", "forgetting")],
+        [RESULTS / "figures" / grid / f"gallery_{method}.png" for grid, method in GALLERIES],
 
 
 rule train_all:

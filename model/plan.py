@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from model.config import Config, ConfigError, DatasetEntry, Experiment, ExplicitScenario, Memory, MethodEntry, unknown_name
 from model.datasets import sources
@@ -145,17 +145,36 @@ class Run:
     seed: int
     trainings: tuple[Training, ...]
     evaluations: Mapping[str, tuple[Evaluation, ...]]
-    note: str
+    joint: bool
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What no two runs of a configuration may share."""
         return (self.dataset, self.task, self.scenario.name, self.setting, self.recipe, self.method, self.seed)
 
+    @property
+    def known_after(self) -> tuple[tuple[int, ...], ...]:
+        """Category ids known after each training, in the learning order of its network."""
+        return tuple(training.split.step.seen for training in self.trainings)
 
-def _hyper_parameters(method: type[Method], values: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    complete = asdict(methods.build_from(method, values))  # type: ignore[call-overload]  # methods are dataclasses
-    return {name: complete[name] for name in method.hyper_parameters(stage)}  # type: ignore[arg-type]
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs that are compared with each other: one figure's worth of methods and seeds."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def first_seed(self) -> tuple[Run, ...]:
+        """One run a method, for pictures."""
+        seed = self.runs[0].seed
+        return tuple(run for run in self.runs if run.seed == seed)
+
+
+def _hyper_parameters(name: str, values: Mapping[str, Any], stage: Literal["train", "predict"]) -> dict[str, Any]:
+    method = methods.build(name, values)
+    return {field: getattr(method, field) for field in method.hyper_parameters(stage)}
 
 
 class Plan:
@@ -206,7 +225,7 @@ class Plan:
             if isinstance(wanted, str):
                 if wanted == JOINT:
                     raise ScenarioError("'joint' is a method, not a scenario: list it under 'methods'")
-                orders = {**sources.orders(dataset.kind, experiment.task), **dataset.orders}
+                orders = {**sources.orders(dataset.kind, dataset.options, experiment.task), **dataset.orders}
                 return Scenario.from_name(wanted, [c.id for c in allowed], orders)
             ids = {c.name: c.id for c in allowed} | {c.id: c.id for c in allowed}
             for step in wanted.steps:
@@ -225,8 +244,8 @@ class Plan:
     ) -> type[Method]:
         try:
             method = methods.resolve(entry.name)
-            for step in (None, *entry.steps):
-                methods.build_from(method, entry.hyper_parameters if step is None else entry.at_step(step))
+            for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
+                methods.build(entry.name, values)
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
         recipe = self.config.recipes[experiment.recipe]
@@ -289,7 +308,7 @@ class Plan:
             seed,
             tuple(trainings),
             evaluations,
-            experiment.note,
+            method.all_at_once,
         )
         if any(run.key == other.key for other in self.runs):
             raise ConfigError(f"{where}: the run {'/'.join(map(str, run.key))} is configured twice")
@@ -300,7 +319,6 @@ class Plan:
         experiment: Experiment,
         setting: str,
         name: str,
-        method: type[Method],
         values: Mapping[str, Any],
         step: Step,
         seed: int,
@@ -311,7 +329,7 @@ class Plan:
             "setting": setting,
             "seed": seed,
             "step": asdict(step),
-            "method": {"name": name, "hyper_parameters": _hyper_parameters(method, values, "train")},
+            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, "train")},
             "recipe": self.config.recipes[experiment.recipe].resolved(step.index),
         }
 
@@ -322,7 +340,7 @@ class Plan:
         if method.base_method is not None and 0 not in entry.steps:
             name, values = method.base_method, {}
         owner = methods.resolve(name)
-        spec = self._training_spec(experiment, setting, name, owner, values, step, seed)
+        spec = self._training_spec(experiment, setting, name, values, step, seed)
         key = short_hash(canonical_json({k: v for k, v in spec.items() if k != "seed"}), 8)
         directory = f"base/{experiment.dataset}/{experiment.recipe}_{len(step.current)}-classes_{key}/seed{seed}"
         split = Split(experiment.dataset, experiment.task, setting, step)
@@ -339,7 +357,7 @@ class Plan:
         seed: int,
         previous: Training,
     ) -> Training:
-        spec = self._training_spec(experiment, setting, entry.name, method, entry.at_step(step.index), step, seed)
+        spec = self._training_spec(experiment, setting, entry.name, entry.at_step(step.index), step, seed)
         grid = f"{experiment.dataset}/{experiment.task}_{scenario.name}_{setting}/{experiment.recipe}"
         directory = f"runs/{grid}/{entry.title}/seed{seed}/step{step.index}"
         memory = None
@@ -384,7 +402,7 @@ class Plan:
         reading = protocol
         if name != entry.name:  # a shared base step, read by the base method's decision rule where it is the same
             if method.predict is training.method.predict and not method.hyper_parameters("predict"):
-                method, values = training.method, {}
+                values = {}
             else:
                 name = entry.name
                 reading = f"{protocol}_{entry.title}"
@@ -393,7 +411,7 @@ class Plan:
             "task": experiment.task,
             "step": asdict(training.split.step),
             "protocol": asdict(protocols.get(protocol)),
-            "method": {"name": name, "hyper_parameters": _hyper_parameters(method, values, "predict")},
+            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, "predict")},
             "network": recipe.network["name"],
             "size": recipe.evaluation_size,
             "batch_size": recipe.batch_size,
@@ -428,6 +446,15 @@ class Plan:
         """Splits by file."""
         jobs: Iterable[Training | MemoryJob] = [*self.trainings.values(), *self.memories.values()]
         return {job.split.file: job.split for job in jobs}
+
+    @cached_property
+    def grids(self) -> tuple[Grid, ...]:
+        """Runs by dataset, task, scenario, setting and recipe."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            name = f"{run.dataset}_{run.task}_{run.scenario.name}_{run.setting}_{run.recipe}"
+            found.setdefault(name, []).append(run)
+        return tuple(Grid(name, tuple(runs)) for name, runs in found.items())
 
     @property
     def datasets(self) -> tuple[str, ...]:

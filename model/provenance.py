@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("model",)
 """Top-level packages that closures are followed into; the compiled ops are held by parity tests instead."""
+UNTRACKED = ("model.methods.registry", "model.networks.registry", "model.config", "model.plan", "model.command_line")
+"""Modules that choose what runs but take no part in it: a new row in a registry must not invalidate anything."""
 
 
 def canonical_json(value: Any) -> str:
@@ -105,12 +107,15 @@ def _imported_names(tree: ast.AST) -> Iterable[str]:
             pending.extend(ast.iter_child_nodes(node))
 
 
-def import_closure(entries: Iterable[Path | str], root: Path = PROJECT) -> tuple[Path, ...]:
+def import_closure(
+    entries: Iterable[Path | str], root: Path = PROJECT, untracked: Collection[str] = UNTRACKED
+) -> tuple[Path, ...]:
     """Every project file that running the entries may execute, sorted.
 
     Args:
         entries: source files or dotted module names.
         root: folder that holds the packages.
+        untracked: modules that are neither listed nor followed.
 
     Raises:
         FileNotFoundError: if an entry does not exist.
@@ -130,7 +135,8 @@ def import_closure(entries: Iterable[Path | str], root: Path = PROJECT) -> tuple
         for name in _imported_names(_parsed(file)):
             parts = name.split(".")
             for end in range(1, len(parts) + 1):  # importing a.b.c also runs a/__init__.py and a/b/__init__.py
-                target = module_file(".".join(parts[:end]), root)
+                module = ".".join(parts[:end])
+                target = None if module in untracked else module_file(module, root)
                 if target is not None and target not in found:
                     pending.append(target)
     return tuple(sorted(found))

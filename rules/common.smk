@@ -48,11 +48,6 @@ def fingerprint(*entries):
     return code_fingerprint([SCRIPTS / e if e.endswith(".py") else e for e in entries], PROJECT)
 
 
-def directory_of(path):
-    """Folder of an output below the results, which is what the plan calls a job by."""
-    return str(Path(path).relative_to(RESULTS).parent)
-
-
 def prepared(dataset):
     return RESULTS / "data" / dataset / "dataset.json"
 

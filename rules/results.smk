@@ -1,0 +1,113 @@
+"""Everything that was measured, in tables, curves and pictures."""
+
+GRIDS = {grid.name: grid for grid in PLAN.grids}
+GALLERIES = {(grid.name, run.method): run for grid in PLAN.grids for run in grid.first_seed}
+CONFIGURATION = canonical_json(PLAN.config.model_dump(exclude_defaults=True))
+
+
+rule tables:
+    """One tidy row per value, and the summary: method by scenario, mean and deviation over seeds, beside the papers."""
+    input:
+        evaluations=[RESULTS / directory / "evaluation.json" for directory in PLAN.evaluations],
+        published=PROJECT / "config" / "published_results.csv",
+    output:
+        metrics=RESULTS / "tables/metrics.csv",
+        per_class=RESULTS / "tables/per_class.csv",
+        markdown=report(
+            RESULTS / "tables/summary.md", caption="captions/summary.rst", category="Tables", labels={"table": "summary"}
+        ),
+        csv=report(
+            RESULTS / "tables/summary.csv",
+            caption="captions/summary.rst",
+            category="Tables",
+            labels={"table": "summary, as CSV"},
+        ),
+        latex=RESULTS / "tables/summary.tex",
+    params:
+        config=CONFIGURATION,
+        code=fingerprint("make_tables.py"),
+        folder=RESULTS / "tables",
+    log:
+        RESULTS / "logs/tables.log",
+    benchmark:
+        RESULTS / "benchmarks/tables.tsv"
+    localrule: True
+    shell:
+        "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {RESULTS:q} --published {input.published:q} --folder {params.folder:q} > {log:q} 2>&1"
+
+
+rule figures:
+    """Curves over steps, values per class over steps, forgetting: one set of figures per scenario."""
+    input:
+        metrics=RESULTS / "tables/metrics.csv",
+        per_class=RESULTS / "tables/per_class.csv",
+    output:
+        curves=report(
+            RESULTS / "figures/{grid}/curves.svg",
+            caption="captions/curves.rst",
+            category="Figures",
+            subcategory="{grid}",
+            labels={"figure": "curves over steps"},
+        ),
+        classes=report(
+            RESULTS / "figures/{grid}/classes.svg",
+            caption="captions/classes.rst",
+            category="Figures",
+            subcategory="{grid}",
+            labels={"figure": "classes over steps"},
+        ),
+        forgetting=report(
+            RESULTS / "figures/{grid}/forgetting.svg",
+            caption="captions/forgetting.rst",
+            category="Figures",
+            subcategory="{grid}",
+            labels={"figure": "forgetting"},
+        ),
+    params:
+        code=fingerprint("draw_figures.py"),
+        folder=RESULTS / "figures/{grid}",
+    wildcard_constraints:
+        grid=one_of(GRIDS),
+    log:
+        RESULTS / "logs/figures/{grid}.log",
+    benchmark:
+        RESULTS / "benchmarks/figures/{grid}.tsv"
+    localrule: True
+    shell:
+        "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --grid {wildcards.grid:q} --folder {params.folder:q} > {log:q} 2>&1"
+
+
+def gallery_predictions(wildcards):
+    run = GALLERIES[wildcards.grid, wildcards.method]
+    first = next(iter(run.evaluations.values()))
+    return [RESULTS / evaluation.directory / "predictions.npz" for evaluation in first]
+
+
+rule gallery:
+    """Image, ground truth and the prediction after each step, for one method."""
+    input:
+        data=lambda wildcards: prepared(GALLERIES[wildcards.grid, wildcards.method].dataset),
+        predictions=gallery_predictions,
+    output:
+        report(
+            RESULTS / "figures/{grid}/gallery_{method}.png",
+            caption="captions/gallery.rst",
+            category="Galleries",
+            subcategory="{grid}",
+            labels={"method": "{method}"},
+        ),
+    params:
+        code=fingerprint("draw_gallery.py"),
+        scenario=lambda wildcards: canonical_json(
+            list(map(list, GALLERIES[wildcards.grid, wildcards.method].known_after))
+        ),
+    wildcard_constraints:
+        grid=one_of(GRIDS),
+        method="[^/]+",
+    log:
+        RESULTS / "logs/figures/{grid}/gallery_{method}.log",
+    benchmark:
+        RESULTS / "benchmarks/figures/{grid}/gallery_{method}.tsv"
+    localrule: True
+    shell:
+        "{PYTHON} {SCRIPTS}/draw_gallery.py --data {input.data:q} --predictions {input.predictions:q} --classes {params.scenario:q} --title {wildcards.method:q} --output {output:q} > {log:q} 2>&1"

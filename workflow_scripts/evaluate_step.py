@@ -1,0 +1,101 @@
+"""Judge one checkpoint on the validation images under one protocol."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.command_line import run
+from model.datasets.prepared import PreparedDataset
+from model.evaluation.confusion import ConfusionAccumulator
+from model.evaluation.mean_iou import semantic_scores
+from model.evaluation.protocols import get
+from model.inference import evenly_spread, predict_pixels
+from model.methods import registry as methods
+from model.networks import registry as networks
+from model.reporting.records import CONFUSION, EvaluationRecord
+from model.scenario import Step
+from model.training.checkpoint import load_checkpoint, load_network
+
+
+def main() -> None:
+    """Parse the command line, predict every validation image and write record, counts and a few predictions."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: dataset, task, step, protocol, method and geometry")
+    parser.add_argument("--data", required=True, type=Path, help="dataset.json of the prepared dataset")
+    parser.add_argument("--checkpoint", required=True, type=Path)
+    parser.add_argument("--record", required=True, type=Path, help="evaluation.json to write")
+    parser.add_argument("--confusion", required=True, type=Path, help="raw confusion matrix to write (.npz)")
+    parser.add_argument("--predictions", required=True, type=Path, help="predictions for the gallery to write (.npz)")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    arguments = parser.parse_args()
+    spec = json.loads(arguments.spec)
+    step = Step(spec["step"]["index"], tuple(spec["step"]["past"]), tuple(spec["step"]["current"]))
+    protocol = get(spec["protocol"]["name"])
+    torch.set_num_threads(spec["threads"])
+    has_gpu = torch.cuda.is_available() if arguments.device == "auto" else arguments.device == "cuda"
+    device = torch.device("cuda" if has_gpu else "cpu")
+
+    dataset = PreparedDataset.open(arguments.data.parent)
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    if checkpoint.classes != step.seen:
+        raise ValueError(
+            f"{arguments.checkpoint}: knows classes {list(checkpoint.classes)}, but step {step.index} has {list(step.seen)}; "
+            "it belongs to another scenario or class order"
+        )
+    constructor = dict(checkpoint.network_arguments)
+    network = networks.build(constructor.pop("name"), checkpoint.classes_per_step, constructor)
+    load_network(network, checkpoint.network, arguments.checkpoint)
+    method = methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"])
+
+    counts = ConfusionAccumulator(dataset.category_ids, step.seen, dataset.background_id, dataset.void_id)
+    wanted = set(evenly_spread([record.id for record in dataset.records(arguments.split)], spec["gallery"]))
+    shown: dict[str, np.ndarray] = {}
+    images, started = 0, time.perf_counter()
+    for judged in predict_pixels(
+        network.to(device),
+        method,
+        step,
+        dataset,
+        arguments.split,
+        geometry=protocol.geometry,
+        size=spec["size"],
+        batch_size=spec["batch_size"],
+        device=device,
+        workers=arguments.workers,
+    ):
+        counts.add(judged.labels, judged.prediction, judged.has_seen_class)
+        images += 1
+        if judged.name in wanted:
+            shown |= {f"image/{judged.name}": judged.image, f"labels/{judged.name}": judged.labels}
+            shown[f"prediction/{judged.name}"] = judged.prediction.astype(np.uint8)
+    matrix = counts.matrix()
+    background_is_labelled = dataset.background_id is not None and dataset.void_id is not None
+    scores = semantic_scores(matrix, {"all": step.seen}, protocol, background_is_labelled)
+    record = EvaluationRecord(
+        dataset=spec["dataset"],
+        task=spec["task"],
+        protocol=protocol.name,
+        step=step.index,
+        classes=step.seen,
+        names={category.id: category.name for category in dataset.categories},
+        things=tuple(category.id for category in dataset.categories if category.isthing and category.id in step.seen),
+        background_is_labelled=background_is_labelled,
+        images=images,
+        per_class=scores.classes,
+        files={CONFUSION: arguments.confusion.name},
+    )
+    np.savez_compressed(arguments.predictions, **shown)
+    matrix.save(arguments.confusion)
+    record.write(arguments.record)
+    rate = images / (time.perf_counter() - started)
+    print(f"{images} images, {rate:.1f} images/s, mIoU {scores.groups['all']['mIoU']:.1f} % ({protocol.name})")
+
+
+if __name__ == "__main__":
+    run(main)
