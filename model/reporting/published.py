@@ -64,32 +64,6 @@ class PublishedResults:
             value = PublishedValue(float(row["value"]), row["provenance"], row["paper"], row["protocol"])
             papers.setdefault((row["paper"], row["protocol"]), {})[row["group"]] = value
 
-    @classmethod
-    def read(cls, path: Path) -> PublishedResults:
-        """Read and check the table.
-
-        Raises:
-            PublishedError: for other columns, an unknown provenance letter, a value outside 0…100 or a repeated row.
-        """
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise PublishedError(f"{path} needs exactly the columns {','.join(COLUMNS)}")
-            rows = list(reader)
-        identity = [name for name in COLUMNS if name not in ("value", "provenance", "source")]
-        found: set[tuple[str, ...]] = set()
-        for line, row in enumerate(rows, start=2):
-            if row["provenance"] not in PROVENANCE:
-                known = ", ".join(PROVENANCE)
-                raise PublishedError(f"{path}, line {line}: provenance '{row['provenance']}' is none of {known}")
-            if not _is_percentage(row["value"]):
-                raise PublishedError(f"{path}, line {line}: '{row['value']}' is no percentage")
-            key = tuple(row[name] for name in identity)
-            if key in found:
-                raise PublishedError(f"{path}, line {line}: this number is given twice")
-            found.add(key)
-        return cls(rows)
-
     def find(
         self, dataset: str, task: str, scenario: str, setting: str, method: str, metric: str, protocol: str
     ) -> Mapping[str, PublishedValue]:
@@ -105,6 +79,32 @@ class PublishedResults:
     def empty(cls) -> PublishedResults:
         """No published number at all."""
         return cls(())
+
+
+def read_published(path: Path) -> PublishedResults:
+    """Read and check the table of published results.
+
+    Raises:
+        PublishedError: for other columns, an unknown provenance letter, a value outside 0…100 or a repeated row.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise PublishedError(f"{path} needs exactly the columns {','.join(COLUMNS)}")
+        rows = list(reader)
+    identity = [name for name in COLUMNS if name not in ("value", "provenance", "source")]
+    found: set[tuple[str, ...]] = set()
+    for line, row in enumerate(rows, start=2):
+        if row["provenance"] not in PROVENANCE:
+            known = ", ".join(PROVENANCE)
+            raise PublishedError(f"{path}, line {line}: provenance '{row['provenance']}' is none of {known}")
+        if not _is_percentage(row["value"]):
+            raise PublishedError(f"{path}, line {line}: '{row['value']}' is no percentage")
+        key = tuple(row[name] for name in identity)
+        if key in found:
+            raise PublishedError(f"{path}, line {line}: this number is given twice")
+        found.add(key)
+    return PublishedResults(rows)
 
 
 def _is_percentage(text: str) -> bool:

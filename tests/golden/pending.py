@@ -18,6 +18,5 @@ PENDING: dict[str, str] = {
     "g_sdr": "SDR is not written yet",
     "g_ssul": "SSUL is not written yet",
     "g_star": "STAR is not written yet",
-    "h_metrics": "the metrics are not tested against the recordings yet",
     "i_simcis": "SimCIS is not written yet",
 }

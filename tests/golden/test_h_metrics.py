@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from golden import Case, Recording, assert_close, cases, load
+from golden import Case, Recording, assert_close, cases, load, unpack_bits
 
+from model.evaluation.average_precision import annotation, average_precision, detection, precision_scores
 from model.evaluation.confusion import ConfusionAccumulator, ConfusionMatrix
 from model.evaluation.mean_iou import (
     class_accuracy,
@@ -175,3 +176,38 @@ def test_panoptic_quality_of_groups(case: Case) -> None:
             assert ours is None, name
         else:
             assert_close(ours, 100 * value, case.group, "float64", name)
+
+
+@pytest.mark.parametrize("case", cases("h_metrics", "ap_*"))
+def test_average_precision(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    recording = load(case)
+    height, width = recording.config["image_size"]
+    classes = range(1, recording.config["num_classes"] + 1)
+
+    def masks(name: str) -> list[np.ndarray]:
+        return [unpack_bits(row, (height, width)) for row in recording.arrays[name]]
+
+    true = [
+        annotation(image, category, mask, bool(crowd))
+        for (image, category, crowd), mask in zip(recording.arrays["gt_rows"].tolist(), masks("gt_masks"), strict=True)
+    ]
+    scores = recording.arrays["dt_scores"].tolist()
+    found = [
+        detection(image, category, score, mask)
+        for (image, category), score, mask in zip(
+            recording.arrays["dt_rows"].tolist(), scores, masks("dt_masks"), strict=True
+        )
+    ]
+    images = sorted({o["image_id"] for o in [*true, *found]})
+    result = average_precision(
+        [{"id": image, "height": height, "width": width} for image in images], true, found, list(classes)
+    )
+    assert_close(result.summary, recording.arrays["stats"], case.group, "float64")
+    assert_close(
+        np.nan_to_num(result.precision[0], nan=-1), recording.arrays["precision_iou50_all"], case.group, "float64"
+    )
+    per_class = result.per_class()["AP"]
+    assert_close(np.nan_to_num(per_class, nan=-1), recording.arrays["per_class_ap"], case.group, "float64")
+    overall = precision_scores(result, {"all": list(classes)}).groups["all"]
+    assert_close(list(overall.values()), 100 * recording.arrays["stats"][:3], case.group, "float64")
+    assert capsys.readouterr().out == ""
