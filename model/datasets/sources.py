@@ -1,0 +1,101 @@
+"""Kinds of raw data by name. A kind is one class in one file; adding a kind adds one file and one row here.
+
+The table holds module paths as text, so a job depends on the code of its own kind only.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from model.datasets.prepared import Category
+
+SOURCES: Mapping[str, str] = {
+    "shapes": "model.datasets.shapes:Shapes",
+    "ade20k": "model.datasets.ade20k:Ade20k",
+    "folder": "model.datasets.folder:Folder",
+}
+
+
+class SourceError(ValueError):
+    """A kind or an option that does not exist; the message names it and what is known."""
+
+
+class Source(Protocol):
+    """Raw data of one kind: a frozen dataclass whose fields are its options in the configuration."""
+
+    def categories(self) -> tuple[Category, ...]:
+        """The class table, known before anything is prepared."""
+
+    def missing(self) -> list[str]:
+        """What is not there yet and where to get it; empty if preparation can start."""
+
+    def orders(self, task: str) -> Mapping[str, Sequence[int]]:
+        """Published class orders by letter, in category ids."""
+
+    def prepare(self, folder: Path, name: str, workers: int) -> None:
+        """Write the prepared form; what an interrupted run has written already is kept."""
+
+
+def module_of(kind: str) -> str:
+    """Dotted name of the module that prepares a kind.
+
+    Raises:
+        SourceError: if the kind does not exist.
+    """
+    if kind not in SOURCES:
+        near = difflib.get_close_matches(kind, SOURCES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(SOURCES)}"
+        raise SourceError(f"dataset kind '{kind}' does not exist; {hint}")
+    return SOURCES[kind].partition(":")[0]
+
+
+def source(kind: str, options: Mapping[str, Any]) -> Source:
+    """Raw data of a kind with the options of the configuration.
+
+    Raises:
+        SourceError: for an unknown kind, an unknown option, or an option that is needed and not given.
+    """
+    build = getattr(import_module(module_of(kind)), SOURCES[kind].partition(":")[2])
+    known = [field.name for field in fields(build)]
+    if unknown := sorted(set(options) - set(known)):
+        raise SourceError(f"dataset kind '{kind}' has no option '{unknown[0]}' (known: {', '.join(known)})")
+    needed = [f.name for f in fields(build) if f.default is MISSING and f.default_factory is MISSING]
+    if absent := [name for name in needed if name not in options]:
+        raise SourceError(f"dataset kind '{kind}' needs the option '{absent[0]}'")
+    return cast(Source, build(**options))
+
+
+def categories(kind: str, options: Mapping[str, Any]) -> tuple[Category, ...]:
+    """The class table of configured raw data."""
+    return source(kind, options).categories()
+
+
+def missing(kind: str, options: Mapping[str, Any]) -> list[str]:
+    """What configured raw data lack."""
+    return source(kind, options).missing()
+
+
+def orders(kind: str, options: Mapping[str, Any], task: str) -> Mapping[str, Sequence[int]]:
+    """Published class orders of a kind by letter, in category ids."""
+    return source(kind, options).orders(task)
+
+
+def prepare(kind: str, options: Mapping[str, Any], folder: Path, *, name: str, workers: int = 1) -> None:
+    """Bring raw data into the prepared form.
+
+    Args:
+        kind: a key of ``SOURCES``.
+        options: of the kind.
+        folder: where the prepared form goes; made if needed.
+        name: of the dataset, as configured.
+        workers: processes that read and write images.
+    """
+    raw = source(kind, options)
+    if problems := raw.missing():
+        raise SourceError(f"dataset '{name}' cannot be prepared: {'; '.join(problems)}")
+    raw.prepare(folder, name, workers)
