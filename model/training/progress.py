@@ -53,7 +53,6 @@ class Progress:
 
     Args:
         iterations: of the whole step.
-        start: iterations done before.
         log: where lines go.
         seconds: at least this long between two lines.
         rows: number of stretches that the curves divide the step into, at most.
@@ -66,7 +65,6 @@ class Progress:
         self,
         iterations: int,
         *,
-        start: int = 0,
         log: TextIO = sys.stdout,
         seconds: float = 10.0,
         rows: int = 200,
@@ -83,12 +81,13 @@ class Progress:
         self._seconds = seconds
         self._clock = clock
         self._began = self._last_line = clock()
-        self._start = self._last_iteration = start
-        self._bar = tqdm(total=iterations, initial=start, unit="it", file=sys.stderr, leave=False) if bar else None
-        self._events = _event_writer(tensorboard, start) if tensorboard is not None else None
+        self._start = self._last_iteration = self._done = 0
+        self._bar = tqdm(total=iterations, unit="it", file=sys.stderr, leave=False) if bar else None
+        self._events = _event_writer(tensorboard) if tensorboard is not None else None
 
     def iteration(self, iteration: int, learning_rate: float, terms: Mapping[str, float]) -> None:
         """Count one optimiser step; ``iteration`` starts at 1."""
+        self._done = iteration
         self._for_curve.add(terms)
         self._for_line.add(terms)
         if iteration % self._stretch == 0 or iteration == self.iterations:
@@ -119,20 +118,31 @@ class Progress:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values to continue the curves from."""
-        return {"curves": [dict(row) for row in self.curves], "stretch": self._for_curve.state_dict()}
+        curves = [dict(row) for row in self.curves]
+        return {"iteration": self._done, "curves": curves, "stretch": self._for_curve.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
+        self._start = self._last_iteration = self._done = int(state["iteration"])
         self.curves = [dict(row) for row in state["curves"]]
         self._for_curve.load_state_dict(state["stretch"])
+        if self._bar is not None:
+            self._bar.update(self._done)
+        for row in self.curves:
+            self._write_events(row)
 
     def _add_row(self, iteration: int, learning_rate: float) -> None:
         row = {"iteration": float(iteration), "learning_rate": learning_rate, **self._for_curve.take()}
         self.curves.append(row)
-        if self._events is not None:
-            for name in row.keys() - {"iteration"}:
+        self._write_events(row)
+
+    def _write_events(self, row: Mapping[str, float]) -> None:
+        if self._events is None:
+            return
+        for name, value in row.items():
+            if name != "iteration":
                 tag = name if name == "learning_rate" else f"loss/{name}"
-                self._events.add_scalar(tag, row[name], iteration)
+                self._events.add_scalar(tag, value, int(row["iteration"]))
 
     def _write_line(self, iteration: int, learning_rate: float, now: float) -> None:
         means = self._for_line.take()
@@ -158,9 +168,10 @@ def progress(iterations: int, **options: Any) -> Iterator[Progress]:
         reporter.close()
 
 
-def _event_writer(folder: Path, start: int) -> Any:
+def _event_writer(folder: Path) -> Any:
+    """A writer that hides whatever an earlier run left in the folder; None without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=start + 1)
+    return SummaryWriter(str(folder), purge_step=1)

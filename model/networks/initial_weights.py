@@ -1,0 +1,72 @@
+"""First weights of a network from a file that a recipe names.
+
+A recipe's network may have an entry ``weights: {file: …, source: …}``. It belongs to the base step only: every later step
+starts from the checkpoint before it. ``$NAME`` in the file is filled in from the environment, so that a recipe holds no
+path of a machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "deeplabv3": ("torchvision", "in-place-abn"),
+    "mask2former": ("torchvision", "detectron2"),
+}
+"""What an ImageNet backbone may come from."""
+
+NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "deeplabv3": ("mib", "dkd"),
+    "mask2former": ("mask2former",),
+}
+"""Whose checkpoints of a whole network load by name."""
+
+
+class InitialWeightsError(ValueError):
+    """An entry ``weights`` that cannot be followed; the message names what is missing or unknown."""
+
+
+def weights_file(entry: Mapping[str, Any]) -> Path:
+    """The file of an entry, with environment variables filled in.
+
+    Raises:
+        InitialWeightsError: if the entry has other keys than ``file`` and ``source``, or a variable is not set.
+    """
+    if not isinstance(entry, Mapping) or set(entry) != {"file", "source"}:
+        raise InitialWeightsError(f"network.weights: expected the keys 'file' and 'source', got {entry!r}")
+    text = os.path.expandvars(str(entry["file"]))
+    if "$" in text:
+        raise InitialWeightsError(f"network.weights.file: {text} names an environment variable that is not set")
+    return Path(text).expanduser()
+
+
+def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]) -> None:
+    """Fill a network, or its backbone, as an entry ``weights`` says.
+
+    Args:
+        name: of the network in :mod:`model.networks.registry`.
+        network: built by it; changed in place.
+        entry: ``file`` and ``source``.
+
+    Raises:
+        InitialWeightsError: for a source that the network does not know.
+        ValueError: of the reader, if the file cannot be read or does not fit completely.
+    """
+    file, source = weights_file(entry), entry["source"]
+    whole, backbone = NETWORK_SOURCES.get(name, ()), BACKBONE_SOURCES.get(name, ())
+    if source not in whole + backbone:
+        raise InitialWeightsError(
+            f"network.weights.source: '{source}' is none of those '{name}' can load ({', '.join(backbone + whole)})"
+        )
+    module: Any = network if source in whole else network.backbone
+    if name == "deeplabv3":
+        importlib.import_module("model.networks.checkpoints").load_weights(module, file, source)
+    else:
+        reader = importlib.import_module("model.networks.mask2former.checkpoints")
+        (reader.load_network if source in whole else reader.load_backbone)(module, file)

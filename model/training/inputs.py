@@ -1,0 +1,94 @@
+"""The files that a training job reads besides images: the split of its step and the memory of exemplars.
+
+Both were written by other jobs. Here they are checked against the job's own description, so that a file of another
+scenario, setting or step is an error at the start and not a wrong figure at the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.training.spec import TrainingSpec
+
+
+class InputError(ValueError):
+    """A split or memory file that does not belong to the job; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class StepImages:
+    """What a step trains on.
+
+    Attributes:
+        split: of the prepared dataset, e.g. ``train``.
+        images: ids of the step's own images.
+        visible: category ids whose labels the step sees in them.
+        exemplars: ids of replayed images; their visible labels are those of all classes seen so far.
+    """
+
+    split: str
+    images: tuple[str, ...]
+    visible: tuple[int, ...]
+    exemplars: tuple[str, ...] = ()
+
+
+def read_step_images(spec: TrainingSpec, split: Path, memory: Path | None) -> StepImages:
+    """Read the split file and, where there is one, the memory file.
+
+    Raises:
+        InputError: if a file cannot be read, lacks a key, or belongs to another dataset, task, setting or step.
+    """
+    step = spec.step
+    listed = _read(split)
+    expected = {
+        "dataset": spec.dataset,
+        "task": spec.task,
+        "setting": spec.setting,
+        "step": step.index,
+        "past": list(step.past),
+        "current": list(step.current),
+    }
+    _verify(listed, expected, split)
+    visible = tuple(_entry(listed, "visible", split))
+    images = tuple(_entry(listed, "images", split))
+    if not images:
+        raise InputError(f"{split}: lists no image for step {step.index}")
+    exemplars: tuple[str, ...] = ()
+    if memory is not None:
+        kept = _read(memory)
+        _verify(
+            kept, {"dataset": spec.dataset, "task": spec.task, "step": step.index, "classes": list(step.past)}, memory
+        )
+        exemplars = tuple(image["id"] for image in _entry(kept, "images", memory))
+    return StepImages(_entry(listed, "split", split), images, visible, exemplars)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); delete it to have it made again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def _entry(content: Mapping[str, Any], key: str, path: Path) -> Any:
+    if key not in content:
+        raise InputError(f"{path}: has no entry '{key}'; delete it to have it made again")
+    return content[key]
+
+
+def _verify(content: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+    for key, value in expected.items():
+        found = _entry(content, key, path)
+        if found != value:
+            raise InputError(
+                f"{path}: has {key} = {found}, but the job is about {key} = {value}; give the job's own file"
+            )

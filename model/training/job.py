@@ -1,0 +1,269 @@
+"""One training job, from its description and files to a checkpoint: the place where names become objects.
+
+Networks and methods are resolved from text at run time, so that this module's imports are what *every* training runs
+through, and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from model.datasets.labels import pixel_lookup
+from model.datasets.loading import PixelLoader, pixel_loader
+from model.datasets.prepared import PreparedDataset
+from model.datasets.transforms import build_transform
+from model.methods.base import Method, State
+from model.training.checkpoint import Checkpoint, load_checkpoint, load_network, verify_checkpoint
+from model.training.inputs import StepImages, read_step_images
+from model.training.optimiser import build_optimiser
+from model.training.resume import Snapshots
+from model.training.schedule import Poly
+from model.training.seeds import configure_numerics, seed_everything, sub_seed
+from model.training.spec import RecipeSpec, TrainingSpec
+from model.training.step import ResumableReporter, frozen_copy, to_device, train_step
+
+WEIGHTS = "weights"
+"""Key of a recipe's network that names a file of first weights; all other keys build the network."""
+
+
+class JobError(ValueError):
+    """Parts of a job that do not go together; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """What a job reads.
+
+    Attributes:
+        data: folder of the prepared dataset.
+        split: split file of the step.
+        previous: checkpoint of the step before; None at the base step.
+        memory: memory file of the step; None without replay.
+    """
+
+    data: Path
+    split: Path
+    previous: Path | None = None
+    memory: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished job.
+
+    Attributes:
+        checkpoint: to be saved.
+        facts: counts for the record: iterations, images, exemplars, parameters, where it was resumed.
+    """
+
+    checkpoint: Checkpoint
+    facts: dict[str, Any]
+
+
+def run_job(
+    spec: TrainingSpec,
+    files: JobFiles,
+    *,
+    device: torch.device,
+    make_reporter: Callable[[int], ResumableReporter],
+    snapshots: Snapshots | None = None,
+    workers: int = 0,
+) -> Outcome:
+    """Train one step as described.
+
+    Args:
+        spec: the description.
+        files: what the job reads.
+        device: where to train.
+        make_reporter: from the number of iterations to what is told about them.
+        snapshots: where to continue from and save to; None does neither.
+        workers: processes that load images; without effect on the result.
+
+    Raises:
+        ValueError: of the class of whatever is wrong, naming file or key.
+        Interrupted: after SIGTERM or SIGUSR1.
+    """
+    step, recipe = spec.step.step, spec.recipe
+    configure_numerics(device, recipe.threads)
+    method = build_method(spec)
+    check_files(spec, files, method)
+    images = read_step_images(spec, files.split, files.memory)
+    loader = step_loader(spec, PreparedDataset.open(files.data), images, method, workers, device)
+    network, old_model, state = build_networks(spec, files.previous, method, device)
+    iterations = step_iterations(recipe, loader.batches_per_epoch)
+    total = iterations * recipe.accumulate
+
+    def one_pass() -> Iterable[Any]:
+        return (batch.to(device) for batch in loader)
+
+    def batches(start: int) -> Iterator[Any]:
+        return loader.batches(start, total)
+
+    optimiser = recipe.optimiser.model_dump()
+    result = train_step(
+        network=network,
+        old_model=old_model,
+        method=method,
+        step=step,
+        batches=batches,
+        one_pass=one_pass,
+        make_optimiser=partial(build_optimiser, optimiser.pop("name"), **optimiser),
+        schedule=Poly(iterations, **recipe.schedule.model_dump(exclude={"name"})),
+        iterations=iterations,
+        device=device,
+        state=state,
+        seed=sub_seed(spec.seed, "training", step.index),
+        reporter=make_reporter(iterations),
+        accumulate=recipe.accumulate,
+        clip_norm=recipe.clip_norm,
+        precision=recipe.precision,
+        snapshots=snapshots,
+    )
+    checkpoint = Checkpoint(
+        network=network.state_dict(),
+        classes=step.seen,
+        classes_per_step=tuple(network.classes_per_step),  # type: ignore[arg-type]
+        step=step.index,
+        network_arguments=network_arguments(recipe),
+        method_state=result.state,
+        spec=spec.model_dump(mode="json"),
+    )
+    facts = {
+        "iterations": iterations,
+        "batches_per_epoch": loader.batches_per_epoch // recipe.accumulate,
+        "images": len(images.images),
+        "exemplars": len(images.exemplars),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "trainable_parameters": result.trainable_parameters,
+        "resumed_at": result.resumed_at,
+    }
+    return Outcome(checkpoint, facts)
+
+
+def network_arguments(recipe: RecipeSpec) -> dict[str, Any]:
+    """Name and constructor arguments of the network, without where its first weights come from."""
+    return {key: value for key, value in recipe.network.items() if key != WEIGHTS}
+
+
+def build_method(spec: TrainingSpec) -> Method:
+    """The job's method with its hyper-parameters.
+
+    Raises:
+        MethodError: for an unknown method or hyper-parameter.
+        JobError: if it works on another family of networks, or is not defined for the task or setting.
+    """
+    registry = importlib.import_module("model.methods.registry")
+    method: Method = registry.build(spec.method.name, spec.method.hyper_parameters)
+    if method.family != spec.recipe.family:
+        raise JobError(
+            f"method '{spec.method.name}' works on {method.family} networks, but the recipe is {spec.recipe.family}"
+        )
+    if spec.task not in method.tasks:
+        raise JobError(f"method '{spec.method.name}' is for {', '.join(method.tasks)} segmentation, not {spec.task}")
+    reason = method.unsupported.get((spec.setting, spec.task))
+    if reason is not None:
+        raise JobError(f"method '{spec.method.name}' does not support setting '{spec.setting}': {reason}")
+    return method
+
+
+def check_files(spec: TrainingSpec, files: JobFiles, method: Method) -> None:
+    """Whether the files given are the files that the step and the method need.
+
+    Raises:
+        JobError: for a checkpoint or memory that is missing or has no place.
+    """
+    index, name = spec.step.index, spec.method.name
+    if index == 0 and files.previous is not None:
+        raise JobError("the base step starts from no checkpoint of another step; leave 'previous' out")
+    if index > 0 and files.previous is None:
+        raise JobError(f"step {index} continues from the checkpoint of step {index - 1}; give it as 'previous'")
+    replays = index > 0 and method.memory_policy != "none"
+    if replays and files.memory is None:
+        raise JobError(f"method '{name}' replays exemplars; give the memory file of step {index}")
+    if not replays and files.memory is not None:
+        raise JobError(f"method '{name}' replays nothing in step {index}; leave 'memory' out")
+
+
+def step_loader(
+    spec: TrainingSpec, dataset: PreparedDataset, images: StepImages, method: Method, workers: int, device: torch.device
+) -> PixelLoader:
+    """The training batches of a per-pixel job.
+
+    Raises:
+        JobError: for another family.
+        ValueError: of the transform, lookup table or loader.
+    """
+    recipe, step = spec.recipe, spec.step.step
+    if recipe.family != "per-pixel":
+        raise JobError(f"networks of the family '{recipe.family}' cannot be trained yet")
+    arguments = dict(recipe.transform)
+    transform = build_transform(arguments.pop("name"), **arguments)
+    lookup = partial(
+        pixel_lookup,
+        dataset.category_ids,
+        step.seen,
+        background_id=dataset.background_id,
+        void_id=dataset.void_id,
+        void_in_training=recipe.void_in_training,
+    )
+    return pixel_loader(
+        dataset,
+        images.split,
+        images.images,
+        lookup(visible=images.visible),
+        transform,
+        batch_size=recipe.batch_size // recipe.accumulate,
+        seed=sub_seed(spec.seed, "sampling", step.index),
+        memory_ids=images.exemplars,
+        memory_lookup=lookup(visible=step.seen) if images.exemplars else None,
+        replay_mixing=method.replay_mixing,
+        workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def build_networks(
+    spec: TrainingSpec, previous: Path | None, method: Method, device: torch.device
+) -> tuple[nn.Module, nn.Module | None, State]:
+    """The network ready to train, the old model if the method asks for it, and the method's state so far.
+
+    Raises:
+        CheckpointError: if the previous checkpoint is not of the step before, or of another network.
+        ValueError: of the network's constructor.
+    """
+    registry = importlib.import_module("model.networks.registry")
+    step, arguments = spec.step.step, network_arguments(spec.recipe)
+    build: Callable[[Iterable[int], Mapping[str, Any]], nn.Module] = partial(registry.build, arguments["name"])
+    constructor = {key: value for key, value in arguments.items() if key != "name"}
+    seed_everything(sub_seed(spec.seed, "initialisation", step.index))
+    if previous is None:
+        network = build([len(step.current)], constructor)
+        if WEIGHTS in spec.recipe.network:
+            initial = importlib.import_module("model.networks.initial_weights")
+            initial.load_initial_weights(arguments["name"], network, spec.recipe.network[WEIGHTS])
+        return network.to(device), None, {}
+    checkpoint = load_checkpoint(previous)
+    verify_checkpoint(checkpoint, previous, classes=step.past, network_arguments=arguments, step=step.index - 1)
+    network = build(checkpoint.classes_per_step, constructor)
+    load_network(network, checkpoint.network, previous)
+    old_model = frozen_copy(network).to(device) if method.needs_old_model else None
+    # Again, so that what a method initialises does not depend on how many classes were built before.
+    seed_everything(sub_seed(spec.seed, "growth", step.index))
+    method.grow(network, step)
+    return network.to(device), old_model, to_device(checkpoint.method_state, device)
+
+
+def step_iterations(recipe: RecipeSpec, batches_per_epoch: int) -> int:
+    """Optimiser steps of this step; an epoch that holds less than one update counts as one."""
+    if recipe.iterations is not None:
+        return recipe.iterations
+    assert recipe.epochs is not None  # the description allows exactly one of the two to be missing
+    return recipe.epochs * max(1, batches_per_epoch // recipe.accumulate)

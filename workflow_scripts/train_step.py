@@ -1,0 +1,108 @@
+"""Train one step: from a job description, data, split, memory and previous checkpoint to the next checkpoint."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from model.command_line import run
+from model.provenance import PROJECT
+from model.training.atomic import write_json
+from model.training.checkpoint import save_checkpoint
+from model.training.job import JobError, JobFiles, run_job
+from model.training.progress import Progress
+from model.training.record import git_state, machine, now, peak_memory, versions
+from model.training.resume import Interrupted, Snapshots, resume_key
+from model.training.spec import parse_spec
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="job description as JSON, or @FILE with the same content")
+    parser.add_argument("--code", default="", help="fingerprint of the code, recorded and part of the resume key")
+    parser.add_argument("--data", required=True, type=Path, help="prepared dataset: its folder or its dataset.json")
+    parser.add_argument("--split", required=True, type=Path, help="images and visible classes of the step")
+    parser.add_argument("--memory", type=Path, help="exemplars to replay")
+    parser.add_argument("--previous", type=Path, help="checkpoint of the step before")
+    parser.add_argument("--checkpoint", required=True, type=Path, help="checkpoint to write; it is written last")
+    parser.add_argument("--record", required=True, type=Path, help="train.json to write")
+    parser.add_argument("--curves", required=True, type=Path, help="train.csv to write")
+    parser.add_argument("--work", required=True, type=Path, help="folder for snapshots and TensorBoard events")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images; no effect on the result")
+    parser.add_argument("--snapshot-minutes", type=float, default=10.0, help="time between two snapshots")
+    return parser.parse_args()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is a GPU if there is one."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise JobError("--device cuda: no GPU is available; use cpu, or auto to take what is there")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def main() -> None:
+    """Parse the command line, train, write curves, record and checkpoint."""
+    arguments = parse_arguments()
+    started, clock = now(), time.perf_counter()
+    text = arguments.spec
+    spec = parse_spec(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    device = choose_device(arguments.device)
+    data = arguments.data.parent if arguments.data.name == "dataset.json" else arguments.data
+    files = JobFiles(data, arguments.split, arguments.previous, arguments.memory)
+    key = resume_key([spec.model_dump_json(), arguments.code], [files.split, files.previous, files.memory])
+    snapshots = Snapshots(arguments.work / "snapshots", key, seconds=60 * arguments.snapshot_minutes)
+    reporters: list[Progress] = []
+
+    def make_reporter(iterations: int) -> Progress:
+        reporters.append(
+            Progress(iterations, bar=sys.stderr.isatty(), tensorboard=arguments.work / "tensorboard", log=sys.stdout)
+        )
+        return reporters[-1]
+
+    step, method = spec.step.index, spec.method.name
+    print(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device}", flush=True)
+    try:
+        outcome = run_job(
+            spec, files, device=device, make_reporter=make_reporter, snapshots=snapshots, workers=arguments.workers
+        )
+    finally:
+        for reporter in reporters:
+            reporter.close()
+    reporters[-1].write_curves(arguments.curves)
+    write_json(
+        arguments.record,
+        {
+            "spec": spec.model_dump(mode="json"),
+            "code": arguments.code,
+            "resume_key": key,
+            **outcome.facts,
+            "final": reporters[-1].curves[-1],
+            "started": started,
+            "ended": now(),
+            "seconds": round(time.perf_counter() - clock, 3),
+            "peak_memory": peak_memory(device),
+            "versions": versions(),
+            "machine": machine(device),
+            "git": git_state(PROJECT),
+        },
+    )
+    save_checkpoint(arguments.checkpoint, outcome.checkpoint)
+    snapshots.clear()
+
+
+def train() -> None:
+    """Run; a training that was asked to stop ends like any process that the signal ends."""
+    try:
+        main()
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr, flush=True)
+        sys.exit(128 + interruption.signal_number)
+
+
+if __name__ == "__main__":
+    run(train)
