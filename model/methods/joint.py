@@ -8,6 +8,8 @@ It is fine-tuning's base step on a scenario of one step, so nothing is defined h
     y   (B, H, W)      all labels, 255 = ignore
 
 One joint training serves all scenarios, settings and class orders of a dataset, recipe and seed.
+
+Verified against: g_mib_losses for the loss (that of fine-tuning, whose base step does the training).
 """
 
 from __future__ import annotations

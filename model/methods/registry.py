@@ -21,12 +21,11 @@ METHODS = {
     "finetuning": "model.methods.finetuning:Finetuning",
     "finetuning-replay": "model.methods.finetuning_replay:FinetuningReplay",
     "ilt": "model.methods.ilt:ILT",
+    "joint": "model.methods.joint:Joint",
     "lwf": "model.methods.lwf:LwF",
     "lwf-mc": "model.methods.lwf_mc:LwFMC",
     "mib": "model.methods.mib:MiB",
 }
-
-NOT_METHODS = {"joint": "'joint' is a scenario: train 'finetuning' on it"}
 
 
 class MethodError(ValueError):
@@ -50,8 +49,7 @@ def module_of(name: str) -> str:
         MethodError: for an unknown name; the message suggests the nearest one.
     """
     if name not in METHODS:
-        hint = NOT_METHODS.get(name) or _nearest(name, known())
-        raise MethodError(f"unknown method '{name}'; {hint}")
+        raise MethodError(f"unknown method '{name}'; {_nearest(name, known())}")
     return METHODS[name].partition(":")[0]
 
 

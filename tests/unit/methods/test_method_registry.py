@@ -1,0 +1,110 @@
+"""The registry of methods: names, nearest names, hyper-parameters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import get_args, get_type_hints
+
+import pytest
+
+from model.methods import registry
+from model.methods.base import Method
+from model.methods.registry import MethodError, build, known, module_of, resolve
+
+SETTINGS = ("overlapped", "disjoint", "sequential")
+
+
+@pytest.mark.parametrize("name", known())
+def test_every_row_is_a_complete_method(name: str) -> None:
+    cls = resolve(name)
+    assert issubclass(cls, Method) and is_dataclass(cls)
+    assert cls.__module__ == module_of(name)
+    method = build(name)
+    with pytest.raises(FrozenInstanceError):
+        method.anything = 1  # type: ignore[attr-defined]
+    hints = get_type_hints(Method)
+    for attribute in ("family", "memory_policy", "replay_mixing"):
+        (literal,) = get_args(hints[attribute])
+        assert getattr(method, attribute) in get_args(literal)
+    assert set(method.tasks) <= {"panoptic", "semantic", "instance"} and method.tasks
+    assert method.base_method is None or method.base_method in known()
+    assert all(setting in SETTINGS and task in method.tasks for setting, task in method.unsupported)
+
+
+@pytest.mark.parametrize("name", known())
+def test_stages_cover_every_hyper_parameter_once(name: str) -> None:
+    cls = resolve(name)
+    train, predict = cls.hyper_parameters("train"), cls.hyper_parameters("predict")
+    assert sorted(train + predict) == sorted(field.name for field in fields(cls))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", known())
+def test_a_module_documents_its_method(name: str) -> None:
+    documentation = sys.modules[resolve(name).__module__].__doc__ or ""
+    assert "L = " in documentation, "the formula"
+    assert "Verified against:" in documentation
+
+
+def test_the_table_imports_nothing() -> None:
+    script = (
+        "import sys; from model.methods import registry; registry.known(); registry.module_of('mib');"
+        "print([m for m in sys.modules if m.startswith(('model.networks', 'model.losses', 'model.methods.mib'))])"
+    )
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mbi", "unknown method 'mbi'; did you mean 'mib'?"),
+        ("MiB", "unknown method 'MiB'; did you mean 'mib'?"),
+        ("lwfmc", "did you mean 'lwf-mc'?"),
+        ("xyzzy", "known: .*finetuning.*mib"),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(MethodError, match=message):
+        resolve(name)
+
+
+def test_hyper_parameters_replace_defaults() -> None:
+    assert build("mib").distillation_weight == 10  # type: ignore[attr-defined]
+    method = build("mib", {"distillation_weight": 3, "background_initialisation": False})
+    assert method == resolve("mib")(distillation_weight=3.0, background_initialisation=False)
+    assert type(method.distillation_weight) is float  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"distilation_weight": 1}, "no hyper-parameter 'distilation_weight'; did you mean 'distillation_weight'?"),
+        ({"distillation_weight": "10"}, "is '10': Input should be a valid number"),
+        ({"distillation_weight": True}, "is True: Input should be a valid number"),
+        ({"distillation_weight": -1}, "is -1: Input should be greater than or equal to 0"),
+        ({"distillation_weight": float("nan")}, "expected a finite, plain value"),
+        ({"distillation_weight": float("inf")}, "expected a finite, plain value"),
+        ({"distillation_weight": object()}, "expected a finite, plain value"),
+        ({"background_initialisation": 1}, "is 1: Input should be a valid boolean"),
+    ],
+)
+def test_wrong_hyper_parameters(values, message) -> None:
+    with pytest.raises(MethodError, match=message):
+        build("mib", values)
+
+
+def test_a_method_without_hyper_parameters_says_so() -> None:
+    with pytest.raises(MethodError, match="method 'finetuning' has no hyper-parameter 'x'; known: none"):
+        build("finetuning", {"x": 1})
+
+
+def test_a_row_of_a_users_own_module_is_enough(monkeypatch, tmp_path) -> None:
+    (tmp_path / "my_method.py").write_text(
+        "from dataclasses import dataclass\nfrom model.methods.base import PixelMethod\n"
+        "@dataclass(frozen=True)\nclass Mine(PixelMethod):\n    rates: tuple[int, ...] = (1,)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(registry.METHODS, "mine", "my_method:Mine")
+    assert build("mine", {"rates": [2, 3]}).rates == (2, 3)  # type: ignore[attr-defined]
