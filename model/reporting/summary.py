@@ -167,6 +167,8 @@ def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
             for index, method in enumerate(method_order(part["method"]))
         )
         numbers = part[part["paper"] != ""]
+        others = (numbers["published_protocol"] != protocol).any()
+        star = ["* = judged by another protocol than this table"] if others else []
         letters = [f"{letter} = {PROVENANCE[letter]}" for letter in PROVENANCE if letter in set(numbers["provenance"])]
         papers = sorted({f"{r.method}: {r.paper} (judged by {r.published_protocol})" for r in numbers.itertuples()})
         sections.append(
@@ -175,7 +177,7 @@ def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
                 next((note for note in part["note"] if note), ""),
                 tuple(head),
                 rows,
-                (*papers, *letters),
+                (*papers, *star, *letters),
             )
         )
     return sections

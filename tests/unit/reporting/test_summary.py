@@ -1,0 +1,98 @@
+"""The summary: method × scenario, mean and deviation over seeds, published numbers where they mean the same."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up_runs import measure_joint, measure_run
+
+from model.reporting.published import COLUMNS, PublishedResults
+from model.reporting.summary import latex, markdown, method_order, summarise, write_summary
+from model.reporting.tables import metric_rows
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> pd.DataFrame:
+    found = [measure_joint(tmp_path, 0.95)]
+    for seed in (0, 1, 2):
+        found += measure_run(tmp_path, "mib", (0.9, 0.7, 0.6 + 0.02 * seed), seed)
+    found += measure_run(tmp_path, "finetuning", (0.9, 0.4, 0.1))
+    return metric_rows(found)
+
+
+def printed(group: str = "all", value: str = "29.7", **changes: str) -> dict[str, str]:
+    text = f"MiB,toy,semantic,2-1,overlapped,mib,mib,{group},mIoU,{value},V,table"
+    return dict(zip(COLUMNS, text.split(","), strict=True)) | changes
+
+
+def test_methods_between_their_bounds() -> None:
+    assert method_order(["plop", "finetuning", "mib", "joint", "ewc"]) == ["joint", "ewc", "mib", "plop", "finetuning"]
+
+
+def test_mean_and_deviation_over_seeds_after_the_last_step(metrics: pd.DataFrame) -> None:
+    summary = summarise(metrics, PublishedResults.empty())
+    mib = summary[(summary["method"] == "mib") & (summary["group"] == "all")].iloc[0]
+    chosen = metrics[(metrics["method"] == "mib") & (metrics["step"] == 2) & (metrics["metric"] == "mIoU")]
+    values = chosen[chosen["group"] == "all"]["value"].tolist()
+    assert len(values) == mib["seeds"] == 3
+    assert mib["mean"] == pytest.approx(statistics.mean(values))
+    assert mib["std"] == pytest.approx(statistics.stdev(values))
+    alone = summary[summary["method"] == "finetuning"]
+    assert alone["std"].isna().all() and set(alone["seeds"]) == {1}
+    assert list(dict.fromkeys(summary["method"])) == ["joint", "mib", "finetuning"]
+    assert set(summary["group"]) == {"old", "new", "all"}
+
+
+def test_published_numbers_stand_beside_ours(metrics: pd.DataFrame) -> None:
+    published = PublishedResults([printed("old", "35.1"), printed("new", "13.5"), printed()])
+    summary = summarise(metrics, published, {"toy": "from scratch, not comparable"})
+    text = markdown(summary)
+    assert "35.1/13.5/29.7* (V)" in text  # judged by mib, ours by segue
+    assert "mib: MiB (judged by mib)" in text
+    assert "V = read from an official table" in text
+    assert "*from scratch, not comparable*" in text
+    same = markdown(summarise(metrics.assign(protocol="mib"), published))
+    assert "35.1/13.5/29.7 (V)" in same
+
+
+@pytest.mark.parametrize(
+    "other", [{"setting": "disjoint"}, {"scenario": "15-1"}, {"dataset": "voc"}, {"method": "plop"}]
+)
+def test_numbers_of_another_experiment_are_not_shown(metrics: pd.DataFrame, other: dict[str, str]) -> None:
+    text = markdown(summarise(metrics, PublishedResults([printed(**other)])))
+    assert "29.7" not in text and "ublished" not in text.split("## ")[1]
+
+
+def test_a_partly_printed_row_has_dashes(metrics: pd.DataFrame) -> None:
+    assert "–/–/29.7* (V)" in markdown(summarise(metrics, PublishedResults([printed()])))
+
+
+def test_every_row_has_every_column(metrics: pd.DataFrame) -> None:
+    other = metrics[metrics["method"] != "finetuning"].assign(scenario="3-1")
+    text = markdown(summarise(pd.concat([metrics, other]), PublishedResults([printed()])))
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert len(table) == 2 + 3
+    assert "| – |" in table[-1]  # finetuning was not run on the second scenario
+
+
+def test_files(tmp_path: Path, metrics: pd.DataFrame) -> None:
+    summary = summarise(metrics, PublishedResults([printed()]), {"toy": "50% & more_or_less"})
+    paths = write_summary(summary, tmp_path / "tables")
+    assert [path.name for path in paths] == ["summary.md", "summary.csv", "summary.tex"]
+    with paths[1].open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(summary)
+    tex = latex(summary)
+    assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 1
+    assert r"50\% \& more\_or\_less" in tex
+    widths = {line.count("&") for line in tex.splitlines() if "n=" in line}
+    assert len(widths) == 1
+
+
+def test_nothing_to_summarise(metrics: pd.DataFrame) -> None:
+    assert summarise(metrics[metrics["metric"] == "mAcc"], PublishedResults.empty()).empty
