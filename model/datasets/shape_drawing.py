@@ -108,9 +108,9 @@ def _heart() -> np.ndarray:
 FORMS: Mapping[str, tuple[np.ndarray, ...]] = {
     "disc": (_CIRCLE,),
     "triangle": (_polygon(3) * 1.2,),
-    "cross": (_cross(0.33),),
-    "ring": (_CIRCLE, 0.55 * _CIRCLE),
-    "bar": (np.array([(-1.35, -0.35), (1.35, -0.35), (1.35, 0.35), (-1.35, 0.35)]),),
+    "cross": (_cross(0.36),),
+    "ring": (_CIRCLE, 0.5 * _CIRCLE),
+    "bar": (np.array([(-1.35, -0.42), (1.35, -0.42), (1.35, 0.42), (-1.35, 0.42)]),),
     "star": (_star(5, 0.42) * 1.2,),
     "square": (_polygon(4, np.pi / 4) * 1.15,),
     "crescent": (_crescent() * 1.1,),
@@ -160,9 +160,11 @@ def paint(
     return (first + mix * (second - first)).astype(np.float32)
 
 
-def tones(hue: float, contrast: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two RGB tones (0…255) of one hue that differ in brightness."""
-    saturation = generator.uniform(0.25, 0.75)
+def tones(
+    hue: float, contrast: float, saturations: tuple[float, float], generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two RGB tones (0…255) of one hue that differ in brightness; the saturation is drawn from a range."""
+    saturation = generator.uniform(*saturations)
     bright = generator.uniform(0.45 + contrast / 2, 0.98)
     if generator.random() < 0.5:
         pair = (bright, bright - contrast)

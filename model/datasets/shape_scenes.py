@@ -17,8 +17,8 @@ from model.datasets.shape_drawing import FORMS, PATTERNS, SCALES, TEXTURES, form
 
 MOST_STUFF = len(TEXTURES) * len(SCALES)
 MOST_THINGS = len(FORMS) * len(PATTERNS)
-_TAIL = 16.0  # most frequent to rarest class, as weights of a draw
-_HUE_BLUR = 0.13  # standard deviation, in turns of the hue circle
+_STUFF_TAIL, _THING_TAIL = 16.0, 4.0  # most frequent to rarest class, as weights of a draw
+_STUFF_BLUR, _THING_BLUR = 0.13, 0.08  # standard deviation of the hue, in turns of its circle
 _NOISE = 9.0  # standard deviation of pixel noise, in grey levels
 
 
@@ -57,14 +57,14 @@ def shape_classes(stuff: int, things: int) -> tuple[ShapeClass, ...]:
 def _looks(looks: list[tuple[str, str]], number: int, isthing: bool, pattern: str) -> Iterator[ShapeClass]:
     stride = _coprime(number, 0.62 if isthing else 0.38)
     for k, (look, detail) in enumerate(looks[:number]):
-        rank = (k * stride + isthing) % number
+        rank = k * stride % number
         yield ShapeClass(
             name=pattern.format(look=look, detail=detail) or look,
             isthing=isthing,
             look=look,
             detail=detail,
             hue=(k + 0.5 * isthing) / number,
-            weight=_TAIL ** (-rank / max(1, number - 1)),
+            weight=(_THING_TAIL if isthing else _STUFF_TAIL) ** (-rank / max(1, number - 1)),
         )
 
 
@@ -114,7 +114,8 @@ def _draw_stuff(
     for cell, number in enumerate(chosen):
         kind = classes[number]
         period = SCALES[kind.detail] * generator.uniform(0.85, 1.15)
-        pair = tones(kind.hue + generator.normal(0, _HUE_BLUR), generator.uniform(0.25, 0.4), generator)
+        contrast = generator.uniform(0.25, 0.4)
+        pair = tones(kind.hue + generator.normal(0, _STUFF_BLUR), contrast, (0.2, 0.55), generator)
         inside = cells == cell
         image[inside] = paint(TEXTURES[kind.look], shape, period, pair, generator)[inside]
         labels[inside] = number + 1
@@ -160,7 +161,7 @@ def _place(form: str, drawn: np.ndarray, generator: np.random.Generator) -> np.n
     before = np.bincount(drawn.ravel())
     best, least = np.zeros(shape, dtype=bool), np.inf
     for _ in range(6):
-        radius = generator.uniform(0.14, 0.25) * min(shape)
+        radius = generator.uniform(0.16, 0.27) * min(shape)
         centre = generator.uniform(0.15, 0.85, size=2) * shape[::-1]
         mask = form_mask(form, shape, (centre[0], centre[1]), radius, generator.uniform(-0.4, 0.4))
         covered = np.bincount(drawn[mask], minlength=len(before))[: len(before)] / np.maximum(before, 1)
@@ -177,7 +178,7 @@ def _thing_colours(
 ) -> np.ndarray:
     """Colours that stand out from the mean colour behind, if four tries find some."""
     for _ in range(4):
-        pair = tones(kind.hue + generator.normal(0, _HUE_BLUR), 0.3, generator)
+        pair = tones(kind.hue + generator.normal(0, _THING_BLUR), 0.3, (0.4, 0.85), generator)
         if np.abs(pair[0] - behind).sum() > 120:
             break
     return paint(PATTERNS[kind.detail], (shape[0], shape[1]), 5.0, pair, generator)
