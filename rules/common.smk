@@ -1,5 +1,6 @@
 """Names and input functions; what depends on what is decided in model/plan.py."""
 
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+# Jobs run this checkout's code, wherever the environment has another one installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 RESULTS = Path(PLAN.config.results)
 PYTHON = sys.executable
 

@@ -7,10 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-IGNORE = 255
-"""Label of pixels that no loss and no metric looks at."""
-
-
 @dataclass(frozen=True)
 class PixelBatch:
     """Images with dense labels.

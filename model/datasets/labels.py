@@ -12,9 +12,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from model.datasets.batch import IGNORE
-
 VoidInTraining = Literal["ignore", "background"]
+
+IGNORE = 255
+"""Label of pixels that no loss and no metric looks at."""
 
 
 class LabelError(ValueError):

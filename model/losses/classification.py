@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.datasets.batch import IGNORE
+from model.datasets.labels import IGNORE
 
 Reduction = Literal["mean", "mean-valid", "sum", "none"]
 

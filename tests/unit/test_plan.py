@@ -1,0 +1,151 @@
+"""The plan: which jobs a grid needs, and which of them are one job."""
+
+import copy
+
+import pytest
+
+from model.config import ConfigError, parse_config
+from model.plan import Plan
+
+RECIPE = {
+    "family": "per-pixel",
+    "network": {"name": "deeplabv3", "backbone": "tiny"},
+    "optimiser": {"name": "sgd", "learning_rate": 0.1},
+    "base": {"iterations": 10},
+    "increment": {"iterations": 5},
+    "batch_size": 2,
+    "transform": {"name": "full-image"},
+}
+EXPERIMENT = {"dataset": "toy", "scenarios": ["6-3"], "recipe": "small", "methods": ["finetuning"]}
+
+
+def plan(*experiments, recipe=RECIPE, dataset=None):
+    """The plan of some experiments on a generated dataset of 12 classes."""
+    return Plan(
+        parse_config(
+            {
+                "schema_version": 1,
+                "datasets": {"toy": {"kind": "shapes", "stuff": 6, "things": 6, **(dataset or {})}},
+                "recipes": {"small": recipe},
+                "experiments": [{**EXPERIMENT, **experiment} for experiment in experiments],
+            }
+        )
+    )
+
+
+def trainings(found, kind):
+    """Folders of the base or of the increment trainings."""
+    return [directory for directory in found.trainings if directory.startswith(kind)]
+
+
+def test_a_run_has_a_training_and_an_evaluation_a_step():
+    found = plan({})
+    assert len(trainings(found, "base")) == 1 and len(trainings(found, "runs")) == 2
+    assert [t.split.step.index for t in found.runs[0].trainings] == [0, 1, 2]
+    assert len(found.evaluations) == 3 and len(found.splits) == 3
+
+
+def test_methods_that_do_nothing_special_at_step_0_share_the_base_step():
+    found = plan({"methods": ["finetuning", "mib", "lwf", "ilt"]})
+    assert len(trainings(found, "base")) == 1
+    assert len(trainings(found, "runs")) == 4 * 2
+    assert len({run.trainings[0].directory for run in found.runs}) == 1
+
+
+def test_lwf_mc_trains_its_own_base_step():
+    assert len(trainings(plan({"methods": ["finetuning", "lwf-mc"]}), "base")) == 2
+
+
+def test_scenarios_with_the_same_base_classes_share_the_base_step_per_recipe_and_seed():
+    found = plan({"scenarios": ["6-3", "6-2", "6-6"], "seeds": [0, 1]})
+    assert len(trainings(found, "base")) == 2
+    assert {directory.rsplit("/", 1)[1] for directory in trainings(found, "base")} == {"seed0", "seed1"}
+
+
+def test_joint_is_one_training_for_all_scenarios_and_settings():
+    found = plan({"scenarios": ["6-3", "8-4"], "settings": ["overlapped", "disjoint"], "methods": ["joint"]})
+    assert len(found.runs) == 4
+    assert len(found.trainings) == 1
+
+
+def test_another_seed_recipe_or_setting_is_another_base_step():
+    assert len(trainings(plan({"settings": ["overlapped", "disjoint"]}), "base")) == 2
+
+
+def test_a_hyper_parameter_of_a_step_enters_that_step_alone():
+    plain, strong = (
+        plan({"methods": [{"name": "mib", "steps": steps}]}) for steps in ({}, {2: {"distillation_weight": 3.0}})
+    )
+    differing = [d for d, training in plain.trainings.items() if training.spec != strong.trainings[d].spec]
+    assert len(differing) == 1 and differing[0].endswith("mib/seed0/step2")
+
+
+def test_memories_form_a_chain_and_are_planned_only_for_methods_that_replay():
+    memory = {"selection": "random", "size": 5}
+    found = plan({"methods": ["finetuning", "finetuning-replay"], "memory": memory})
+    assert len(found.memories) == 2
+    last = max(found.memories.values(), key=lambda job: job.step.index)
+    assert last.previous is not None and last.previous.previous is None
+    assert last.split.step.index == 1
+    assert not plan({"memory": memory}).memories
+
+
+def test_two_labels_are_two_runs_of_one_method():
+    entries = [{"name": "mib"}, {"name": "mib", "label": "mib-20", "hyper_parameters": {"distillation_weight": 20.0}}]
+    found = plan({"methods": entries})
+    assert [run.method for run in found.runs] == ["mib", "mib-20"]
+    assert len(trainings(found, "runs")) == 4
+
+
+def test_explicit_lists_may_use_names():
+    names = [category.name for category in plan({}).categories["toy"]]
+    found = plan({"scenarios": [{"name": "mine", "steps": [names[:10], names[10:]]}]})
+    assert [len(step) for step in found.runs[0].scenario.increments] == [10, 2]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [
+        ({"methods": ["mibb"]}, "experiments[0].methods[0]: unknown method 'mibb'; did you mean 'mib'?"),
+        ({"methods": [{"name": "mib", "hyper_parameters": {"weight": 1}}]}, "has no hyper-parameter 'weight'"),
+        ({"methods": [{"name": "mib", "hyper_parameters": {"distillation_weight": "a"}}]}, "distillation_weight"),
+        ({"methods": ["finetuning-replay"]}, "replays exemplars; give the experiment a 'memory'"),
+        ({"methods": [{"name": "mib", "steps": {7: {}}}]}, "ends at step 2, there is no step 7"),
+        ({"scenarios": ["6-4"]}, "is not a multiple of 4"),
+        ({"scenarios": ["6-3q"]}, "no class order 'q'"),
+        ({"scenarios": ["joint"]}, "'joint' is a method"),
+        ({"scenarios": [{"name": "mine", "steps": [["nothing"]]}]}, "unknown class 'nothing'"),
+        ({"protocols": ["segui"]}, "unknown protocol 'segui'; did you mean 'segue'?"),
+        ({"task": "panoptic"}, "is not defined for the task 'panoptic'"),
+    ],
+)
+def test_an_impossible_combination_is_one_line_with_the_key(experiment, expected):
+    with pytest.raises(ConfigError) as caught:
+        plan(experiment)
+    assert expected in str(caught.value) and "experiments[0]" in str(caught.value)
+
+
+def test_a_dataset_option_that_does_not_exist_is_named():
+    with pytest.raises(ConfigError, match=r"datasets\.toy: .*thinks"):
+        plan({}, dataset={"thinks": 3})
+
+
+def test_the_order_of_experiments_changes_no_job():
+    first, second = {"scenarios": ["6-3"]}, {"scenarios": ["8-2"], "methods": ["mib"]}
+    forward, backward = plan(first, second), plan(second, first)
+    assert forward.trainings.keys() == backward.trainings.keys()
+    assert all(forward.trainings[d].spec == backward.trainings[d].spec for d in forward.trainings)
+
+
+def test_a_plan_leaves_its_configuration_alone():
+    config = parse_config(
+        {
+            "schema_version": 1,
+            "datasets": {"toy": {"kind": "shapes", "stuff": 6, "things": 6}},
+            "recipes": {"small": RECIPE},
+            "experiments": [EXPERIMENT],
+        }
+    )
+    before = copy.deepcopy(config.model_dump())
+    Plan(config)
+    assert config.model_dump() == before
