@@ -135,6 +135,16 @@ def run_loop(network, method, *, batches=None, optimiser=None, learning_rate=0.1
     return notes
 
 
+@pytest.fixture(autouse=True)
+def numerics():
+    """Training chooses threads and deterministic algorithms for its process; other tests get theirs back."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
+
+
 @pytest.fixture
 def small():
     """The pieces above in one place: ``small.Network``, ``small.Method``, ``small.stream``, ``small.loop``, …"""

@@ -46,15 +46,9 @@ def test_negative_seeds_are_refused():
 
 
 def test_cpu_numerics_are_deterministic_and_use_the_recipe_threads():
-    threads = torch.get_num_threads()
-    try:
-        configure_numerics(torch.device("cpu"), threads=1)
-        assert torch.are_deterministic_algorithms_enabled()
-        assert torch.get_num_threads() == 1
-        configure_numerics(torch.device("cuda"))
-        assert not torch.are_deterministic_algorithms_enabled()
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(False)
-        torch.backends.cudnn.benchmark = False
+    configure_numerics(torch.device("cpu"), threads=1)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == 1
+    configure_numerics(torch.device("cuda"))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == 1
