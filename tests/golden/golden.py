@@ -165,6 +165,21 @@ def load(case: Case) -> Recording:
         return Recording({name: stored[name] for name in stored.files}, document)
 
 
+def key_lists(pattern: str) -> list[Any]:
+    """Parameters for ``pytest.mark.parametrize``: key lists of official checkpoints whose file names match."""
+    root = folder()
+    found = sorted((root / "keys").glob(pattern)) if root is not None and absence() is None else []
+    if not found:
+        return [missing(absence() or f"there is no key list {pattern}")]
+    return [pytest.param(file, id=file.stem) for file in found]
+
+
+def read_keys(file: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type by key, in the order of the state dict."""
+    lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+    return {row[0]: (tuple(json.loads(row[1])), getattr(torch, row[2])) for row in lines if row[0] and row[0][0] != "#"}
+
+
 def weight(key: str, shape: Sequence[int]) -> np.ndarray:
     """The float32 values that the filling rule gives the state-dict entry ``key``."""
     x = np.random.RandomState(zlib.crc32(key.encode("utf-8"))).standard_normal(tuple(shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from pathlib import Path
 
@@ -85,3 +86,29 @@ def test_absence_is_a_skip_or_a_failure(pytester, monkeypatch, flag, outcome) ->
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(**{outcome: 1})
+
+
+def test_every_gap_of_the_index_is_a_failure(pytester, monkeypatch) -> None:
+    """A group that nobody knows, a tested group still listed as pending, and a case that no test takes."""
+    here, data = Path(golden.__file__).parent, pytester.mkdir("data")
+    known, finished, partly = sorted(golden.TOLERANCES)[:3]
+    rows = [("z_new", "a"), (known, "a"), (finished, "a"), (partly, "a"), (partly, "b")]
+    content = [{"group": group, "case": case, "file": f"{group}/{case}.json"} for group, case in rows]
+    (data / "index.json").write_text(json.dumps(content), encoding="utf-8")
+    for name in ("conftest", "golden", "test_index"):
+        pytester.path.joinpath(f"{name}.py").write_text((here / f"{name}.py").read_text(encoding="utf-8"))
+    pytester.makepyfile(
+        pending=f"PENDING = {{{known!r}: 'later', {finished!r}: 'later'}}",
+        **{
+            f"test_{finished}": f"from golden import cases\ncases({finished!r})",
+            f"test_{partly}": f"from golden import cases\ncases({partly!r}, 'a')",
+        },
+    )
+    monkeypatch.setenv("SEGUE_GOLDEN", str(data))
+    selection = "test_index.py::test_every_case_of_the_group_is_tested"
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", selection)
+    result.assert_outcomes(failed=3, xfailed=1)
+    text = result.stdout.str()
+    assert "[XPASS(strict)] later" in text
+    assert "not tested: ['b']" in text
+    assert "group z_new has no test_z_new.py" in text
