@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields, is_dataclass
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+import torch
+from torch import nn
 
 from model.methods import registry
 from model.methods.base import Method
 from model.methods.registry import MethodError, build, known, module_of, resolve
+from model.networks.deeplabv3.outputs import PixelOutputs
 
 SETTINGS = ("overlapped", "disjoint", "sequential")
 
@@ -108,3 +113,24 @@ def test_a_row_of_a_users_own_module_is_enough(monkeypatch, tmp_path) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(registry.METHODS, "mine", "my_method:Mine")
     assert build("mine", {"rates": [2, 3]}).rates == (2, 3)  # type: ignore[attr-defined]
+
+
+def test_the_example_of_the_documentation_works(monkeypatch, tmp_path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (source,) = [block for block in blocks if "@dataclass" in block]
+    (row,) = [block for block in blocks if "model.methods." in block and "@dataclass" not in block]
+    name, target = re.findall(r'"([^"]+)"', row)
+    module, _, cls = target.rpartition(":")
+    (tmp_path / "documented_method.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(registry.METHODS, name, f"documented_method:{cls}")
+    method = build(name, {"distillation_weight": 30})
+    assert module == f"model.methods.{name.replace('-', '_')}"
+    assert method.memory_policy == "annotations" and method.needs_old_model
+    logits, old_logits = torch.randn(1, 5, 4, 4), torch.randn(1, 3, 4, 4)
+    outputs, old_outputs = (PixelOutputs(z, z, z) for z in (logits, old_logits))
+    labels = torch.zeros(1, 4, 4, dtype=torch.long)
+    documented = method.losses(nn.Identity(), None, outputs, old_outputs, labels, {})
+    expected = build("lwf", {"distillation_weight": 30}).losses(nn.Identity(), None, outputs, old_outputs, labels, {})
+    assert documented == expected
