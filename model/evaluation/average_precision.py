@@ -99,7 +99,9 @@ def average_precision(
     for what, objects in (("annotation", annotations), ("detection", detections)):
         strangers = [o["image_id"] for o in objects if o["image_id"] not in known]
         if strangers:
-            raise DetectionError(f"image {strangers[0]} has a {what} but is not among the {len(known)} judged images")
+            raise DetectionError(
+                f"image {strangers[0]} has one {what} or more but is not among the {len(known)} judged images"
+            )
     unlearnt = [d["category_id"] for d in detections if d["category_id"] not in wanted]
     if unlearnt:
         raise DetectionError(

@@ -1,0 +1,259 @@
+"""Curves over steps, values per class over steps, and forgetting, drawn from the tidy tables.
+
+Every function takes the rows of *one* experiment grid (one dataset, task, scenario, setting, recipe and protocol, see
+:func:`select`), returns a figure, and touches neither files nor matplotlib's global state. Colours are the eight of Okabe and
+Ito, which stay distinct for colour-blind readers; markers differ as well, so that a grey print can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from model.evaluation.scores import BACKGROUND
+from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC
+from model.reporting.summary import LOWER_BOUND, UPPER_BOUND, method_order
+
+GRID = ("dataset", "task", "scenario", "setting", "recipe", "protocol")
+"""Columns that are constant in one figure."""
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_UPPER, _LOWER = "#000000", "#8C8C8C"
+
+
+class FigureError(ValueError):
+    """Rows that cannot be drawn into one figure."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method looks in every figure."""
+
+    color: str
+    marker: str
+    line: str
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, Style]:
+    """One look per method; give all methods of the results, so that all their figures agree.
+
+    The upper bound is black and dashed, the lower bound grey and dotted.
+    """
+    styles = {}
+    between = [name for name in method_order(methods) if name not in (UPPER_BOUND, LOWER_BOUND)]
+    for index, name in enumerate(between):
+        turn = index // len(_COLORS)  # after seven methods the colours repeat with other markers
+        styles[name] = Style(_COLORS[index % len(_COLORS)], _MARKERS[(index + turn) % len(_MARKERS)], "-")
+    return {UPPER_BOUND: Style(_UPPER, "_", "--"), **styles, LOWER_BOUND: Style(_LOWER, ".", ":")}
+
+
+def select(frame: pd.DataFrame, **identity: object) -> pd.DataFrame:
+    """Rows where every named column has the given value.
+
+    Raises:
+        FigureError: if there is none, or they still belong to several grids.
+    """
+    for column, value in identity.items():
+        frame = frame[frame[column] == value]
+    if frame.empty:
+        raise FigureError(f"there are no results with {', '.join(f'{k} = {v}' for k, v in identity.items())}")
+    _require_one_grid(frame)
+    return frame
+
+
+def curves(
+    metrics: pd.DataFrame,
+    styles: Mapping[str, Style],
+    metric: str | None = None,
+    groups: Sequence[str] = ("old", "new", "all"),
+) -> Figure:
+    """Value of each group after every step: a line per method, a band of one standard deviation over seeds.
+
+    Args:
+        metrics: rows of one grid.
+        styles: as :func:`method_styles` gives them.
+        metric: the task's primary metric by default.
+        groups: one panel each.
+
+    Raises:
+        FigureError: if the rows belong to several grids, or hold no such metric.
+    """
+    _require_one_grid(metrics)
+    metric = metric or PRIMARY_METRIC[metrics["task"].iloc[0]]
+    rows = metrics[metrics["metric"] == metric]
+    if rows.empty:
+        raise FigureError(f"the results hold no '{metric}'; they have {', '.join(sorted(set(metrics['metric'])))}")
+    last = int(rows["step"].max())
+    figure = _figure(3.4 * len(groups) + 1.4, 3.4)
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for panel, group in zip(panels, groups, strict=True):
+        for method in method_order(rows["method"]):
+            part = rows[(rows["method"] == method) & (rows["group"] == group)]
+            if part.empty:
+                continue
+            style, seeds = styles[method], part.groupby("step")["value"]
+            steps, mean = seeds.mean().index.to_numpy(), seeds.mean().to_numpy()
+            spread = seeds.std(ddof=1).fillna(0).to_numpy()
+            if len(steps) == 1 and steps[0] == last and method == UPPER_BOUND:  # one training on everything: a level
+                panel.axhline(mean[0], color=style.color, linestyle=style.line, linewidth=1.2, label=method)
+                panel.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=style.color, alpha=0.12, linewidth=0)
+                continue
+            panel.plot(
+                steps, mean, color=style.color, marker=style.marker, linestyle=style.line, markersize=5, label=method
+            )
+            panel.fill_between(steps, mean - spread, mean + spread, color=style.color, alpha=0.18, linewidth=0)
+        panel.set_title(f"{group} classes", fontsize=10)
+        panel.set_xlabel("step")
+        panel.set_xlim(-0.15, last + 0.15)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _tidy(panel)
+    panels[0].set_ylabel(f"{metric} (%)")
+    panels[0].set_ylim(bottom=0)
+    handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    ordered = [name for name in method_order(rows["method"]) if name in handles]
+    figure.legend([handles[n] for n in ordered], ordered, loc="outside right center", frameon=False, fontsize=9)
+    figure.suptitle(_title(rows), fontsize=10)
+    return figure
+
+
+def class_heat_maps(
+    per_class: pd.DataFrame, metric: str | None = None, class_order: Sequence[str] | None = None
+) -> Figure:
+    """Every class (rows) after every step (columns), a panel per method, mean over seeds; empty before it is learnt.
+
+    Args:
+        per_class: rows of one grid.
+        metric: the per-class form of the task's primary metric by default.
+        class_order: class names in learning order; by default in order of the step they first have a value in.
+
+    Raises:
+        FigureError: if the rows belong to several grids, or hold no such metric.
+    """
+    _require_one_grid(per_class)
+    metric = metric or CLASS_METRIC[per_class["task"].iloc[0]]
+    rows = per_class[(per_class["metric"] == metric) & (per_class["class"] != BACKGROUND)]
+    if rows.empty:
+        raise FigureError(f"the results hold no '{metric}' per class")
+    methods = method_order(rows["method"])
+    # the upper bound has values at the last step only, which would make every class look late
+    first = rows[rows["method"] != UPPER_BOUND].groupby("class", sort=False)["step"].min()
+    names = list(class_order or sorted(set(rows["class"]), key=lambda name: (first.get(name, 0), name)))
+    learnt = [int(first.get(name, 0)) for name in names]
+    last = int(rows["step"].max())
+    steps = [sorted(set(rows[rows["method"] == method]["step"])) for method in methods]
+    widths = [max(len(s), 2) for s in steps]
+    size = 9 if len(names) <= 40 else 5
+    figure = _figure(
+        1.9 + 0.36 * sum(widths) + 0.35 * len(methods), 1.3 + (0.24 if len(names) <= 40 else 0.1) * len(names)
+    )
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False, width_ratios=widths)[0]
+    color_map = matplotlib.colormaps["viridis"].with_extremes(bad="#E6E6E6")
+    image = None
+    for panel, method, shown in zip(panels, methods, steps, strict=True):
+        part = rows[rows["method"] == method]
+        table = part.pivot_table(index="class", columns="step", values="value", aggfunc="mean").reindex(
+            names, columns=shown
+        )
+        values = np.ma.masked_invalid(table.to_numpy(float))
+        image = panel.imshow(values, aspect="auto", cmap=color_map, vmin=0, vmax=100, interpolation="nearest")
+        for boundary in range(1, len(names)):
+            if learnt[boundary] != learnt[boundary - 1]:
+                panel.axhline(boundary - 0.5, color="white", linewidth=1.5)
+        panel.set_title(method, fontsize=9, rotation=30 if len(method) > 5 * max(len(shown), 2) else 0)
+        panel.set_xticks(
+            range(len(shown)), [str(step) for step in shown] if last < 12 else _sparse(shown), fontsize=size
+        )
+        panel.tick_params(length=0)
+    panels[0].set_yticks(range(len(names)), names, fontsize=size)
+    figure.supxlabel("step", fontsize=9)
+    if image is not None:
+        bar = figure.colorbar(image, ax=list(panels), fraction=0.05, pad=0.02, shrink=min(1.0, 40 / len(names)))
+        bar.set_label(f"{metric} (%)", fontsize=9)
+    figure.suptitle(_title(rows), fontsize=10)
+    return figure
+
+
+def forgetting_bars(
+    metrics: pd.DataFrame, styles: Mapping[str, Style], groups: Sequence[str] = ("old", "new", "all")
+) -> Figure:
+    """Forgetting after the last step by group: a bar per method, whiskers of one standard deviation over several seeds.
+
+    Args:
+        metrics: rows of one grid.
+        styles: as :func:`method_styles` gives them.
+        groups: a cluster of bars each; groups in which nothing can have been forgotten yet are left out.
+
+    Raises:
+        FigureError: if the rows belong to several grids, or no run has several steps.
+    """
+    _require_one_grid(metrics)
+    rows = metrics[metrics["metric"] == "forgetting"]
+    shown = [group for group in groups if group in set(rows["group"])]
+    if not shown:
+        raise FigureError("there is no forgetting to draw: no method has been trained for several steps")
+    methods = method_order(rows["method"])
+    width = 0.8 / len(methods)
+    figure = _figure(1.6 + 0.36 * len(methods) * len(shown) + 1.6, 3.4)
+    panel = figure.subplots()
+    for index, method in enumerate(methods):
+        values = rows[rows["method"] == method].groupby("group")["value"]
+        mean, spread = values.mean().reindex(shown), values.std(ddof=1).reindex(shown)
+        places = np.arange(len(shown)) + (index - (len(methods) - 1) / 2) * width
+        panel.bar(places, mean, 0.92 * width, color=styles[method].color, label=method)
+        panel.errorbar(places, mean, spread, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
+    panel.axhline(0, color="#333333", linewidth=0.8)
+    panel.set_xticks(range(len(shown)), [f"{group} classes" for group in shown])
+    panel.set_ylabel(f"forgetting ({CLASS_METRIC[rows['task'].iloc[0]]} points)")
+    _tidy(panel)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    figure.suptitle(_title(rows), fontsize=10)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write SVG or PNG, by the name's ending; equal figures give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "segue", "svg.fonttype": "none"}):
+        figure.savefig(path, dpi=150, metadata=metadata)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _tidy(panel: matplotlib.axes.Axes) -> None:
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.grid(axis="y", color="#E0E0E0", linewidth=0.8)
+    panel.set_axisbelow(True)
+
+
+def _title(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    seeds = rows.groupby("method")["seed"].nunique().max()
+    text = " · ".join(str(first[name]) for name in ("dataset", "task", "scenario", "setting", "recipe"))
+    return f"{text} · judged by {first['protocol']}" + (f" · up to {seeds} seeds" if seeds > 1 else "")
+
+
+def _sparse(steps: Sequence[int]) -> list[str]:
+    return [str(step) if step % 5 == 0 else "" for step in steps]
+
+
+def _require_one_grid(frame: pd.DataFrame) -> None:
+    for column in GRID:
+        values = sorted(set(frame[column]))
+        if len(values) > 1:
+            raise FigureError(
+                f"one figure needs one {column}, these rows have {', '.join(map(str, values))}; use select()"
+            )

@@ -1,0 +1,115 @@
+"""Figures show the numbers of the tables; files are reproducible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_runs import measure_joint, measure_run
+
+from model.reporting.figures import (
+    FigureError,
+    class_heat_maps,
+    curves,
+    forgetting_bars,
+    method_styles,
+    save_figure,
+    select,
+)
+from model.reporting.tables import class_rows, metric_rows
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    folder = tmp_path_factory.mktemp("runs")
+    found = [measure_joint(folder, 0.95)]
+    for seed in (0, 1):
+        found += measure_run(folder, "mib", (0.9, 0.7, 0.6 + 0.05 * seed), seed)
+    found += measure_run(folder, "finetuning", (0.9, 0.4, 0.1))
+    return metric_rows(found), class_rows(found)
+
+
+def test_bounds_stand_out_and_methods_differ() -> None:
+    styles = method_styles(["finetuning", "joint", *(f"method{i:02d}" for i in range(20))])
+    assert styles["joint"].line == "--" and styles["finetuning"].line == ":"
+    looks = [(s.color, s.marker) for s in styles.values()]
+    assert len(set(looks)) == len(looks) == 22
+
+
+def test_styles_do_not_depend_on_the_order() -> None:
+    assert method_styles(["plop", "mib", "lwf"]) == method_styles(["lwf", "mib", "plop"])
+
+
+def test_curves_show_means_over_seeds(tables: Tables) -> None:
+    metrics, _ = tables
+    figure = curves(metrics, method_styles(metrics["method"]))
+    panels = {panel.get_title(): panel for panel in figure.axes}
+    assert list(panels) == ["old classes", "new classes", "all classes"]
+    lines = {line.get_label(): line for line in panels["all classes"].get_lines()}
+    for method in ("mib", "finetuning"):
+        part = metrics[(metrics["method"] == method) & (metrics["metric"] == "mIoU") & (metrics["group"] == "all")]
+        np.testing.assert_allclose(lines[method].get_ydata(), part.groupby("step")["value"].mean())
+        assert lines[method].get_xdata().tolist() == [0, 1, 2]
+    assert {line.get_label(): list(line.get_xdata()) for line in panels["new classes"].get_lines()}["mib"] == [1, 2]
+    level = metrics[(metrics["method"] == "joint") & (metrics["metric"] == "mIoU") & (metrics["group"] == "all")]
+    np.testing.assert_allclose(lines["joint"].get_ydata(), level["value"].iloc[0])
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["joint", "mib", "finetuning"]
+
+
+def test_heat_maps_are_empty_before_a_class_is_learnt(tables: Tables) -> None:
+    _, classes = tables
+    figure = class_heat_maps(classes)
+    panels = {panel.get_title(): panel for panel in figure.axes if panel.get_title()}
+    assert list(panels) == ["joint", "mib", "finetuning"]
+    values = panels["mib"].images[0].get_array()
+    assert values.mask.tolist() == [[False] * 3, [False] * 3, [True, False, False], [True, True, False]]
+    names = [label.get_text() for label in panels["joint"].get_yticklabels()]
+    assert names == ["sea", "sky", "cat", "dog"]
+    part = classes[(classes["method"] == "mib") & (classes["class"] == "cat") & (classes["metric"] == "IoU")]
+    np.testing.assert_allclose(values[2, 1:], part.groupby("step")["value"].mean())
+    assert panels["joint"].images[0].get_array().shape == (4, 1)
+    ordered = class_heat_maps(classes, class_order=["sky", "sea", "cat", "dog"])
+    assert ordered.axes[0].get_yticklabels()[0].get_text() == "sky"
+
+
+def test_bars_show_forgetting(tables: Tables) -> None:
+    metrics, _ = tables
+    figure = forgetting_bars(metrics, method_styles(metrics["method"]))
+    bars = {c.get_label(): [bar.get_height() for bar in c] for c in figure.axes[0].containers if hasattr(c, "patches")}
+    rows = metrics[(metrics["metric"] == "forgetting") & (metrics["method"] == "finetuning")].set_index("group")[
+        "value"
+    ]
+    np.testing.assert_allclose(bars["finetuning"], [rows["old"], rows["new"], rows["all"]])
+    assert "joint" not in bars
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_files_are_reproducible(tmp_path: Path, tables: Tables, ending: str) -> None:
+    metrics, _ = tables
+    for name in ("a", "b"):
+        save_figure(curves(metrics, method_styles(metrics["method"])), tmp_path / "figures" / f"{name}.{ending}")
+    first, second = (tmp_path / "figures" / f"{name}.{ending}" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_size > 1000
+
+
+def test_one_grid_at_a_time(tables: Tables) -> None:
+    metrics, classes = tables
+    both = pd.concat([metrics, metrics.assign(protocol="plop")])
+    styles = method_styles(metrics["method"])
+    with pytest.raises(FigureError, match="needs one protocol, these rows have plop, segue"):
+        curves(both, styles)
+    assert len(select(both, protocol="segue")) == len(metrics)
+    with pytest.raises(FigureError, match="no results with scenario = 15-1"):
+        select(metrics, scenario="15-1")
+    with pytest.raises(FigureError, match="hold no 'PQ'"):
+        curves(metrics, styles, metric="PQ")
+    with pytest.raises(FigureError, match="hold no 'PQ' per class"):
+        class_heat_maps(classes, metric="PQ")
+    with pytest.raises(FigureError, match="no forgetting"):
+        forgetting_bars(metrics[metrics["method"] == "joint"], styles)
