@@ -47,8 +47,10 @@ def test_stages_cover_every_hyper_parameter_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", known())
 def test_a_module_documents_its_method(name: str) -> None:
-    documentation = sys.modules[resolve(name).__module__].__doc__ or ""
-    assert "L = " in documentation, "the formula"
+    cls = resolve(name)
+    documentation = sys.modules[cls.__module__].__doc__ or ""
+    if "losses" in vars(cls):
+        assert "L = " in documentation, "the formula"
     assert "Verified against:" in documentation
 
 
