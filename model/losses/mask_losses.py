@@ -5,9 +5,10 @@ Cheng et al., Mask2Former (CVPR 2022), equation 3 and section 3.3, as released.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from model.losses.precision import at_least_single
 
 
 def query_cross_entropy(logits: Tensor, labels: Tensor, no_object_weight: float = 0.1) -> Tensor:
@@ -23,9 +24,10 @@ def query_cross_entropy(logits: Tensor, labels: Tensor, no_object_weight: float 
     Returns:
         Scalar.
     """
-    weights = logits.new_ones(logits.shape[-1], dtype=torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_single(logits)
+    weights = logits.new_ones(logits.shape[-1])
     weights[-1] = no_object_weight
-    return F.cross_entropy(logits.to(weights.dtype).flatten(0, 1), labels.flatten(), weights)
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weights)
 
 
 def mask_cross_entropy(mask_logits: Tensor, mask_targets: Tensor, normaliser: float) -> Tensor:

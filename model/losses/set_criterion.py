@@ -16,6 +16,7 @@ from model.datasets.mask_batch import MaskTargets
 from model.losses.mask_losses import dice_loss, mask_cross_entropy
 from model.losses.matching import Match, assign, class_cost, cross_entropy_cost, dice_cost
 from model.losses.point_sampling import PointSource, sample_points, undecided_points
+from model.losses.precision import at_least_single
 
 ClassLoss = Callable[[Tensor, Tensor], Tensor]
 """Class logits (B, Q, K + 1) and the label of each query (B, Q), K = "no object", to a scalar."""
@@ -126,7 +127,7 @@ class SetCriterion:
         costs = []
         for logits, masks, target in zip(prediction.logits, prediction.masks, targets, strict=True):
             points = draw(1, self.points)
-            logits, masks = _at_least_single(logits), _at_least_single(masks)
+            logits, masks = at_least_single(logits), at_least_single(masks)
             mask_logits = sample_points(masks[None], points)[0]  # Q, P
             mask_targets = sample_points(target.masks[None].to(masks.dtype), points)[0]  # N, P
             costs.append(
@@ -144,7 +145,7 @@ class SetCriterion:
         wanted = [
             target.masks[match.targets.to(target.masks.device)] for target, match in zip(targets, matches, strict=True)
         ]
-        logits = _at_least_single(torch.cat(predicted))[:, None]  # N, 1, h, w
+        logits = at_least_single(torch.cat(predicted))[:, None]  # N, 1, h, w
         labels = torch.cat(wanted).to(logits.dtype)[:, None]  # N, 1, H, W
         points = undecided_points(logits, self.points, draw, self.oversampling, self.importance)
         return sample_points(logits, points)[:, 0], sample_points(labels, points)[:, 0]
@@ -166,7 +167,3 @@ def mask_count(targets: Sequence[MaskTargets], device: torch.device | str) -> fl
         distributed.all_reduce(total)
         return max(total.item() / distributed.get_world_size(), 1.0)
     return float(max(count, 1))
-
-
-def _at_least_single(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

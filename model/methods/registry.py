@@ -18,12 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 from model.methods.base import Method
 
 METHODS = {
+    "balconpas": "model.methods.balconpas:BalConpas",
+    "balconpas-r": "model.methods.balconpas:BalConpasR",
     "finetuning": "model.methods.finetuning:Finetuning",
     "finetuning-replay": "model.methods.finetuning_replay:FinetuningReplay",
     "ilt": "model.methods.ilt:ILT",
     "joint": "model.methods.joint:Joint",
     "lwf": "model.methods.lwf:LwF",
     "lwf-mc": "model.methods.lwf_mc:LwFMC",
+    "mask-finetuning": "model.methods.mask_finetuning:MaskFinetuning",
+    "mask-joint": "model.methods.mask_joint:MaskJoint",
     "mib": "model.methods.mib:MiB",
 }
 

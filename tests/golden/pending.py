@@ -6,7 +6,6 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 
 PENDING: dict[str, str] = {
     "a_deform_attn": "multi-scale deformable attention is not tested against the recordings yet",
-    "d_balconpas": "BalConpas is not written yet",
     "e_eclipse": "ECLIPSE is not written yet",
     "f_comformer": "CoMFormer is not written yet",
     "g_barm": "BARM is not written yet",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from model.losses.set_criterion import SetCriterion
 from model.networks.mask2former.backbone import RESNETS, NormName, ResNet
 from model.networks.mask2former.class_heads import CLASS_HEADS
 from model.networks.mask2former.decoder import MaskedAttentionDecoder
@@ -32,12 +33,23 @@ class Mask2Former(nn.Module):
     """Backbone, pixel decoder, mask decoder.
 
     State-dict names are those of the public Mask2Former and BalConpas checkpoints.
+
+    Attributes:
+        criterion: how the network's masks are matched and compared. It belongs to the network, not to a method, so that
+            all methods of a recipe share the base step.
     """
 
-    def __init__(self, backbone: ResNet, pixel_decoder: PixelDecoder, predictor: MaskedAttentionDecoder) -> None:
+    def __init__(
+        self,
+        backbone: ResNet,
+        pixel_decoder: PixelDecoder,
+        predictor: MaskedAttentionDecoder,
+        criterion: SetCriterion | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.sem_seg_head = SegmentationHead(pixel_decoder, predictor)
+        self.criterion = SetCriterion() if criterion is None else criterion
 
     @property
     def predictor(self) -> MaskedAttentionDecoder:
@@ -83,6 +95,7 @@ def build_mask2former(
     decoder_layers: int = 9,
     decoder_heads: int = 8,
     decoder_feed_forward: int = 2048,
+    points: int = 112 * 112,
 ) -> Mask2Former:
     """Build a freshly initialised network; the defaults are the published ResNet-50 configuration.
 
@@ -103,6 +116,7 @@ def build_mask2former(
         decoder_layers: of the mask decoder.
         decoder_heads: of its attention.
         decoder_feed_forward: hidden width of its feed-forward networks.
+        points: sampled for each mask in the matching and in the losses.
 
     Raises:
         ValueError: for a backbone, normalisation or head that does not exist.
@@ -132,4 +146,4 @@ def build_mask2former(
         heads=decoder_heads,
         feed_forward=decoder_feed_forward,
     )
-    return Mask2Former(trunk, pixel_decoder, predictor)
+    return Mask2Former(trunk, pixel_decoder, predictor, SetCriterion(points=points))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.losses.precision import at_least_single
 from model.networks.mask2former.backbone import STAGES, ConvNorm
 from model.networks.mask2former.deformable import EncoderLayer, LevelShapes, cell_centres
 from model.networks.mask2former.positions import sine_positions
@@ -107,7 +108,7 @@ class PixelDecoder(nn.Module):
         """
         device = features[STAGES[0]].device.type
         with torch.autocast(device, enabled=False):
-            finest, *coarse = (_at_least_single(features[name]) for name in STAGES)
+            finest, *coarse = (at_least_single(features[name]) for name in STAGES)
             maps = [project(m) for project, m in zip(self.input_proj, reversed(coarse), strict=True)]
             maps = self.transformer(maps)
             lateral = self.adapter_1(finest)
@@ -126,7 +127,3 @@ def _projection(inputs: int, outputs: int) -> nn.Conv2d:
 
 def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(NORM_GROUPS, channels)
-
-
-def _at_least_single(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
