@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.datasets.images import ImageError, image_size, read_channels, read_labels, read_rgb, write_png
+
+GREY = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_photographs_of_any_mode_are_rgb(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(GREY).convert("RGB").convert(mode).save(tmp_path / "x.jpg", quality=100)
+    image = read_rgb(tmp_path / "x.jpg")
+    assert image.shape == (6, 8, 3) and image.dtype == np.uint8
+    assert np.abs(image.astype(int) - GREY[..., None]).max() < 12
+
+
+def test_a_rotation_in_the_metadata_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(GREY).save(tmp_path / "x.jpg", exif=exif)
+    assert read_rgb(tmp_path / "x.jpg").shape[:2] == image_size(tmp_path / "x.jpg") == (6, 8)
+
+
+def test_palette_labels_are_indices(tmp_path: Path) -> None:
+    labels = (np.arange(48) % 21).astype(np.uint8).reshape(6, 8)
+    image = Image.fromarray(labels)
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    image.save(tmp_path / "x.png")
+    assert (read_labels(tmp_path / "x.png") == labels).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_labels_survive_writing(tmp_path: Path, kind: type) -> None:
+    labels = (np.arange(48) * (1300 if kind is np.uint16 else 5)).astype(kind).reshape(6, 8)
+    write_png(tmp_path / "x.png", labels)
+    assert read_labels(tmp_path / "x.png").dtype == kind
+    assert (read_labels(tmp_path / "x.png") == labels).all()
+
+
+def test_channels_survive_writing_in_their_order(tmp_path: Path) -> None:
+    channels = np.stack([GREY, GREY // 2, np.zeros_like(GREY)], axis=-1)
+    write_png(tmp_path / "x.png", channels)
+    assert (read_channels(tmp_path / "x.png") == channels).all()
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no image")
+    write_png(tmp_path / "grey.png", GREY)
+    write_png(tmp_path / "rgb.png", np.stack([GREY] * 3, axis=-1))
+    whole = (tmp_path / "rgb.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    for read in (read_rgb, read_labels, read_channels, image_size):
+        with pytest.raises(ImageError, match=r"x\.png cannot be read as an image"):
+            read(tmp_path / "x.png")
+        with pytest.raises(ImageError, match=r"none\.png does not exist"):
+            read(tmp_path / "none.png")
+    with pytest.raises(ImageError, match=r"cut\.png cannot be read"):
+        read_rgb(tmp_path / "cut.png")
+    with pytest.raises(ImageError, match="has 3 channels"):
+        read_labels(tmp_path / "rgb.png")
+    with pytest.raises(ImageError, match="is not an 8-bit RGB image"):
+        read_channels(tmp_path / "grey.png")

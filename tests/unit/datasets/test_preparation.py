@@ -1,0 +1,64 @@
+"""Restarting: what an interrupted preparation has done is kept, and only that."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.datasets.images import write_png
+from model.datasets.preparation import PreparedImage, RawImage, prepare_split
+
+
+def raw_images(root: Path, number: int = 5) -> list[RawImage]:
+    images = []
+    for k in range(number):
+        file = root / f"{k}.png"
+        write_png(file, np.full((4, 4), k, np.uint8))
+        images.append(RawImage(str(k), file, file))
+    return images
+
+
+def note(log: Path, fail_at: str | None, raw: RawImage) -> PreparedImage:
+    if raw.id == fail_at:
+        raise ValueError(f"interrupted at {raw.id}")
+    with log.open("a") as stream:
+        stream.write(raw.id)
+    return PreparedImage(4, 4, {"semantic": np.full((4, 4), int(raw.id), np.uint8)}, [{"id": 1, "area": 16}])
+
+
+def run(tmp_path: Path, images: list[RawImage], fail_at: str | None = None, settings: int = 0) -> tuple[list, str]:
+    log = tmp_path / "log"
+    log.write_text("")
+    lines = prepare_split(tmp_path / "out", "train", images, partial(note, log, fail_at), {"settings": settings}, 1)
+    return lines, log.read_text()
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    images = raw_images(tmp_path)
+    with pytest.raises(ValueError, match="interrupted at 3"):
+        run(tmp_path, images, fail_at="3")
+    with (tmp_path / "out/journal/train.jsonl").open("a") as stream:
+        stream.write('{"id": "3", "ra')  # a line cut off by the interruption
+    lines, done = run(tmp_path, images)
+    assert done == "34"
+    assert [line["id"] for line in lines] == list("01234")
+    assert lines == run(tmp_path, images)[0]
+    assert run(tmp_path, images)[1] == ""
+
+
+def test_changed_files_and_settings_are_done_again(tmp_path: Path) -> None:
+    images = raw_images(tmp_path)
+    run(tmp_path, images)
+    write_png(tmp_path / "out/semantic/train/1.png", np.zeros((4, 4), np.uint8))
+    (tmp_path / "out/semantic/train/2.png").unlink()
+    write_png(images[4].image, np.zeros((9, 9), np.uint8))
+    assert run(tmp_path, images)[1] == "124"
+    assert run(tmp_path, images, settings=1)[1] == "01234"
+
+
+def test_images_that_are_gone_from_the_list_are_left_out(tmp_path: Path) -> None:
+    images = raw_images(tmp_path)
+    run(tmp_path, images)
+    lines, done = run(tmp_path, images[1:4])
+    assert [line["id"] for line in lines] == list("123") and done == ""
