@@ -97,11 +97,17 @@ def test_unlabelled_pixels_are_not_judged_by_segue(matrix: ConfusionMatrix) -> N
     assert scores.classes["IoU"] == pytest.approx({"2": 75.0, "1": 200 / 3, "3": 100.0})
 
 
-def test_background_belongs_to_the_base_step(matrix: ConfusionMatrix) -> None:
-    # PLOP judges the first image only; row 0 is [2, 1, 0, 1], so background has IoU 2/4.
-    scores = semantic_scores(matrix, GROUPS, get("plop"), background_is_labelled=True)
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("plop", 100 * 2 / 4),  # the first image only, class 4 is background: row 0 is [2, 1, 0, 1]
+        ("ssul-barm", 100 * 1 / 3),  # both images, class 4 is not judged: row 0 is [1, 1, 0, 1]
+    ],
+)
+def test_background_belongs_to_the_base_step(matrix: ConfusionMatrix, protocol: str, expected: float) -> None:
+    scores = semantic_scores(matrix, GROUPS, get(protocol), background_is_labelled=True)
     background = scores.classes["IoU"][BACKGROUND]
-    assert background == pytest.approx(50, abs=1e-4)
+    assert background == pytest.approx(expected, abs=1e-4)
     values = [scores.classes["IoU"][key] for key in ("2", "1", "3")]
     for group in ("old", "past"):
         assert scores.groups[group]["mIoU"] == pytest.approx(np.mean([background, *values[:2]]))

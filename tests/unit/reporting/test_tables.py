@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_up_runs import NAMES, SCENARIO, evaluate, measure_joint, measure_run, run
 
 from model.evaluation.forgetting import StepsError
+from model.evaluation.overlaps import PanopticAccumulator, Segment
 from model.reporting.records import EvaluationRecord, Measurement, RecordError, measure, require_complete
 from model.reporting.tables import CLASS_COLUMNS, METRIC_COLUMNS, class_rows, metric_rows, read_csv, write_csv
 from model.scenario import class_groups
@@ -149,3 +151,26 @@ def test_records_of_something_else_are_refused(tmp_path: Path) -> None:
         measure(path, run("mib"), 1, class_groups(SCENARIO, 1))
     with pytest.raises(RecordError, match=r"made on toy \(semantic\)"):
         measure(path, replace(run("mib"), dataset="other"), 0, class_groups(SCENARIO, 0))
+
+
+def test_panoptic_records_are_read_by_the_protocol(tmp_path: Path) -> None:
+    """Class 4 is not learnt after step 1; its segment is void for segue and missed for comformer."""
+    truth = np.repeat([[1, 2, 3, 4]], 4, axis=0)
+    accumulator = PanopticAccumulator()
+    segments = [Segment(category, category) for category in (1, 2, 3)]
+    accumulator.add(truth, [*segments, Segment(4, 4)], np.where(truth < 4, truth, 0), segments)
+    values = {}
+    for protocol in ("segue", "comformer"):
+        path = evaluate(tmp_path / protocol, (1, 2, 3), 1, 0.5, protocol=protocol)
+        accumulator.overlaps().save(path.parent / "panoptic.npz")
+        record = EvaluationRecord.read(path)
+        replace(record, task="panoptic", files={"panoptic": "panoptic.npz", **record.files}).write(path)
+        found = measure(path, replace(run("mib"), task="panoptic"), 1, class_groups(SCENARIO, 1))
+        values[protocol] = found.scores.groups["all"]["PQ"]
+        assert found.scores.groups["new"]["PQ_things"] == 100
+        assert found.scores.classes["PQ"] == {"1": 100, "2": 100, "3": 100}
+        assert "mIoU" in found.scores.groups["all"]  # from the confusion matrix beside it
+    assert values == {"segue": 100, "comformer": 75}
+    (path.parent / "panoptic.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"panoptic\.npz"):
+        measure(path, replace(run("mib"), task="panoptic"), 1, class_groups(SCENARIO, 1))
