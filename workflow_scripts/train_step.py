@@ -81,7 +81,7 @@ def main() -> None:
             "code": arguments.code,
             "resume_key": key,
             **outcome.facts,
-            "final": reporters[-1].curves[-1],
+            "final": {name: value for name, value in reporters[-1].curves[-1].items() if name != "iteration"},
             "started": started,
             "ended": now(),
             "seconds": round(time.perf_counter() - clock, 3),

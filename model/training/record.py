@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import resource
@@ -30,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Device, processor model, its number of cores, threads in use, and the implementation of the compiled op."""
+    """Device, processor model, number of cores, threads in use, and the implementation of the compiled op if used."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_model(),
@@ -52,13 +51,9 @@ def cpu_model() -> str:
 
 
 def op_implementation() -> str | None:
-    """Which implementation of the deformable attention this process would use; None without the package ``ops``."""
-    try:
-        ops = importlib.import_module("ops")
-    except ImportError:
-        return None
-    describe = getattr(ops, "implementation", None)
-    return str(describe()) if callable(describe) else None
+    """Which implementation of the deformable attention this process uses; None if nothing asked for it."""
+    library = sys.modules.get("ops.library")  # not imported here: that would load, and warn about, what is not needed
+    return None if library is None else str(library.IMPLEMENTATION.describe())
 
 
 def git_state(folder: Path) -> dict[str, Any]:

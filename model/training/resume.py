@@ -112,9 +112,27 @@ class Snapshots:
         return sorted(self.folder.glob("snapshot-*.pt"), reverse=True)
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What asks a training to stop."""
+
+
+@contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Processes started inside never see a request to stop.
+
+    Clusters send it to a whole process group. Loading processes that died of it would bring the training down before it
+    could save its state; they end with the training anyway.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGUSR1 in a list, so that the loop can end between two iterations.
+    """Collect the stop signals in a list, so that the loop can end between two iterations.
 
     Clusters announce the end of a job's time with one of them. Outside the main thread nothing is collected.
     """
@@ -124,7 +142,7 @@ def stop_requests() -> Iterator[list[int]]:
         received.append(number)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     except ValueError:  # not the main thread
         before = {}
     try:

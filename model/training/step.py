@@ -15,7 +15,14 @@ from model.methods.base import Context, Method, ParameterGroup, State
 from model.scenario import Step
 from model.training.loop import Precision, Reporter, gradient_scaler, train
 from model.training.optimiser import freeze_untrained
-from model.training.resume import Interrupted, Snapshots, random_states, set_random_states, stop_requests
+from model.training.resume import (
+    Interrupted,
+    Snapshots,
+    random_states,
+    set_random_states,
+    stop_requests,
+    stop_signals_blocked,
+)
 from model.training.schedule import Schedule
 from model.training.seeds import seed_everything
 
@@ -107,7 +114,8 @@ def train_step(
     else:
         start, content = found
         state = _restore(content, network, optimiser, scaler, reporter, device)
-    stream = batches(start * accumulate)
+    with stop_signals_blocked():
+        stream = batches(start * accumulate)
     # Making the stream may draw from the generators. They are set after it, so that an interrupted run draws what a whole
     # one does.
     if found is None:

@@ -100,7 +100,7 @@ def test_code_in_a_file_is_not_run(tmp_path, plain_pickle):
     path, trap = tmp_path / "checkpoint.pt", tmp_path / "trap"
     content = {"format": 1, "network": _Malicious(str(trap))}
     if plain_pickle:
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, path)
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):

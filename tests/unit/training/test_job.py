@@ -344,11 +344,11 @@ def test_a_terminated_training_goes_on_and_ends_with_the_same_bytes(run, run_com
 
     arguments = command(text_of(0, iterations=40), given, tmp_path, "--snapshot-minutes", "0")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, *arguments, "--workers", "1"], env=environment, **options)
     while not list(tmp_path.glob("work/snapshots/*.pt")) and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # the loading process gets it too, as on a cluster
     _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert "stopped by SIGTERM after iteration" in errors and "run it again" in errors

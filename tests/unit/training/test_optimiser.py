@@ -67,3 +67,21 @@ def test_nothing_to_train_is_refused(network):
 def test_an_unknown_optimiser_is_refused(network):
     with pytest.raises(OptimiserError, match="'lion'"):
         build_optimiser("lion", (group(network),), learning_rate=1.0, weight_decay=0.0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_updates_are_those_of_the_plain_formulation(name):
+    plain, ours = nn.Linear(30, 20).double(), nn.Linear(30, 20).double()
+    ours.load_state_dict(plain.state_dict())
+    if name == "sgd":
+        reference = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2)
+    else:
+        reference = torch.optim.AdamW(plain.parameters(), lr=0.1, weight_decay=1e-2)
+    optimiser = build_optimiser(name, (group(ours),), learning_rate=0.1, weight_decay=1e-2)
+    for _ in range(5):
+        x = torch.randn(8, 30, dtype=torch.float64)
+        for network, updater in ((plain, reference), (ours, optimiser)):
+            updater.zero_grad()
+            network(x).pow(3).sum().backward()
+            updater.step()
+    assert torch.allclose(plain.weight, ours.weight, rtol=1e-9, atol=1e-12)

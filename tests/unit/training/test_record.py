@@ -1,11 +1,14 @@
 import resource
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from model.training.record import cpu_model, git_state, machine, peak_memory, versions
+from model.training.record import cpu_model, git_state, machine, op_implementation, peak_memory, versions
+from ops.library import Implementation
 
 CPU = torch.device("cpu")
 
@@ -48,3 +51,10 @@ def test_git_state_tells_revision_and_changes(tmp_path):
     assert state == {"revision": git("rev-parse", "HEAD").stdout.strip(), "dirty": False}
     (tmp_path / "file").write_text("two")
     assert git_state(tmp_path)["dirty"] is True
+
+
+def test_the_op_is_recorded_where_it_is_used(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ops.library", raising=False)
+    assert op_implementation() is None
+    monkeypatch.setitem(sys.modules, "ops.library", SimpleNamespace(IMPLEMENTATION=Implementation("pytorch")))
+    assert op_implementation() == "pytorch"
