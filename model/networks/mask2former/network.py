@@ -14,7 +14,7 @@ from model.networks.mask2former.backbone import RESNETS, NormName, ResNet
 from model.networks.mask2former.class_heads import CLASS_HEADS
 from model.networks.mask2former.decoder import MaskedAttentionDecoder
 from model.networks.mask2former.outputs import MaskOutputs
-from model.networks.mask2former.pixel_decoder import PixelDecoder
+from model.networks.mask2former.pixel_decoder import NORM_GROUPS, PixelDecoder
 
 SIZE_DIVISOR = 32
 """Images are padded to multiples of this."""
@@ -105,8 +105,8 @@ def build_mask2former(
         norm: normalisation of the backbone; ``frozen-bn`` makes sense only with pre-trained weights.
         head: a key of ``class_heads.CLASS_HEADS``: ``joint`` as in Mask2Former, ``steps`` as in BalConpas,
             ``separate-no-object`` as in CoMFormer.
-        channels: of the queries; a multiple of 32 and of all head counts.
-        pixel_channels: of the pixel decoder, as ``channels`` if None.
+        channels: of the queries; a multiple of 4 and of ``decoder_heads``.
+        pixel_channels: of the pixel decoder, a multiple of 32 and of ``encoder_heads``; as ``channels`` if None.
         mask_channels: of the mask features, as ``channels`` if None.
         queries: number of queries.
         encoder_layers: of the pixel decoder.
@@ -119,13 +119,21 @@ def build_mask2former(
         points: sampled for each mask in the matching and in the losses.
 
     Raises:
-        ValueError: for a backbone, normalisation or head that does not exist.
+        ValueError: for a backbone, normalisation or head that does not exist, or channels that do not divide.
     """
     for kind, name, known in (("backbone", backbone, RESNETS), ("class head", head, CLASS_HEADS)):
         if name not in known:
             raise ValueError(f"Mask2Former has no {kind} '{name}'; choose one of {', '.join(known)}")
     pixel_channels = channels if pixel_channels is None else pixel_channels
     mask_channels = channels if mask_channels is None else mask_channels
+    for name, count, divisor in (
+        ("pixel_channels (or channels)", pixel_channels, NORM_GROUPS),
+        ("pixel_channels (or channels)", pixel_channels, encoder_heads),
+        ("channels", channels, decoder_heads),
+        ("channels", channels, 4),  # sine and cosine of two axes
+    ):
+        if count % divisor:
+            raise ValueError(f"Mask2Former: {name} = {count} must be a multiple of {divisor}")
     trunk = RESNETS[backbone](norm)
     pixel_decoder = PixelDecoder(
         trunk.channels,

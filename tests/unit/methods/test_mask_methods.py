@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +19,8 @@ from model.methods.mask_base import parameter_groups
 from model.methods.mask_finetuning import MaskFinetuning
 from model.networks.mask2former.network import Mask2Former, build_mask2former
 from model.scenario import Step
+from model.training.optimiser import build_optimiser
+from model.training.step import frozen_copy, train_step
 
 STEP = Step(1, past=(10, 11, 12), current=(13, 14))
 
@@ -221,6 +226,52 @@ def test_thresholds_of_the_method_reach_the_panoptic_reading() -> None:
         "overlap_threshold",
         "most_instances",
     }
+
+
+class Silent:
+    def iteration(self, iteration: int, learning_rate: float, terms: dict[str, float]) -> None:
+        self.terms = terms
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_steps_through_the_training_loop(precision: str) -> None:
+    model, method, state = network(), BalConpasR(pseudo_overlap_threshold=0.0), {}
+    first = Step(0, (), (10, 11, 12))
+    for step, images in ((first, batch(targets(0, 2), targets(1))), (STEP, batch(targets(3), targets(0, 4)))):
+        old = None
+        if step.index:
+            old = frozen_copy(certain(model))
+            method.grow(model, step)
+        reporter = Silent()
+        result = train_step(
+            network=model,
+            old_model=old,
+            method=method,
+            step=step,
+            batches=lambda start, images=images: itertools.repeat(images),
+            one_pass=lambda images=images: [images],
+            make_optimiser=partial(build_optimiser, "adamw", learning_rate=1e-4, weight_decay=0.05),
+            schedule=lambda iteration: 1.0,
+            iterations=2,
+            device=torch.device("cpu"),
+            state=state,
+            seed=step.index,
+            reporter=reporter,
+            clip_norm=0.01,
+            precision=precision,
+        )
+        state = result.state
+        assert result.trainable_parameters == sum(parameter.numel() for parameter in model.parameters())
+        assert all(math.isfinite(value) for value in reporter.terms.values())
+    assert model.classes_per_step == [3, 2]
+    assert {"classification", "mask", "dice", "query_distillation", "total"} == reporter.terms.keys()
+    assert 0 < reporter.terms["query_distillation"] < reporter.terms["total"]
 
 
 def test_a_few_updates_lower_the_loss() -> None:

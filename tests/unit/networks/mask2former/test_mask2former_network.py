@@ -105,6 +105,14 @@ def test_unknown_names_are_refused_with_the_known_ones(argument: str, value: str
         small(**{argument: value})
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"channels": 48}, {"encoder_heads": 5}, {"decoder_heads": 5}, {"channels": 30, "pixel_channels": 32}]
+)
+def test_channels_that_do_not_divide_are_refused(arguments: dict) -> None:
+    with pytest.raises(ValueError, match="must be a multiple of"):
+        small(**arguments)
+
+
 def test_a_query_whose_mask_is_empty_looks_everywhere() -> None:
     masks = torch.full((1, 2, 4, 4), -5.0)
     masks[0, 1, 0, 0] = 50.0
