@@ -91,7 +91,8 @@ class ClassIndex:
     def save(self, file: Path) -> None:
         """Write as ``.npz`` without pickled content; equal tables give equal files."""
         header = {"dataset": self.dataset, "split": self.split, "categories": list(self.categories)}
-        tables = {"pixels": self.pixels, "segments": self.segments, "instances": self.instances}
+        tables: dict[str, Any] = {"pixels": self.pixels}
+        tables |= {n: t for n, t in (("segments", self.segments), ("instances", self.instances)) if t is not None}
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(file.name + ".part")
         with part.open("wb") as stream:
@@ -99,7 +100,7 @@ class ClassIndex:
                 stream,
                 header=np.array(json.dumps(header)),
                 image_ids=np.array(self.image_ids, dtype=np.str_),
-                **{name: table for name, table in tables.items() if table is not None},
+                **tables,
             )
         part.replace(file)
 
@@ -119,13 +120,15 @@ class ClassIndex:
                     image_ids=tuple(content["image_ids"].tolist()),
                     categories=tuple(header["categories"]),
                     pixels=content["pixels"],
-                    segments=content["segments"] if "segments" in content else None,
-                    instances=content["instances"] if "instances" in content else None,
+                    segments=content.get("segments"),
+                    instances=content.get("instances"),
                 )
         except FileNotFoundError:
             raise ClassIndexError(f"{file} does not exist: scan the dataset first") from None
         except (KeyError, OSError, ValueError) as error:
-            raise ClassIndexError(f"{file} is not a class index ({error}): delete it to scan the dataset again") from error
+            raise ClassIndexError(
+                f"{file} is not a class index ({error}): delete it to scan the dataset again"
+            ) from error
 
 
 def build_class_index(dataset: PreparedDataset, split: str, workers: int = 1) -> ClassIndex:

@@ -124,9 +124,8 @@ class Folder:
         """
         ids = {raw: raw + self.label_offset for raw in names}
         rule = LabelRule(ids, self.background_label, self.ignore_label, self.label_offset)
-        special = {"background_label": rule.background_id, "the ignored label": rule.void_id}
-        for what, label in special.items():
-            if label in ids.values():
+        for what, label in (("background_label", rule.background_id), ("the ignored label", rule.void_id)):
+            if label is not None and label in ids.values():
                 raise FolderError(
                     f"class '{names[label - self.label_offset]}' and {what} would both be {label} in the prepared "
                     "labels; change label_offset"

@@ -92,9 +92,10 @@ def prepare_split(
     header = json.dumps({"settings": settings}, sort_keys=True)
     write_text(journal, "".join(line + "\n" for line in (header, *map(json.dumps, done.values()))))
     work = partial(_prepare_one, folder, split, prepare_image)
-    with journal.open("a", encoding="utf-8") as stream, tqdm(
-        total=len(images), initial=len(done), desc=f"preparing {split}", unit="image", disable=None
-    ) as progress:
+    with (
+        journal.open("a", encoding="utf-8") as stream,
+        tqdm(total=len(images), initial=len(done), desc=f"preparing {split}", unit="image", disable=None) as progress,
+    ):
         for line in in_parallel(work, todo, workers):
             stream.write(json.dumps(line) + "\n")
             done[line["id"]] = line

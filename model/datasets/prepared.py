@@ -242,9 +242,7 @@ def write_dataset(
     content = {
         "format": FORMAT,
         "name": name,
-        "categories": [
-            {"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)} for c in categories
-        ],
+        "categories": [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)} for c in categories],
         "background_id": background_id,
         "void_id": void_id,
         "tasks": list(tasks),

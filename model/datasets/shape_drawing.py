@@ -166,11 +166,9 @@ def tones(
     """Two RGB tones (0…255) of one hue that differ in brightness; the saturation is drawn from a range."""
     saturation = generator.uniform(*saturations)
     bright = generator.uniform(0.45 + contrast / 2, 0.98)
-    if generator.random() < 0.5:
-        pair = (bright, bright - contrast)
-    else:
-        pair = (bright - contrast, bright)
-    rgb = [colorsys.hsv_to_rgb(hue % 1.0, saturation, max(0.05, value)) for value in pair]
+    values = [bright, max(0.05, bright - contrast)]
+    first, second = values if generator.random() < 0.5 else values[::-1]
+    rgb = [colorsys.hsv_to_rgb(hue % 1.0, saturation, value) for value in (first, second)]
     return 255 * np.array(rgb[0], dtype=np.float32), 255 * np.array(rgb[1], dtype=np.float32)
 
 
@@ -179,7 +177,9 @@ def regions(shape: tuple[int, int], number: int, generator: np.random.Generator)
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     side = max(shape)
     bend = generator.normal(0, 0.09 * side, size=(2, 4, 4)).astype(np.float32)
-    y, x = (axis + cv2.resize(b, shape[::-1], interpolation=cv2.INTER_CUBIC) for axis, b in zip((y, x), bend, strict=True))
+    y, x = (
+        axis + cv2.resize(b, shape[::-1], interpolation=cv2.INTER_CUBIC) for axis, b in zip((y, x), bend, strict=True)
+    )
     points = generator.uniform(0.1, 0.9, size=(number, 2)) * shape
     distance = [(y - py) ** 2 + (x - px) ** 2 for py, px in points]
     return np.argmin(distance, axis=0)

@@ -41,9 +41,7 @@ def shape_classes(stuff: int, things: int) -> tuple[ShapeClass, ...]:
         ValueError: if more classes are asked for than there are looks.
     """
     if not 1 <= stuff <= MOST_STUFF or not 1 <= things <= MOST_THINGS:
-        raise ValueError(
-            f"shapes has 1…{MOST_STUFF} stuff and 1…{MOST_THINGS} thing classes, not {stuff} and {things}"
-        )
+        raise ValueError(f"shapes has 1…{MOST_STUFF} stuff and 1…{MOST_THINGS} thing classes, not {stuff} and {things}")
     textures = [(look, scale) for scale, look in product(_from_middle(tuple(SCALES)), TEXTURES)]
     forms = [(look, pattern) for pattern, look in product(PATTERNS, FORMS)]
     of_stuff = iter(_looks(textures, stuff, False, "" if stuff <= len(TEXTURES) else "{detail} {look}"))

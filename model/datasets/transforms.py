@@ -54,7 +54,7 @@ class RandomResizedCrop:
     flip: float = 0.5
 
     def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
-        top, left, height, width = self._window(*labels.shape, generator)
+        top, left, height, width = self._window(labels.shape[0], labels.shape[1], generator)
         window = np.s_[top : top + height, left : left + width]
         image, labels = resize(image[window], labels[window], self.size, self.size)
         return mirror(image, labels, self.flip, generator)

@@ -112,9 +112,7 @@ def make_memory(
         "seed": seed,
         "step": split["step"] + 1,
         "classes": [*split["past"], *split["current"]],
-        "images": [
-            {"id": pool.image_ids[row], "classes": _named(index, pool.counts[row])} for row in sorted(order)
-        ],
+        "images": [{"id": pool.image_ids[row], "classes": _named(index, pool.counts[row])} for row in sorted(order)],
         "order": [pool.image_ids[row] for row in order],
         "counts": _named(index, counts.sum(axis=0)),
         "training_counts": _named(index, pool.training_counts),

@@ -118,7 +118,10 @@ def test_the_manifest_counts(tmp_path: Path) -> None:
         ({"labels": LABELS[:3]}, r"annotations.training.ADE_train_1\.png is \(6, 3\), its image .* is \(6, 4\)"),
         ({"labels": LABELS + np.uint8(1)}, r"ADE_train_1\.png has label 5, but the class table ends at 4"),
         ({"classes": CLASSES * 0}, r"instance 2 has class 0, which is not among the 2 instance classes"),
-        ({"classes": np.where(LABELS == 2, 2, CLASSES).astype(np.uint8)[:, ::-1]}, r"instance \d has classes \[.*, .*\]"),
+        (
+            {"classes": np.where(LABELS == 2, 2, CLASSES).astype(np.uint8)[:, ::-1]},
+            r"instance \d has classes \[.*, .*\]",
+        ),
     ],
 )
 def test_broken_annotations_name_the_file(tmp_path: Path, changes: dict[str, np.ndarray], message: str) -> None:

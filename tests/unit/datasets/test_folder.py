@@ -141,6 +141,8 @@ def test_camvid_sample_gives_the_counts_of_its_description(tmp_path: Path) -> No
     splits = {split: {"images": f"{split}/images", "labels": f"{split}/labels"} for split in ("train", "val")}
     dataset = prepare(tmp_path, root=f"{DATA}/camvid11", splits=splits, label_offset=1, ignore_label=11)
     assert dataset.category_ids == tuple(range(1, 12))
-    train, val = (build_class_index(dataset, split).presence("semantic").sum(axis=0).tolist() for split in dataset.splits)
+    train, val = (
+        build_class_index(dataset, split).presence("semantic").sum(axis=0).tolist() for split in dataset.splits
+    )
     assert train == [366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201]
     assert val == [101] * 11

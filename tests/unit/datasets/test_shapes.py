@@ -77,7 +77,9 @@ def test_any_number_of_classes(stuff: int, things: int) -> None:
     classes = shape_classes(stuff, things)
     kinds = [kind.isthing for kind in classes]
     assert kinds.count(False) == stuff and kinds.count(True) == things
-    assert len({kind.name for kind in classes}) == stuff + things == len({(k.isthing, k.look, k.detail) for k in classes})
+    assert (
+        len({kind.name for kind in classes}) == stuff + things == len({(k.isthing, k.look, k.detail) for k in classes})
+    )
     window = -(-(stuff + things) // min(stuff, things)) + 1
     assert all(len(set(kinds[k : k + window])) == 2 for k in range(len(kinds) - window + 1))
     scene = draw_scene(classes, (64, 64), scene_generator(0, "train", 0), required=len(classes) - 1)

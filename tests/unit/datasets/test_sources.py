@@ -20,5 +20,5 @@ def test_unknown_kinds_and_options_are_named(tmp_path: Path) -> None:
         sources.source("shapes", {"colour": 1})
     with pytest.raises(sources.SourceError, match="needs the option 'root'"):
         sources.source("ade20k", {})
-    with pytest.raises(sources.SourceError, match="'x' cannot be prepared: folder .*gone does not exist"):
+    with pytest.raises(sources.SourceError, match=r"'x' cannot be prepared: folder .*gone does not exist"):
         sources.prepare("ade20k", {"root": str(tmp_path / "gone")}, tmp_path, name="x")

@@ -80,7 +80,9 @@ def test_sequential_counts_no_class_twice(index: ClassIndex) -> None:
             assert memory["training_counts"][str(category)] == counts[rows, category].sum()
 
 
-@pytest.mark.parametrize(("selection", "depends"), [("class-proportional", False), ("class-balanced", True), ("random", True)])
+@pytest.mark.parametrize(
+    ("selection", "depends"), [("class-proportional", False), ("class-balanced", True), ("random", True)]
+)
 def test_dependence_on_the_seed(index: ClassIndex, selection: str, depends: bool) -> None:
     orders = {tuple(memories(index, selection, "semantic", seed=seed)[0]["order"]) for seed in (0, 0, 1)}
     assert len(orders) == (2 if depends else 1)
