@@ -164,6 +164,21 @@ class Grid:
 
     name: str
     runs: tuple[Run, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What selects the grid's rows in the tables, read under the first protocol; ``classes`` in learning order."""
+        first = self.runs[0]
+        return {
+            "dataset": first.dataset,
+            "task": first.task,
+            "scenario": first.scenario.name,
+            "setting": first.setting,
+            "recipe": first.recipe,
+            "protocol": next(iter(first.evaluations)),
+            "classes": list(self.class_names),
+        }
 
     @property
     def first_seed(self) -> tuple[Run, ...]:
@@ -454,7 +469,11 @@ class Plan:
         for run in self.runs:
             name = f"{run.dataset}_{run.task}_{run.scenario.name}_{run.setting}_{run.recipe}"
             found.setdefault(name, []).append(run)
-        return tuple(Grid(name, tuple(runs)) for name, runs in found.items())
+        return tuple(Grid(name, tuple(runs), self._class_names(runs[0])) for name, runs in found.items())
+
+    def _class_names(self, run: Run) -> tuple[str, ...]:
+        names = {category.id: category.name for category in self.categories[run.dataset]}
+        return tuple(names[category] for category in run.scenario.order)
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Everything that was measured, in tables, curves and pictures."""
 
 GRIDS = {grid.name: grid for grid in PLAN.grids}
-GALLERIES = {(grid.name, run.method): run for grid in PLAN.grids for run in grid.first_seed}
+SHOWN = PLAN.grids if PLAN.config.gallery.images else ()
+GALLERIES = {(grid.name, run.method): run for grid in SHOWN for run in grid.first_seed}
 CONFIGURATION = canonical_json(PLAN.config.model_dump(exclude_defaults=True))
 
 
@@ -65,7 +66,8 @@ rule figures:
         ),
     params:
         code=fingerprint("draw_figures.py"),
-        folder=RESULTS / "figures/{grid}",
+        grid=lambda wildcards: canonical_json(GRIDS[wildcards.grid].identity),
+        folder=lambda wildcards: RESULTS / "figures" / wildcards.grid,
     wildcard_constraints:
         grid=one_of(GRIDS),
     log:
@@ -74,7 +76,7 @@ rule figures:
         RESULTS / "benchmarks/figures/{grid}.tsv"
     localrule: True
     shell:
-        "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --grid {wildcards.grid:q} --folder {params.folder:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --grid {params.grid:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
 def gallery_predictions(wildcards):

@@ -1,6 +1,7 @@
 """Train one step: from a job description, data, split, memory and previous checkpoint to the next checkpoint."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--curves", required=True, type=Path, help="train.csv to write")
     parser.add_argument("--work", required=True, type=Path, help="folder for snapshots and TensorBoard events")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images; no effect on the result")
+    parser.add_argument("--workers", type=int, help="processes that read images; default 0 on a CPU, up to 8 for a GPU")
     parser.add_argument("--snapshot-minutes", type=float, default=10.0, help="time between two snapshots")
     return parser.parse_args()
 
@@ -43,6 +44,13 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not available:
         raise JobError("--device cuda: no GPU is available; use cpu, or auto to take what is there")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def choose_workers(asked: int | None, device: torch.device) -> int:
+    """Processes that read images, as many as this job may use; they have no effect on the result."""
+    if asked is not None:
+        return asked
+    return 0 if device.type == "cpu" else min(8, len(os.sched_getaffinity(0)))
 
 
 def main() -> None:
@@ -68,7 +76,12 @@ def main() -> None:
     print(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device}", flush=True)
     try:
         outcome = run_job(
-            spec, files, device=device, make_reporter=make_reporter, snapshots=snapshots, workers=arguments.workers
+            spec,
+            files,
+            device=device,
+            make_reporter=make_reporter,
+            snapshots=snapshots,
+            workers=choose_workers(arguments.workers, device),
         )
     finally:
         for reporter in reporters:

@@ -1,0 +1,63 @@
+"""Draw image, ground truth and the predictions after each step of one run."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from model.command_line import run
+from model.datasets.prepared import PreparedDataset
+from model.reporting.figures import save_figure
+from model.reporting.gallery import GalleryImage, gallery
+
+
+def read_images(files: list[Path]) -> list[GalleryImage]:
+    """The images of all prediction files, with one prediction per file.
+
+    Raises:
+        ValueError: if a file lacks an image that the first one has.
+    """
+    steps = []
+    for file in files:
+        with np.load(file, allow_pickle=False) as content:
+            steps.append({key: content[key] for key in content.files})
+    names = [key.removeprefix("image/") for key in steps[0] if key.startswith("image/")]
+    for file, step in zip(files, steps, strict=True):
+        for name in names:
+            if f"prediction/{name}" not in step:
+                raise ValueError(f"{file}: has no prediction of image '{name}'; delete it to evaluate the step again")
+    return [
+        GalleryImage(
+            name, steps[0][f"image/{name}"], steps[0][f"labels/{name}"], [step[f"prediction/{name}"] for step in steps]
+        )
+        for name in names
+    ]
+
+
+def main() -> None:
+    """Parse the command line and write one picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, type=Path, help="dataset.json of the prepared dataset")
+    parser.add_argument("--predictions", required=True, type=Path, nargs="+", help="one file a step, in order")
+    parser.add_argument("--classes", required=True, help="JSON: category ids known after each step, in learning order")
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--output", required=True, type=Path, help="picture to write (.png)")
+    arguments = parser.parse_args()
+    dataset = PreparedDataset.open(arguments.data.parent)
+    known_after = json.loads(arguments.classes)
+    figure = gallery(
+        read_images(arguments.predictions),
+        known_after,
+        {category.id: category.color for category in dataset.categories},
+        {category.id: category.name for category in dataset.categories},
+        arguments.title,
+        dataset.background_id,
+        dataset.void_id,
+        ["all classes at once"] if len(known_after) == 1 else None,
+    )
+    save_figure(figure, arguments.output)
+
+
+if __name__ == "__main__":
+    run(main)
