@@ -37,10 +37,11 @@ def balanced_query_cross_entropy(
     losses = F.cross_entropy(at_least_single(logits).transpose(1, 2), labels, reduction="none")  # B, Q
     unmatched = labels == no_object
     counted = unmatched & ~replayed[:, None]
-    scale = unmatched.sum() / counted.sum().clamp(min=1)
+    no_objects, matches = unmatched.sum().to(losses.dtype), (~unmatched).sum().to(losses.dtype)
+    scale = no_objects / counted.sum().clamp(min=1)
     matched = losses.masked_fill(unmatched, 0.0).sum()
     rest = losses.masked_fill(~counted, 0.0).sum()
-    mass = no_object_weight * labels.numel() + (1 - no_object_weight) * (~unmatched).sum()
+    mass = no_object_weight * labels.numel() + (1 - no_object_weight) * matches
     return (matched + no_object_weight * scale * rest) / mass
 
 
