@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -76,6 +77,7 @@ class Shapes:
         options = json.dumps({**asdict(self), "size": list(self.size)}, sort_keys=True) + "\n"
         if stamp.exists() and stamp.read_text(encoding="utf-8") == options:
             return
+        _clear(root)
         classes = shape_classes(self.stuff, self.things)
         presence = {}
         for split, number in (("train", self.train_images), ("val", self.val_images)):
@@ -89,6 +91,14 @@ class Shapes:
 def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:
     """The random stream of one scene."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS[split], number)))
+
+
+def _clear(root: Path) -> None:
+    """Remove what another generation wrote: the layout is read by listing its folders."""
+    for part in ("images", "annotations", "annotations_instance"):
+        shutil.rmtree(root / part, ignore_errors=True)
+    for table in root.glob("objectInfo*.txt"):
+        table.unlink()
 
 
 def _write_scene(

@@ -111,6 +111,14 @@ def test_equal_options_equal_files(tmp_path: Path) -> None:
     assert first[name] != other[name]
 
 
+def test_changed_options_leave_nothing_of_the_old_data(tmp_path: Path) -> None:
+    Shapes(train_images=8, val_images=4).prepare(tmp_path / "a", "shapes", 1)
+    Shapes(train_images=5, val_images=4, stuff=2, things=2).prepare(tmp_path / "a", "shapes", 1)
+    dataset = PreparedDataset.open(tmp_path / "a")
+    assert len(dataset.categories) == 4 and len(dataset.records("train")) == 5
+    assert int(build_class_index(dataset, "train").pixels.sum()) > 0
+
+
 def test_training_and_validation_share_no_scene(training: list) -> None:
     for first, second in zip(training[:30], scenes("val", 30), strict=True):
         assert first.image.shape != second.image.shape or (first.image != second.image).mean() > 0.9
