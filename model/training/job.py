@@ -6,18 +6,19 @@ through, and nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from model.datasets.labels import pixel_lookup
-from model.datasets.loading import PixelLoader, pixel_loader
+from model.datasets.loading import pixel_loader
 from model.datasets.prepared import PreparedDataset
 from model.datasets.transforms import build_transform
 from model.methods.base import Method, State
@@ -32,6 +33,20 @@ from model.training.step import ResumableReporter, frozen_copy, to_device, train
 
 WEIGHTS = "weights"
 """Key of a recipe's network that names a file of first weights; all other keys build the network."""
+
+
+class StepLoader(Protocol):
+    """Training batches of either family, numbered through all epochs."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches of one epoch, at least 1."""
+
+    def batches(self, start: int, stop: int) -> Iterator[Any]:
+        """Batches ``start`` … ``stop - 1``; the same ones whenever and wherever they are asked for."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """One pass over the data."""
 
 
 class JobError(ValueError):
@@ -61,7 +76,7 @@ class Outcome:
 
     Attributes:
         checkpoint: to be saved.
-        facts: counts for the record: iterations, images, exemplars, parameters, where it was resumed.
+        facts: for the record: iterations, images, exemplars, parameters, where it was resumed, first weights.
     """
 
     checkpoint: Checkpoint
@@ -144,6 +159,7 @@ def run_job(
         "parameters": sum(p.numel() for p in network.parameters()),
         "trainable_parameters": result.trainable_parameters,
         "resumed_at": result.resumed_at,
+        "initial_weights": _initial_weights(recipe) if files.previous is None else None,
     }
     return Outcome(checkpoint, facts)
 
@@ -151,6 +167,15 @@ def run_job(
 def network_arguments(recipe: RecipeSpec) -> dict[str, Any]:
     """Name and constructor arguments of the network, without where its first weights come from."""
     return {key: value for key, value in recipe.network.items() if key != WEIGHTS}
+
+
+def _initial_weights(recipe: RecipeSpec) -> dict[str, str] | None:
+    """Which first weights a base step started from, told by their content."""
+    if WEIGHTS not in recipe.network:
+        return None
+    entry = recipe.network[WEIGHTS]
+    with importlib.import_module("model.networks.initial_weights").weights_file(entry).open("rb") as file:
+        return {"source": entry["source"], "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def build_method(spec: TrainingSpec) -> Method:
@@ -194,8 +219,8 @@ def check_files(spec: TrainingSpec, files: JobFiles, method: Method) -> None:
 
 def step_loader(
     spec: TrainingSpec, dataset: PreparedDataset, images: StepImages, method: Method, workers: int, device: torch.device
-) -> PixelLoader:
-    """The training batches of a per-pixel job.
+) -> StepLoader:
+    """The training batches of a job.
 
     Raises:
         JobError: for another family.

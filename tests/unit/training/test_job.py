@@ -1,6 +1,7 @@
 """The whole job on a small prepared dataset, with a real network and real methods."""
 
 import csv
+import hashlib
 import json
 import os
 import runpy
@@ -278,6 +279,8 @@ def test_first_weights_fill_the_backbone_of_the_base_step_only(run, files, base,
         torch.allclose(found[f"backbone.{key}"], value, atol=1e-6) for key, value in backbone.items() if "weight" in key
     )
     assert "weights" not in outcome.checkpoint.network_arguments
+    digest = hashlib.sha256((tmp_path / "resnet.pth").read_bytes()).hexdigest()
+    assert outcome.facts["initial_weights"] == {"source": "torchvision", "sha256": digest}
     save_checkpoint(tmp_path / "pretrained.pt", outcome.checkpoint)
     (tmp_path / "resnet.pth").unlink()
     run(job(1, network=network), files(1, tmp_path / "pretrained.pt"))  # does not look for the file again

@@ -115,6 +115,12 @@ def test_the_old_model_is_seen_without_gradient_and_stays_in_evaluation_mode(sma
     assert not torch.equal(flat(network), flat(old))
 
 
+def test_no_graph_is_built_through_the_old_model(small):
+    method, network = small.Method(), network_of(small)
+    small.loop(network, method, old_model=small.Network([2]))  # not frozen, on purpose
+    assert not any(outputs.logits.requires_grad for name, outputs in method.calls if name == "targets")
+
+
 def test_evaluation_modules_keep_their_statistics_and_all_others_train(small):
     network = network_of(small)
     network.eval()
