@@ -186,7 +186,7 @@ def build_method(spec: TrainingSpec) -> Method:
         JobError: if it works on another family of networks, or is not defined for the task or setting.
     """
     registry = importlib.import_module("model.methods.registry")
-    method: Method = registry.build(spec.method.name, spec.method.hyper_parameters)
+    method: Method = registry.build(spec.method.name, spec.method.hyper_parameters, spec.recipe.family)
     if method.family != spec.recipe.family:
         raise JobError(
             f"method '{spec.method.name}' works on {method.family} networks, but the recipe is {spec.recipe.family}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -169,9 +170,10 @@ def progress(iterations: int, **options: Any) -> Iterator[Progress]:
 
 
 def _event_writer(folder: Path) -> Any:
-    """A writer that hides whatever an earlier run left in the folder; None without TensorBoard."""
+    """A writer into an emptied folder, since curves are written again on resuming; None without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=1)
+    shutil.rmtree(folder, ignore_errors=True)
+    return SummaryWriter(str(folder))

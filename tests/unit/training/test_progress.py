@@ -73,13 +73,21 @@ def test_an_interrupted_run_writes_the_same_curves(tmp_path):
     assert (tmp_path / "whole.csv").read_text() == (tmp_path / "parts.csv").read_text()
 
 
-def test_tensorboard_files_hold_the_curves(tmp_path):
+def test_tensorboard_files_hold_the_curves_of_the_last_run_only(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    progress = Progress(4, log=io.StringIO(), tensorboard=tmp_path)
-    run(progress, 1, 4)
-    progress.close()
-    events = EventAccumulator(str(tmp_path)).Reload()
+    abandoned = Progress(9, log=io.StringIO(), tensorboard=tmp_path / "events")
+    run(abandoned, 1, 3)
+    abandoned.close()
+    first = Progress(4, log=io.StringIO(), tensorboard=tmp_path / "events")
+    run(first, 1, 2)
+    first.close()
+    second = Progress(4, log=io.StringIO(), tensorboard=tmp_path / "events")
+    second.load_state_dict(first.state_dict())
+    run(second, 3, 4)
+    second.close()
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss/total")] == [(1, 2.0), (2, 4.0), (3, 6.0), (4, 8.0)]
     assert "learning_rate" in events.Tags()["scalars"]
+    assert len(list((tmp_path / "events").iterdir())) == 1
