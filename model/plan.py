@@ -114,7 +114,7 @@ class Training:
     def modules(self) -> tuple[str, str]:
         """Modules that the training resolves by name: the network's and the method's."""
         name = self.spec["method"]["name"]
-        return networks.module_of(self.spec["recipe"]["network"]["name"]), methods.module_of(name)
+        return networks.module_of(self.spec["recipe"]["network"]["name"]), methods.module_of(name, self.spec["recipe"]["family"])
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Evaluation:
     def modules(self) -> tuple[str, str]:
         """Modules that the evaluation resolves by name: the network's and the method's."""
         name = self.spec["method"]["name"]
-        return networks.module_of(self.training.spec["recipe"]["network"]["name"]), methods.module_of(name)
+        return networks.module_of(self.training.spec["recipe"]["network"]["name"]), methods.module_of(name, self.spec["family"])
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,10 @@ class Grid:
         return tuple(run for run in self.runs if run.seed == seed)
 
 
-def _hyper_parameters(name: str, values: Mapping[str, Any], stage: Literal["train", "predict"]) -> dict[str, Any]:
-    method = methods.build(name, values)
+def _hyper_parameters(
+    name: str, values: Mapping[str, Any], family: methods.Family, stage: Literal["train", "predict"]
+) -> dict[str, Any]:
+    method = methods.build(name, values, family)
     return {field: getattr(method, field) for field in method.hyper_parameters(stage)}
 
 
@@ -257,17 +259,13 @@ class Plan:
     def _method(
         self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str
     ) -> type[Method]:
+        family = self.config.recipes[experiment.recipe].family
         try:
-            method = methods.resolve(entry.name)
+            method = methods.resolve(entry.name, family)
             for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
-                methods.build(entry.name, values)
+                methods.build(entry.name, values, family)
         except ValueError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        recipe = self.config.recipes[experiment.recipe]
-        if recipe.family != method.family:
-            raise ConfigError(
-                f"{where}: '{entry.name}' works on {method.family} networks, but recipe '{experiment.recipe}' is {recipe.family}"
-            )
+            raise ConfigError(f"{where}: {error} (recipe '{experiment.recipe}')") from None
         if experiment.task not in method.tasks:
             raise ConfigError(
                 f"{where}: '{entry.name}' is not defined for the task '{experiment.task}' (it is for {', '.join(method.tasks)})"
@@ -338,14 +336,15 @@ class Plan:
         step: Step,
         seed: int,
     ) -> dict[str, Any]:
+        recipe = self.config.recipes[experiment.recipe]
         return {
             "dataset": experiment.dataset,
             "task": experiment.task,
             "setting": setting,
             "seed": seed,
             "step": asdict(step),
-            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, "train")},
-            "recipe": self.config.recipes[experiment.recipe].resolved(step.index),
+            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, recipe.family, "train")},
+            "recipe": recipe.resolved(step.index),
         }
 
     def _base(
@@ -354,7 +353,7 @@ class Plan:
         name, values = entry.name, entry.at_step(0)
         if method.base_method is not None and 0 not in entry.steps:
             name, values = method.base_method, {}
-        owner = methods.resolve(name)
+        owner = methods.resolve(name, self.config.recipes[experiment.recipe].family)
         spec = self._training_spec(experiment, setting, name, values, step, seed)
         key = short_hash(canonical_json({k: v for k, v in spec.items() if k != "seed"}), 8)
         directory = f"base/{experiment.dataset}/{experiment.recipe}_{len(step.current)}-classes_{key}/seed{seed}"
@@ -426,7 +425,8 @@ class Plan:
             "task": experiment.task,
             "step": asdict(training.split.step),
             "protocol": asdict(protocols.get(protocol)),
-            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, "predict")},
+            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, recipe.family, "predict")},
+            "family": recipe.family,
             "network": recipe.network["name"],
             "size": recipe.evaluation_size,
             "batch_size": recipe.batch_size,

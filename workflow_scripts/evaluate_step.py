@@ -51,7 +51,7 @@ def main() -> None:
     constructor = dict(checkpoint.network_arguments)
     network = networks.build(constructor.pop("name"), checkpoint.classes_per_step, constructor)
     load_network(network, checkpoint.network, arguments.checkpoint)
-    method = methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"])
+    method = methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"], spec["family"])
 
     counts = ConfusionAccumulator(dataset.category_ids, step.seen, dataset.background_id, dataset.void_id)
     wanted = set(evenly_spread([record.id for record in dataset.records(arguments.split)], spec["gallery"]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+
 @dataclass(frozen=True)
 class PixelBatch:
     """Images with dense labels.

@@ -58,7 +58,7 @@ class MaskMethod(Method):
 
     family = "mask"
     tasks = ("panoptic", "semantic", "instance")
-    base_method = "mask-finetuning"
+    base_method = "finetuning"
 
     def trainable(self, network: nn.Module, step: Step) -> Trainable:
         """All parameters; the backbone slower, normalisations and embeddings without weight decay (as released)."""

@@ -11,25 +11,32 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from model.methods.base import Method
 
-METHODS = {
-    "balconpas": "model.methods.balconpas:BalConpas",
-    "balconpas-r": "model.methods.balconpas:BalConpasR",
-    "finetuning": "model.methods.finetuning:Finetuning",
-    "finetuning-replay": "model.methods.finetuning_replay:FinetuningReplay",
-    "ilt": "model.methods.ilt:ILT",
-    "joint": "model.methods.joint:Joint",
-    "lwf": "model.methods.lwf:LwF",
-    "lwf-mc": "model.methods.lwf_mc:LwFMC",
-    "mask-finetuning": "model.methods.mask_finetuning:MaskFinetuning",
-    "mask-joint": "model.methods.mask_joint:MaskJoint",
-    "mib": "model.methods.mib:MiB",
+Family = Literal["per-pixel", "mask"]
+
+METHODS: dict[Family, dict[str, str]] = {
+    "per-pixel": {
+        "finetuning": "model.methods.finetuning:Finetuning",
+        "finetuning-replay": "model.methods.finetuning_replay:FinetuningReplay",
+        "ilt": "model.methods.ilt:ILT",
+        "joint": "model.methods.joint:Joint",
+        "lwf": "model.methods.lwf:LwF",
+        "lwf-mc": "model.methods.lwf_mc:LwFMC",
+        "mib": "model.methods.mib:MiB",
+    },
+    "mask": {
+        "balconpas": "model.methods.balconpas:BalConpas",
+        "balconpas-r": "model.methods.balconpas:BalConpasR",
+        "finetuning": "model.methods.mask_finetuning:MaskFinetuning",
+        "joint": "model.methods.mask_joint:MaskJoint",
+    },
 }
+"""Methods by the family of networks they work on: the same name may stand in both."""
 
 
 class MethodError(ValueError):
@@ -41,33 +48,41 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"
 
 
-def known() -> tuple[str, ...]:
-    """Every method's name, sorted."""
-    return tuple(sorted(METHODS))
+def known(family: Family = "per-pixel") -> tuple[str, ...]:
+    """Names of the methods of a family, sorted."""
+    return tuple(sorted(METHODS[family]))
 
 
-def module_of(name: str) -> str:
+def _entry(name: str, family: Family) -> tuple[str, str]:
+    if name not in METHODS[family]:
+        others = [other for other, rows in METHODS.items() if name in rows]
+        hint = f"it works on {others[0]} networks" if others else _nearest(name, known(family))
+        raise MethodError(f"unknown method '{name}' for {family} networks; {hint}")
+    module, _, attribute = METHODS[family][name].partition(":")
+    return module, attribute
+
+
+def module_of(name: str, family: Family = "per-pixel") -> str:
     """Dotted name of the module that a method lives in; nothing is imported.
 
     Raises:
         MethodError: for an unknown name; the message suggests the nearest one.
     """
-    if name not in METHODS:
-        raise MethodError(f"unknown method '{name}'; {_nearest(name, known())}")
-    return METHODS[name].partition(":")[0]
+    return _entry(name, family)[0]
 
 
-def resolve(name: str) -> type[Method]:
+def resolve(name: str, family: Family = "per-pixel") -> type[Method]:
     """The class of a method.
 
     Raises:
         MethodError: for an unknown name; the message suggests the nearest one.
     """
-    module = importlib.import_module(module_of(name))
-    return getattr(module, METHODS[name].partition(":")[2])
+    module, attribute = _entry(name, family)
+    found: type[Method] = getattr(importlib.import_module(module), attribute)
+    return found
 
 
-def build(name: str, hyper_parameters: Mapping[str, Any] | None = None) -> Method:
+def build(name: str, hyper_parameters: Mapping[str, Any] | None = None, family: Family = "per-pixel") -> Method:
     """A method with hyper-parameters as they stand in a configuration; those not given keep their defaults.
 
     Types are strict: no text for a number, no fraction for an integer, no number for a switch.
@@ -75,7 +90,7 @@ def build(name: str, hyper_parameters: Mapping[str, Any] | None = None) -> Metho
     Raises:
         MethodError: for an unknown method or hyper-parameter, or a value of the wrong type or range.
     """
-    cls = resolve(name)
+    cls = resolve(name, family)
     hints = get_type_hints(cls, include_extras=True)
     names = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]  # every method is a dataclass
     values = {}

@@ -38,7 +38,12 @@ def changed(*path, value):
 
 
 def test_methods_may_be_plain_names_or_entries():
-    entry = {"name": "mib", "label": "mib-strong", "hyper_parameters": {"distillation_weight": 20}, "steps": {2: {"x": 1}}}
+    entry = {
+        "name": "mib",
+        "label": "mib-strong",
+        "hyper_parameters": {"distillation_weight": 20},
+        "steps": {2: {"x": 1}},
+    }
     config = parse_config(changed("experiments", 0, "methods", value=["joint", entry]))
     joint, strong = config.experiments[0].methods
     assert (joint.title, strong.title) == ("joint", "mib-strong")
@@ -62,15 +67,24 @@ def test_environment_variables_are_filled_in_only_when_asked(monkeypatch):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (changed("experimants", value=[]), "config.yaml: experimants: unknown key 'experimants'; did you mean 'experiments'?"),
+        (
+            changed("experimants", value=[]),
+            "config.yaml: experimants: unknown key 'experimants'; did you mean 'experiments'?",
+        ),
         (changed("experiments", 0, "seed", value=1), "experiments[0].seed: unknown key 'seed'; did you mean 'seeds'?"),
-        (changed("experiments", 0, "recipe", value="smal"), "experiments[0].recipe: unknown recipe 'smal'; did you mean 'small'?"),
+        (
+            changed("experiments", 0, "recipe", value="smal"),
+            "experiments[0].recipe: unknown recipe 'smal'; did you mean 'small'?",
+        ),
         (changed("experiments", 0, "dataset", value="toys"), "unknown dataset 'toys'; did you mean 'toy'?"),
         (changed("experiments", 0, "seeds", value=["a"]), "experiments[0].seeds[0]: input should be a valid integer"),
         (changed("experiments", 0, "seeds", value=[1, 1]), "'1' is listed twice"),
         (changed("experiments", 0, "methods", value=["mib", "mib"]), "give one of them a 'label'"),
         (changed("experiments", 0, "settings", value=["overlaped"]), "'overlapped', 'disjoint' or 'sequential'"),
-        (changed("recipes", "small", "batch_size", value=0), "recipes.small.batch_size: input should be greater than or equal to 1"),
+        (
+            changed("recipes", "small", "batch_size", value=0),
+            "recipes.small.batch_size: input should be greater than or equal to 1",
+        ),
         (changed("recipes", "small", "base", value={}), "recipes.small.base: give either 'iterations' or 'epochs'"),
         (changed("recipes", "small", "network", value={}), "recipes.small.network: needs a 'name'"),
         (changed("recipes", "small", "optimiser", "lr", value=1), "unknown key 'lr'"),
@@ -117,7 +131,9 @@ RECIPES = sorted((PROJECT / "config" / "recipes").glob("*.yaml"))
 CONFIGS = [PROJECT / "config.yaml", *sorted((PROJECT / "config").rglob("*.yaml"))]
 
 
-@pytest.mark.parametrize("file", [f for f in CONFIGS if f not in RECIPES], ids=lambda f: f.relative_to(PROJECT).as_posix())
+@pytest.mark.parametrize(
+    "file", [f for f in CONFIGS if f not in RECIPES], ids=lambda f: f.relative_to(PROJECT).as_posix()
+)
 def test_every_configuration_that_comes_with_the_project_is_valid(file):
     assert load_config(file, PROJECT / "config" / "recipes").experiments
 

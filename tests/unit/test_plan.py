@@ -106,7 +106,10 @@ def test_explicit_lists_may_use_names():
 @pytest.mark.parametrize(
     ("experiment", "expected"),
     [
-        ({"methods": ["mibb"]}, "experiments[0].methods[0]: unknown method 'mibb'; did you mean 'mib'?"),
+        (
+            {"methods": ["mibb"]},
+            "experiments[0].methods[0]: unknown method 'mibb' for per-pixel networks; did you mean 'mib'?",
+        ),
         ({"methods": [{"name": "mib", "hyper_parameters": {"weight": 1}}]}, "has no hyper-parameter 'weight'"),
         ({"methods": [{"name": "mib", "hyper_parameters": {"distillation_weight": "a"}}]}, "distillation_weight"),
         ({"methods": ["finetuning-replay"]}, "replays exemplars; give the experiment a 'memory'"),

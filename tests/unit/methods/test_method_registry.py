@@ -21,12 +21,16 @@ from model.networks.deeplabv3.outputs import PixelOutputs
 SETTINGS = ("overlapped", "disjoint", "sequential")
 
 
-@pytest.mark.parametrize("name", known())
-def test_every_row_is_a_complete_method(name: str) -> None:
-    cls = resolve(name)
+ROWS = [(family, name) for family in registry.METHODS for name in known(family)]
+
+
+@pytest.mark.parametrize(("family", "name"), ROWS)
+def test_every_row_is_a_complete_method(family: registry.Family, name: str) -> None:
+    cls = resolve(name, family)
     assert issubclass(cls, Method) and is_dataclass(cls)
-    assert cls.__module__ == module_of(name)
-    method = build(name)
+    assert cls.__module__ == module_of(name, family)
+    method = build(name, family=family)
+    assert method.family == family
     with pytest.raises(FrozenInstanceError):
         method.anything = 1  # type: ignore[attr-defined]
     hints = get_type_hints(Method)
@@ -34,13 +38,13 @@ def test_every_row_is_a_complete_method(name: str) -> None:
         (literal,) = get_args(hints[attribute])
         assert getattr(method, attribute) in get_args(literal)
     assert set(method.tasks) <= {"panoptic", "semantic", "instance"} and method.tasks
-    assert method.base_method is None or method.base_method in known()
+    assert method.base_method is None or method.base_method in known(family)
     assert all(setting in SETTINGS and task in method.tasks for setting, task in method.unsupported)
 
 
-@pytest.mark.parametrize("name", known())
-def test_stages_cover_every_hyper_parameter_once(name: str) -> None:
-    cls = resolve(name)
+@pytest.mark.parametrize(("family", "name"), ROWS)
+def test_stages_cover_every_hyper_parameter_once(family: registry.Family, name: str) -> None:
+    cls = resolve(name, family)
     train, predict = cls.hyper_parameters("train"), cls.hyper_parameters("predict")
     assert sorted(train + predict) == sorted(field.name for field in fields(cls))  # type: ignore[arg-type]
 
@@ -66,8 +70,8 @@ def test_the_table_imports_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mbi", "unknown method 'mbi'; did you mean 'mib'?"),
-        ("MiB", "unknown method 'MiB'; did you mean 'mib'?"),
+        ("mbi", "unknown method 'mbi' for per-pixel networks; did you mean 'mib'?"),
+        ("MiB", "unknown method 'MiB' for per-pixel networks; did you mean 'mib'?"),
         ("lwfmc", "did you mean 'lwf-mc'?"),
         ("xyzzy", "known: .*finetuning.*mib"),
     ],
@@ -113,7 +117,7 @@ def test_a_row_of_a_users_own_module_is_enough(monkeypatch, tmp_path) -> None:
         "@dataclass(frozen=True)\nclass Mine(PixelMethod):\n    rates: tuple[int, ...] = (1,)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(registry.METHODS, "mine", "my_method:Mine")
+    monkeypatch.setitem(registry.METHODS["per-pixel"], "mine", "my_method:Mine")
     assert build("mine", {"rates": [2, 3]}).rates == (2, 3)  # type: ignore[attr-defined]
 
 
@@ -126,7 +130,7 @@ def test_the_example_of_the_documentation_works(monkeypatch, tmp_path) -> None:
     module, _, cls = target.rpartition(":")
     (tmp_path / "documented_method.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(registry.METHODS, name, f"documented_method:{cls}")
+    monkeypatch.setitem(registry.METHODS["per-pixel"], name, f"documented_method:{cls}")
     method = build(name, {"distillation_weight": 30})
     assert module == f"model.methods.{name.replace('-', '_')}"
     assert method.memory_policy == "annotations" and method.needs_old_model

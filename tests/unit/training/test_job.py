@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.datasets.prepared import Category, ImageRecord, write_dataset, write_records
+from model.datasets.prepared import Category, ImageRecord, PreparedDataset, write_dataset, write_records
 from model.provenance import PROJECT, import_closure
 from model.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from model.training.inputs import InputError
-from model.training.job import JobError, JobFiles, run_job, step_iterations
+from model.training.inputs import InputError, read_step_images
+from model.training.job import JobError, JobFiles, build_method, run_job, step_iterations, step_loader
 from model.training.spec import RecipeSpec, parse_spec
 
 CPU = torch.device("cpu")
@@ -194,6 +194,22 @@ def test_exemplars_enter_with_the_labels_of_all_classes_seen(run, files, base):
         job(1, "finetuning-replay"), files(1, base, memory_content(images=[{"id": "0", "classes": {"5": 1}}]))
     )
     assert not same_weights(plain.checkpoint.network, fewer.checkpoint.network)
+
+
+@pytest.mark.parametrize("setting", ["overlapped", "sequential"])
+def test_which_labels_images_and_exemplars_show(files, data, setting):
+    """Positions: 0 background, 1 and 2 the past classes 5 and 2, 3 and 4 the current classes 9 and 7."""
+    spec = job(1, "finetuning-replay", setting=setting)
+    visible = [9, 7] if setting == "overlapped" else [5, 2, 9, 7]
+    given = files(1, None, memory_content(), setting=setting, visible=visible)
+    images = read_step_images(spec, given.split, given.memory)
+    loader = step_loader(spec, PreparedDataset.open(data), images, build_method(spec), 0, CPU)
+    own, replayed = set(), set()
+    for batch in loader.batches(0, 9):
+        for labels, from_memory in zip(batch.labels, batch.from_memory, strict=True):
+            (replayed if from_memory else own).update(labels.unique().tolist())
+    assert own == ({0, 3, 4} if setting == "overlapped" else {0, 1, 2, 3, 4})
+    assert replayed == {0, 1, 2, 3, 4}
 
 
 def test_epochs_count_whole_updates():

@@ -74,7 +74,7 @@ def test_a_mask_network_learns_and_repeats_bit_for_bit(train):
     for _ in range(2):
         seed_everything(0)
         network = build_network("mask2former", [2], ARGUMENTS)
-        notes = train(network, build_method("mask-finetuning"), Step(0, (), (5, 9)), 10)
+        notes = train(network, build_method("finetuning", family="mask"), Step(0, (), (5, 9)), 10)
         results.append((notes.seen, torch.cat([p.flatten() for p in network.parameters()]).detach()))
     seen, weights = results[0]
     assert set(seen[0][2]) == {"classification", "mask", "dice", "total"}
@@ -86,7 +86,7 @@ def test_a_mask_network_grows_and_is_distilled(train, tmp_path):
     seed_everything(0)
     network = build_network("mask2former", [1], ARGUMENTS)
     old_model, step = frozen_copy(network), Step(1, (5,), (9,))
-    method = build_method("balconpas")
+    method = build_method("balconpas", family="mask")
     method.grow(network, step)
     notes = train(network, method, step, 2, old_model)
     assert len(notes.seen[0][2]) > 4  # the terms of fine-tuning and those of the method
