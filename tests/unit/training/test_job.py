@@ -17,10 +17,11 @@ import pytest
 import torch
 
 from model.datasets.prepared import Category, ImageRecord, PreparedDataset, write_dataset, write_records
+from model.networks.registry import build as build_network
 from model.provenance import PROJECT, import_closure
-from model.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from model.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from model.training.inputs import InputError, read_step_images
-from model.training.job import JobError, JobFiles, build_method, run_job, step_iterations, step_loader
+from model.training.job import JobError, JobFiles, build_method, build_networks, run_job, step_iterations, step_loader
 from model.training.spec import RecipeSpec, parse_spec
 
 CPU = torch.device("cpu")
@@ -210,6 +211,19 @@ def test_which_labels_images_and_exemplars_show(files, data, setting):
             (replayed if from_memory else own).update(labels.unique().tolist())
     assert own == ({0, 3, 4} if setting == "overlapped" else {0, 1, 2, 3, 4})
     assert replayed == {0, 1, 2, 3, 4}
+
+
+def test_new_outputs_start_alike_whatever_was_learnt_before(tmp_path):
+    starts = []
+    for past in ([5], [5, 2]):
+        network = build_network("deeplabv3", [len(past)], {k: v for k, v in RECIPE["network"].items() if k != "name"})
+        path = tmp_path / f"{len(past)}.pt"
+        save_checkpoint(path, Checkpoint(network.state_dict(), tuple(past), (len(past),), 0, RECIPE["network"]))
+        spec = json.loads(text_of(1))
+        spec["step"] = {"index": 1, "past": past, "current": [9]}
+        grown, _, _ = build_networks(parse_spec(json.dumps(spec)), path, build_method(job(1)), CPU)
+        starts.append(grown.cls[1].weight)
+    assert torch.equal(*starts)
 
 
 def test_epochs_count_whole_updates():
