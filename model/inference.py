@@ -17,8 +17,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from model.datasets.normalisation import normalise
 from model.datasets.prepared import ImageRecord, PreparedDataset
-from model.datasets.transforms import FullImage, ResizeCentreCrop, Transform, normalise, resize
+from model.datasets.transforms import FullImage, ResizeCentreCrop, Transform, resize
 from model.evaluation.protocols import Geometry
 from model.methods.base import Method
 from model.scenario import Step
@@ -58,7 +59,12 @@ def geometry_transform(geometry: Geometry) -> Transform:
 
 class _Items(Dataset[tuple[str, np.ndarray, np.ndarray, bool]]):
     def __init__(
-        self, dataset: PreparedDataset, split: str, records: Sequence[ImageRecord], transform: Transform, seen: Sequence[int]
+        self,
+        dataset: PreparedDataset,
+        split: str,
+        records: Sequence[ImageRecord],
+        transform: Transform,
+        seen: Sequence[int],
     ) -> None:
         self.dataset, self.split, self.records, self.transform, self.seen = dataset, split, records, transform, seen
         self.generator = np.random.default_rng(0)  # part of the interface; evaluation geometry draws nothing

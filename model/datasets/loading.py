@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from model.datasets.batch import PixelBatch
 from model.datasets.labels import apply_lookup
+from model.datasets.normalisation import normalise
+from model.datasets.numbered import NumberedLoader, augmentation_generator, load
 from model.datasets.prepared import ImageRecord, PreparedDataset
 from model.datasets.sampling import BatchPlan, Draw, ReplayMixing
-from model.datasets.transforms import Transform, normalise
+from model.datasets.transforms import Transform
 
-_AUGMENTATION = 3  # spawn key apart from those of the sampling
+PixelLoader = NumberedLoader[PixelBatch]
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ class PixelItems(Dataset[PixelSample]):
         table = self.memory_lookup if from_memory and self.memory_lookup is not None else self.lookup
         image = self.dataset.read_image(record)
         labels = apply_lookup(self.dataset.read_semantic(self.split, record), table)
-        key = (_AUGMENTATION, draw.epoch, draw.place)
-        generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
-        image, labels = self.transform(image, labels, generator)
+        image, labels = self.transform(image, labels, augmentation_generator(self.seed, draw))
         return PixelSample(normalise(image), np.ascontiguousarray(labels), record.id, from_memory)
 
 
@@ -74,39 +73,6 @@ def collate(samples: Sequence[PixelSample]) -> PixelBatch:
         names=tuple(sample.name for sample in samples),
         from_memory=torch.tensor([sample.from_memory for sample in samples], dtype=torch.bool),
     )
-
-
-@dataclass(frozen=True)
-class PixelLoader:
-    """Training batches, numbered through all epochs.
-
-    What batch *n* holds depends on the plan's seed and on *n* alone: not on the number of workers, on where training was
-    interrupted, or on how many devices share a batch.
-    """
-
-    items: PixelItems
-    plan: BatchPlan
-    workers: int = 0
-    pin_memory: bool = False
-    rank: int = 0
-    world_size: int = 1
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Number of batches of one epoch, at least 1."""
-        return self.plan.batches_per_epoch
-
-    def __len__(self) -> int:
-        return self.plan.batches_per_epoch
-
-    def batches(self, start: int, stop: int) -> Iterator[PixelBatch]:
-        """Batches ``start`` … ``stop - 1``; worker processes live as long as the iteration, across epochs."""
-        draws = _Draws(self.plan, start, stop, self.rank, self.world_size)
-        return iter(_torch_loader(self.items, draws, self.workers, self.pin_memory))
-
-    def __iter__(self) -> Iterator[PixelBatch]:
-        """One pass over the data: the batches of epoch 0."""
-        return self.batches(0, self.plan.batches_per_epoch)
 
 
 def pixel_loader(
@@ -150,7 +116,7 @@ def pixel_loader(
     """
     items = PixelItems(dataset, split, image_ids, lookup, transform, seed, memory_ids, memory_lookup)
     plan = BatchPlan(len(image_ids), len(memory_ids), batch_size, seed, replay_mixing)
-    return PixelLoader(items, plan, workers, pin_memory, rank, world_size)
+    return PixelLoader(items, collate, plan, workers, pin_memory, rank, world_size)
 
 
 def evaluation_loader(
@@ -168,39 +134,4 @@ def evaluation_loader(
     items = PixelItems(dataset, split, image_ids, lookup, transform, seed=0)
     places = range(0, len(image_ids), batch_size)
     draws = [[Draw(item, 0, item) for item in range(len(image_ids))[place : place + batch_size]] for place in places]
-    return _torch_loader(items, draws, workers, pin_memory)
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """Batch sampler over a range of batch numbers."""
-
-    plan: BatchPlan
-    start: int
-    stop: int
-    rank: int
-    world_size: int
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return (list(draws) for draws in self.plan.batches(self.start, self.stop, self.rank, self.world_size))
-
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
-
-def _torch_loader(
-    items: PixelItems, draws: Iterable[Sequence[Draw]], workers: int, pin_memory: bool
-) -> DataLoader[PixelSample]:
-    return DataLoader(
-        items,
-        batch_sampler=draws,  # type: ignore[arg-type]  # draws in place of indices, which the stubs do not foresee
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
-    )
-
-
-def _one_thread(worker: int) -> None:
-    """Loading processes are the parallelism; threads inside them would only get in each other's way."""
-    cv2.setNumThreads(1)
+    return load(items, collate, draws, workers, pin_memory)

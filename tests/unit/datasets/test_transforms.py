@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.datasets.normalisation import normalise
 from model.datasets.transforms import (
     FullImage,
     RandomResizedCrop,
@@ -12,7 +13,6 @@ from model.datasets.transforms import (
     ScaleCrop,
     TransformError,
     build_transform,
-    normalise,
     resize,
 )
 
