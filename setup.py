@@ -89,7 +89,9 @@ def report(error: BaseException) -> None:
 def tolerant(builder: type[build_ext]) -> type[build_ext]:
     """The same builder, for which a failed build is a warning."""
 
-    class TolerantBuild(builder):  # type: ignore[misc, valid-type]
+    class TolerantBuild(builder):  # type: ignore[misc, valid-type, unused-ignore]
+        extensions: list[Extension]
+
         def run(self) -> None:
             try:
                 super().run()

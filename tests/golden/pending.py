@@ -5,14 +5,12 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 """
 
 PENDING: dict[str, str] = {
-    "a_deform_attn": "multi-scale deformable attention is not tested against the recordings yet",
     "e_eclipse": "ECLIPSE is not written yet",
     "f_comformer": "CoMFormer is not written yet",
     "g_barm": "BARM is not written yet",
     "g_cil": "CIL is not written yet",
     "g_dkd": "DKD is not written yet",
     "g_plop": "PLOP is not written yet",
-    "g_regularisers": "EWC, RW and PI are not written yet",
     "g_sdr": "SDR is not written yet",
     "g_ssul": "SSUL is not written yet",
     "g_star": "STAR is not written yet",

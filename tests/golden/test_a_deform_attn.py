@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import golden
 import pytest
 import torch
 from golden import Case, assert_close, cases, load
+from torch import Tensor
 
 from model.networks.mask2former.deformable import DeformableAttention
+from ops.compiled import ms_deform_attn_compiled
+from ops.grid_sample import ms_deform_attn_pytorch
+from ops.library import IMPLEMENTATION
 
 GROUP = "a_deform_attn"
+COMPILED = pytest.mark.skipif("cpu" not in IMPLEMENTATION.devices, reason="the compiled library is not in use")
+IMPLEMENTATIONS = [
+    pytest.param(ms_deform_attn_pytorch, id="pytorch"),
+    pytest.param(ms_deform_attn_compiled, id="compiled", marks=COMPILED),
+]
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("case", cases(GROUP, "core_*"))
+def test_core(case: Case, precision: golden.Precision, implementation: Callable[..., Tensor]) -> None:
+    recording = load(case)
+    dtype, suffix = getattr(torch, precision), "_f64" if precision == "float64" else "_f32"
+    names = ("value", "sampling_locations", "attention_weights")
+    value, locations, weights = (recording.tensor(name, dtype).requires_grad_() for name in names)
+    shapes = [(height, width) for height, width in recording.arrays["spatial_shapes"].tolist()]
+    output = implementation(value, shapes, locations, weights)
+    assert_close(output, recording.arrays[f"output{suffix}"], GROUP, precision, "output")
+    output.backward(recording.tensor("grad_output", dtype))
+    compared = 0
+    for name, tensor in zip(names, (value, locations, weights), strict=True):
+        gradient = recording.arrays.get(f"grad_{name}{suffix}")
+        # In single precision rounding decides on which side of a pixel boundary a corner lies; its gradient jumps there.
+        jumps = name == "sampling_locations" and precision == "float32" and recording.config["locations"] == "corners"
+        if gradient is not None and not jumps:
+            assert_close(tensor.grad, gradient, GROUP, precision, f"grad_{name}")
+            compared += 1
+    assert compared >= 2  # locations on pixel centres have no recorded gradient
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
