@@ -48,11 +48,13 @@ class ParameterGroup:
         parameters: what to train.
         learning_rate_factor: multiplies the recipe's learning rate of this step.
         weight_decay: overrides the recipe's value; None keeps it.
+        backbone: whether the recipe's factor for the backbone applies as well.
     """
 
     parameters: tuple[nn.Parameter, ...]
     learning_rate_factor: float = 1.0
     weight_decay: float | None = None
+    backbone: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Method:
     """Tasks the method is defined for, of panoptic, semantic, instance."""
     base_method: ClassVar[str | None] = "finetuning"
     """Whose base step this method continues from; None if its own step 0 differs from everybody else's."""
+    base_fields: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that the base method has as well and takes over, where they are configured."""
     all_at_once: ClassVar[bool] = False
     """True for the upper bound: every class of the scenario is learnt in one step, with all labels visible."""
     needs_old_model: ClassVar[bool] = False
