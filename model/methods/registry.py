@@ -21,13 +21,17 @@ Family = Literal["per-pixel", "mask"]
 
 METHODS: dict[Family, dict[str, str]] = {
     "per-pixel": {
+        "ewc": "model.methods.ewc:EWC",
         "finetuning": "model.methods.finetuning:Finetuning",
+        "finetuning-observed": "model.methods.observed_finetuning:ObservedFinetuning",
         "finetuning-replay": "model.methods.finetuning_replay:FinetuningReplay",
         "ilt": "model.methods.ilt:ILT",
         "joint": "model.methods.joint:Joint",
         "lwf": "model.methods.lwf:LwF",
         "lwf-mc": "model.methods.lwf_mc:LwFMC",
         "mib": "model.methods.mib:MiB",
+        "pi": "model.methods.path_integral:PI",
+        "rw": "model.methods.riemannian_walk:RW",
     },
     "mask": {
         "balconpas": "model.methods.balconpas:BalConpas",
