@@ -273,6 +273,10 @@ class Plan:
         if (setting, experiment.task) in method.unsupported:
             reason = method.unsupported[setting, experiment.task]
             raise ConfigError(f"{where}: '{entry.name}' does not support setting '{setting}': {reason}")
+        try:
+            networks.check_requirements(self.config.recipes[experiment.recipe].network, method.network_arguments)
+        except ValueError as error:
+            raise ConfigError(f"{where}: recipe '{experiment.recipe}' does not suit '{entry.name}': {error}") from None
         memory = entry.memory or experiment.memory
         if method.memory_policy != "none" and memory is None:
             raise ConfigError(f"{where}: '{entry.name}' replays exemplars; give the experiment a 'memory' with selection and size")

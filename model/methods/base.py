@@ -110,6 +110,8 @@ class Method:
     """Whether exemplars are replayed, and whether choosing them takes more than annotations."""
     replay_mixing: ClassVar[Literal["concatenate", "half-batch"]] = "concatenate"
     """How exemplars enter the batches."""
+    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Values that arguments of the recipe's network may have, ``name`` included; others are free."""
     unsupported: ClassVar[Mapping[tuple[str, str], str]] = {}
     """(setting, task) pairs that make no sense for the method, with the reason."""
 
@@ -159,6 +161,7 @@ class PixelMethod(Method):
 
     family = "per-pixel"
     tasks = ("semantic",)
+    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("deeplabv3",), "background": (True,)}
 
     def predict(self, outputs: Any, step: Step) -> Tensor:
         """Label map (B, H, W) of positions: the channel with the largest logit."""

@@ -25,6 +25,10 @@ class UnknownNetworkError(ValueError):
     """A network or constructor argument that does not exist; the message names the nearest known one."""
 
 
+class UnsuitableNetworkError(ValueError):
+    """A network that a method cannot work on."""
+
+
 def known() -> tuple[str, ...]:
     """Names of all networks."""
     return tuple(sorted(NETWORKS))
@@ -76,6 +80,28 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     for argument in arguments:
         if argument not in parameters:
             raise UnknownNetworkError(f"network '{name}' has no argument '{argument}'; {_hint(argument, parameters)}")
+
+
+def check_requirements(network: Mapping[str, Any], required: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuse a network that a method cannot work on, without building anything.
+
+    Args:
+        network: of a recipe: ``name`` and arguments; those not given have the constructor's defaults.
+        required: values that each of some arguments, or the name, may have.
+
+    Raises:
+        UnknownNetworkError: for an unknown network or argument.
+        UnsuitableNetworkError: naming the argument, its value and what it has to be.
+    """
+    arguments = {key: value for key, value in network.items() if key not in ("name", "weights")}
+    check_arguments(network["name"], arguments)
+    defaults = {p.name: p.default for p in inspect.signature(resolve(network["name"])).parameters.values()}
+    found = {**defaults, **network}
+    for argument, allowed in required.items():
+        value = found.get(argument)
+        if value not in allowed:
+            values = " or ".join(map(repr, allowed))
+            raise UnsuitableNetworkError(f"network.{argument} is {value!r}, but has to be {values}")
 
 
 def _entry(name: str) -> tuple[str, str]:

@@ -196,6 +196,10 @@ def build_method(spec: TrainingSpec) -> Method:
     reason = method.unsupported.get((spec.setting, spec.task))
     if reason is not None:
         raise JobError(f"method '{spec.method.name}' does not support setting '{spec.setting}': {reason}")
+    try:
+        importlib.import_module("model.networks.registry").check_requirements(spec.recipe.network, method.network_arguments)
+    except ValueError as error:
+        raise JobError(f"the recipe does not suit method '{spec.method.name}': {error}") from None
     return method
 
 
