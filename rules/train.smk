@@ -21,7 +21,7 @@ def step_memory(wildcards):
 
 
 def training_code(training):
-    return fingerprint("train_step.py", *training.modules)
+    return fingerprint("model.training.job", *training.modules)
 
 
 rule train_base:

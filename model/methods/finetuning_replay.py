@@ -1,9 +1,9 @@
 """Fine-tuning with replay: the simplest use of an exemplar memory.
 
-The images of the current step are joined by exemplars of earlier steps. Exemplars carry the labels of past and current
-classes, the other images those of the current step only, and nothing else counters forgetting:
+Half of every batch are exemplars of earlier steps. Exemplars carry the labels of past and current classes, the other
+images those of the current step only, and nothing else counters forgetting:
 
-    L = CE(z, y)        over the concatenation of current images and exemplars
+    L = CE(z, y)        over current images and exemplars
 
     z   (B, K, H, W)   logits, background first
     y   (B, H, W)      visible labels, 255 = ignore; the mean is over all pixels
@@ -30,6 +30,7 @@ class FinetuningReplay(PixelMethod):
     """No hyper-parameter; size and selection of the memory belong to the experiment."""
 
     memory_policy = "annotations"
+    replay_mixing = "half-batch"
 
     def losses(
         self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State

@@ -104,9 +104,9 @@ def test_an_unknown_entry_is_named(project):
 
 
 def test_the_training_entry_knows_no_method_and_no_network():
-    entry = provenance.PROJECT / "workflow_scripts" / "train_step.py"
-    names = {f.relative_to(provenance.PROJECT).as_posix() for f in provenance.import_closure([entry])}
-    allowed = {"model/methods/__init__.py", "model/methods/base.py", "model/methods/registry.py"}
+    names = {f.relative_to(provenance.PROJECT).as_posix() for f in provenance.import_closure(["model.training.job"])}
+    assert "model/training/loop.py" in names
+    allowed = {"model/methods/__init__.py", "model/methods/base.py"}
     assert {n for n in names if n.startswith("model/methods/")} <= allowed
     assert not any(n.startswith("model/losses/") for n in names - {"model/losses/__init__.py"})
     assert not any(n.startswith("model/networks/deeplabv3") for n in names)
