@@ -31,6 +31,7 @@ METHODS: dict[Family, dict[str, str]] = {
         "lwf-mc": "model.methods.lwf_mc:LwFMC",
         "mib": "model.methods.mib:MiB",
         "pi": "model.methods.path_integral:PI",
+        "plop": "model.methods.plop:PLOP",
         "rw": "model.methods.riemannian_walk:RW",
     },
     "mask": {

@@ -10,7 +10,6 @@ PENDING: dict[str, str] = {
     "g_barm": "BARM is not written yet",
     "g_cil": "CIL is not written yet",
     "g_dkd": "DKD is not written yet",
-    "g_plop": "PLOP is not written yet",
     "g_sdr": "SDR is not written yet",
     "g_ssul": "SSUL is not written yet",
     "g_star": "STAR is not written yet",
