@@ -1,0 +1,28 @@
+"""Print the summary of a finished run and say where everything else lies."""
+
+import argparse
+from pathlib import Path
+
+from model.command_line import run
+from model.config import load_config
+
+
+def main() -> None:
+    """Parse the command line and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configfile", type=Path, default=Path("config.yaml"))
+    arguments = parser.parse_args()
+    results = Path(load_config(arguments.configfile).results)
+    summary = results / "tables" / "summary.md"
+    if not summary.is_file():
+        raise ValueError(f"{summary} does not exist yet: run snakemake with this configuration first")
+    print(f"\n{summary.read_text(encoding='utf-8')}")
+    print(f"every value   {results}/tables/metrics.csv, per class in per_class.csv")
+    for folder in sorted(path for path in (results / "figures").glob("*") if path.is_dir()):
+        print(f"pictures      {folder}/")
+    print(f"curves        tensorboard --logdir {results}/work")
+    print("one file      make report")
+
+
+if __name__ == "__main__":
+    run(main)
