@@ -75,6 +75,11 @@ inline Problem problem_of(
           locations.const_data_ptr(), weights.const_data_ptr()};
 }
 
+// Kernels read the two numbers of a location at once, which a view with an odd offset does not allow.
+inline Tensor aligned(Tensor tensor) {
+  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0 ? tensor : torch::stable::clone(tensor);
+}
+
 inline void check_output_gradient(const Tensor& gradient, const Tensor& value, const Problem& problem) {
   STD_TORCH_CHECK(gradient.dim() == 3 && gradient.size(0) == problem.batch && gradient.size(1) == problem.queries &&
                       gradient.size(2) == problem.heads * problem.channels,

@@ -13,7 +13,7 @@ from ops.checks import level_shapes
 from ops.errors import AttentionInputError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from deform_cases import make  # noqa: E402
+from deform_cases import make
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ops.grid_sample import ms_deform_attn_pytorch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from deform_cases import Inputs, make  # noqa: E402
+from deform_cases import Inputs, make
 
 
 def by_definition(inputs: Inputs) -> Tensor:

@@ -18,7 +18,7 @@ from ops.grid_sample import ms_deform_attn_pytorch
 from ops.library import IMPLEMENTATION
 
 sys.path.insert(0, str(Path(__file__).parent))
-from deform_cases import Inputs, make  # noqa: E402
+from deform_cases import Inputs, make
 
 pytestmark = pytest.mark.skipif("cpu" not in IMPLEMENTATION.devices, reason="the compiled library is not in use")
 
@@ -217,7 +217,7 @@ def test_second_derivatives_are_refused() -> None:
         lambda v, loc, w, s: (v.int(), loc, w, s),
     ],
 )
-def test_the_operator_itself_refuses_what_could_leave_its_memory(change) -> None:  # noqa: ANN001
+def test_the_operator_itself_refuses_what_could_leave_its_memory(change) -> None:
     arguments = change(*make().flat_arguments())
     with pytest.raises(RuntimeError, match="ms_deform_attn"):
         torch.ops.segue.ms_deform_attn(*arguments)
