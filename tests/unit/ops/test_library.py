@@ -35,7 +35,7 @@ def test_a_library_that_cannot_be_loaded_counts_as_missing(tmp_path: Path) -> No
 
 
 def test_compiled_without_a_library_is_an_error() -> None:
-    with pytest.raises(OperatorUnavailableError, match="setup.py build_ext"):
+    with pytest.raises(OperatorUnavailableError, match=r"setup\.py build_ext"):
         choose_implementation("compiled", None)
     with pytest.raises(OperatorUnavailableError, match="no kernels for cuda"):
         Implementation("compiled", frozenset({"cpu"}), "AVX2").serves("cuda")
