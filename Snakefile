@@ -25,7 +25,11 @@ rule all:
     default_target: True
     input:
         rules.tables.output,
-        [RESULTS / "figures" / grid / f"{figure}.svg" for grid in GRIDS for figure in ("curves", "classes", "forgetting")],
+        [
+            RESULTS / "figures" / grid / f"{figure}.svg"
+            for grid in GRIDS
+            for figure in ("curves", "classes", "forgetting")
+        ],
         [RESULTS / "figures" / grid / f"gallery_{method}.png" for grid, method in GALLERIES],
 
 

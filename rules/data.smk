@@ -8,21 +8,20 @@ def preparation_spec(wildcards):
     return canonical_json({"name": wildcards.dataset, "kind": entry.kind, "options": entry.model_extra or {}})
 
 
-
 rule prepare_dataset:
     """Bring a raw source into the one form that everything else reads."""
     output:
         RESULTS / "data/{dataset}/dataset.json",
-    params:
-        spec=preparation_spec,
-        code=lambda wildcards: fingerprint(
-            "prepare_dataset.py", sources.module_of(PLAN.dataset(wildcards.dataset).kind)
-        ),
     log:
         RESULTS / "logs/data/{dataset}/prepare.log",
     benchmark:
         RESULTS / "benchmarks/data/{dataset}/prepare.tsv"
     threads: workflow.cores
+    params:
+        spec=preparation_spec,
+        code=lambda wildcards: fingerprint(
+            "prepare_dataset.py", sources.module_of(PLAN.dataset(wildcards.dataset).kind)
+        ),
     shell:
         "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
 
@@ -33,13 +32,13 @@ rule class_index:
         RESULTS / "data/{dataset}/dataset.json",
     output:
         RESULTS / "data/{dataset}/class_index.npz",
-    params:
-        code=fingerprint("index_classes.py"),
     log:
         RESULTS / "logs/data/{dataset}/class_index.log",
     benchmark:
         RESULTS / "benchmarks/data/{dataset}/class_index.tsv"
     threads: workflow.cores
+    params:
+        code=fingerprint("index_classes.py"),
     shell:
         "{PYTHON} {SCRIPTS}/index_classes.py --data {input:q} --output {output:q} --workers {threads} > {log:q} 2>&1"
 
@@ -50,17 +49,17 @@ rule split_steps:
         index=RESULTS / "data/{dataset}/class_index.npz",
     output:
         RESULTS / "splits/{dataset}/{group}/{split}.json",
+    log:
+        RESULTS / "logs/splits/{dataset}/{group}/{split}.log",
+    benchmark:
+        RESULTS / "benchmarks/splits/{dataset}/{group}/{split}.tsv"
+    wildcard_constraints:
+        group="[^/]+",
+        split="[^/]+",
     params:
         spec=lambda wildcards: canonical_json(
             PLAN.splits[f"splits/{wildcards.dataset}/{wildcards.group}/{wildcards.split}.json"].spec
         ),
         code=fingerprint("split_steps.py"),
-    wildcard_constraints:
-        group="[^/]+",
-        split="[^/]+",
-    log:
-        RESULTS / "logs/splits/{dataset}/{group}/{split}.log",
-    benchmark:
-        RESULTS / "benchmarks/splits/{dataset}/{group}/{split}.tsv"
     shell:
         "{PYTHON} {SCRIPTS}/split_steps.py --spec {params.spec:q} --index {input.index:q} --output {output:q} > {log:q} 2>&1"

@@ -20,16 +20,16 @@ rule select_memory:
         previous=previous_memory,
     output:
         RESULTS / "memory/{dataset}/{chain}/{rule}/seed{seed}/step{step}.json",
-    params:
-        spec=lambda wildcards: canonical_json(memory_job(wildcards).spec),
-        code=fingerprint("select_memory.py"),
-        previous=lambda wildcards, input: f"--previous '{input.previous}'" if input.previous else "",
-    wildcard_constraints:
-        chain="[^/]+",
-        rule="[^/]+",
     log:
         RESULTS / "logs/memory/{dataset}/{chain}/{rule}/seed{seed}/step{step}.log",
     benchmark:
         RESULTS / "benchmarks/memory/{dataset}/{chain}/{rule}/seed{seed}/step{step}.tsv"
+    wildcard_constraints:
+        chain="[^/]+",
+        rule="[^/]+",
+    params:
+        spec=lambda wildcards: canonical_json(memory_job(wildcards).spec),
+        code=fingerprint("select_memory.py"),
+        previous=lambda wildcards, input: f"--previous '{input.previous}'" if input.previous else "",
     shell:
         "{PYTHON} {SCRIPTS}/select_memory.py --spec {params.spec:q} --index {input.index:q} --split {input.split:q} {params.previous} --output {output:q} > {log:q} 2>&1"

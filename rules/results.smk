@@ -15,7 +15,10 @@ rule tables:
         metrics=RESULTS / "tables/metrics.csv",
         per_class=RESULTS / "tables/per_class.csv",
         markdown=report(
-            RESULTS / "tables/summary.md", caption="captions/summary.rst", category="Tables", labels={"table": "summary"}
+            RESULTS / "tables/summary.md",
+            caption="captions/summary.rst",
+            category="Tables",
+            labels={"table": "summary"},
         ),
         csv=report(
             RESULTS / "tables/summary.csv",
@@ -24,15 +27,15 @@ rule tables:
             labels={"table": "summary, as CSV"},
         ),
         latex=RESULTS / "tables/summary.tex",
-    params:
-        config=CONFIGURATION,
-        code=fingerprint("make_tables.py"),
-        folder=RESULTS / "tables",
     log:
         RESULTS / "logs/tables.log",
     benchmark:
         RESULTS / "benchmarks/tables.tsv"
     localrule: True
+    params:
+        config=CONFIGURATION,
+        code=fingerprint("make_tables.py"),
+        folder=RESULTS / "tables",
     shell:
         "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {RESULTS:q} --published {input.published:q} --folder {params.folder:q} > {log:q} 2>&1"
 
@@ -64,17 +67,17 @@ rule figures:
             subcategory="{grid}",
             labels={"figure": "forgetting"},
         ),
-    params:
-        code=fingerprint("draw_figures.py"),
-        grid=lambda wildcards: canonical_json(GRIDS[wildcards.grid].identity),
-        folder=lambda wildcards: RESULTS / "figures" / wildcards.grid,
-    wildcard_constraints:
-        grid=one_of(GRIDS),
     log:
         RESULTS / "logs/figures/{grid}.log",
     benchmark:
         RESULTS / "benchmarks/figures/{grid}.tsv"
+    wildcard_constraints:
+        grid=one_of(GRIDS),
     localrule: True
+    params:
+        code=fingerprint("draw_figures.py"),
+        grid=lambda wildcards: canonical_json(GRIDS[wildcards.grid].identity),
+        folder=lambda wildcards: RESULTS / "figures" / wildcards.grid,
     shell:
         "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --grid {params.grid:q} --folder {params.folder:q} > {log:q} 2>&1"
 
@@ -98,18 +101,18 @@ rule gallery:
             subcategory="{grid}",
             labels={"method": "{method}"},
         ),
+    log:
+        RESULTS / "logs/figures/{grid}/gallery_{method}.log",
+    benchmark:
+        RESULTS / "benchmarks/figures/{grid}/gallery_{method}.tsv"
+    wildcard_constraints:
+        grid=one_of(GRIDS),
+        method="[^/]+",
+    localrule: True
     params:
         code=fingerprint("draw_gallery.py"),
         scenario=lambda wildcards: canonical_json(
             list(map(list, GALLERIES[wildcards.grid, wildcards.method].known_after))
         ),
-    wildcard_constraints:
-        grid=one_of(GRIDS),
-        method="[^/]+",
-    log:
-        RESULTS / "logs/figures/{grid}/gallery_{method}.log",
-    benchmark:
-        RESULTS / "benchmarks/figures/{grid}/gallery_{method}.tsv"
-    localrule: True
     shell:
         "{PYTHON} {SCRIPTS}/draw_gallery.py --data {input.data:q} --predictions {input.predictions:q} --classes {params.scenario:q} --title {wildcards.method:q} --output {output:q} > {log:q} 2>&1"

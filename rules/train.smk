@@ -33,19 +33,19 @@ rule train_base:
         checkpoint=BASE / "checkpoint.pt",
         record=BASE / "train.json",
         curves=BASE / "train.csv",
-    params:
-        spec=lambda wildcards: canonical_json(base_training(wildcards).spec),
-        code=lambda wildcards: training_code(base_training(wildcards)),
-        work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
-    wildcard_constraints:
-        base="[^/]+",
     log:
         RESULTS / "logs/base/{dataset}/{base}/seed{seed}/train.log",
     benchmark:
         RESULTS / "benchmarks/base/{dataset}/{base}/seed{seed}/train.tsv"
+    wildcard_constraints:
+        base="[^/]+",
     threads: lambda wildcards: base_training(wildcards).threads
     resources:
         gpu=GPUS_PER_TRAINING,
+    params:
+        spec=lambda wildcards: canonical_json(base_training(wildcards).spec),
+        code=lambda wildcards: training_code(base_training(wildcards)),
+        work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
     shell:
         "{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
 
@@ -61,21 +61,21 @@ rule train_step:
         checkpoint=STEP / "checkpoint.pt",
         record=STEP / "train.json",
         curves=STEP / "train.csv",
+    log:
+        RESULTS / "logs/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.log",
+    benchmark:
+        RESULTS / "benchmarks/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.tsv"
+    wildcard_constraints:
+        grid="[^/]+",
+        recipe="[^/]+",
+        method="[^/]+",
+    threads: lambda wildcards: step_training(wildcards).threads
+    resources:
+        gpu=GPUS_PER_TRAINING,
     params:
         spec=lambda wildcards: canonical_json(step_training(wildcards).spec),
         code=lambda wildcards: training_code(step_training(wildcards)),
         work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
         memory=lambda wildcards: " ".join(f"--memory '{file}'" for file in step_memory(wildcards)),
-    wildcard_constraints:
-        grid="[^/]+",
-        recipe="[^/]+",
-        method="[^/]+",
-    log:
-        RESULTS / "logs/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.log",
-    benchmark:
-        RESULTS / "benchmarks/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.tsv"
-    threads: lambda wildcards: step_training(wildcards).threads
-    resources:
-        gpu=GPUS_PER_TRAINING,
     shell:
         "{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"

@@ -19,7 +19,11 @@ LOCKED = {
 }
 WANTED = [
     Requirement(text)
-    for text in [*PACKAGE["dependencies"], *PACKAGE["optional-dependencies"]["slurm"], *PACKAGE["optional-dependencies"]["test"]]
+    for text in [
+        *PACKAGE["dependencies"],
+        *PACKAGE["optional-dependencies"]["slurm"],
+        *PACKAGE["optional-dependencies"]["test"],
+    ]
 ]
 
 

@@ -99,7 +99,7 @@ def test_imports_inside_functions_count_and_those_for_type_checkers_do_not(proje
 
 
 def test_an_unknown_entry_is_named(project):
-    with pytest.raises(FileNotFoundError, match="model.nothing"):
+    with pytest.raises(FileNotFoundError, match=r"model\.nothing"):
         provenance.import_closure(["model.nothing"], project)
 
 

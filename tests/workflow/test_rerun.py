@@ -75,7 +75,12 @@ def reorder_keys(folder: Path) -> list[str]:
 
 
 def edit_comments(folder: Path) -> list[str]:
-    for file in ("model/methods/mib.py", "model/losses/distillation.py", "model/training/loop.py", "model/inference.py"):
+    for file in (
+        "model/methods/mib.py",
+        "model/losses/distillation.py",
+        "model/training/loop.py",
+        "model/inference.py",
+    ):
         edit(folder, file, r'\A"""', '"""Edited. ')
         path = folder / file
         path.write_text(path.read_text() + "\n# A remark at the end.\n")
@@ -111,7 +116,9 @@ def other_machine(folder: Path) -> list[str]:
 
 def add_a_method(folder: Path) -> list[str]:
     (folder / "model/methods/mine.py").write_text((folder / "model/methods/finetuning.py").read_text())
-    edit(folder, "model/methods/registry.py", r'^    "mib": .*$', r'\g<0>\n    "mine": "model.methods.mine:Finetuning",')
+    edit(
+        folder, "model/methods/registry.py", r'^    "mib": .*$', r'\g<0>\n    "mine": "model.methods.mine:Finetuning",'
+    )
     return []
 
 
@@ -184,7 +191,12 @@ def evaluation_code(folder: Path) -> None:
 
 
 def protocol(folder: Path) -> None:
-    edit(folder, "model/evaluation/protocols.py", r'labelled_background=Reading\("ignore", "count"\)', 'labelled_background=Reading("background", "count")')  # noqa: E501
+    edit(
+        folder,
+        "model/evaluation/protocols.py",
+        r'labelled_background=Reading\("ignore", "count"\)',
+        'labelled_background=Reading("background", "count")',
+    )
 
 
 def training_loop(folder: Path) -> None:
