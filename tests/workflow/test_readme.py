@@ -1,0 +1,65 @@
+"""Every command of the README runs.
+
+The commands are executed as they stand, in a fresh copy of the project, with ``CONFIG`` set to the micro configuration (it is
+what ``make`` takes where a command names none). ``make test`` is this suite: of it, only that make knows what to do is checked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from checkout import MICRO, PROJECT, Checkout
+
+pytestmark = pytest.mark.xdist_group("micro")
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if line.split("#")[0].strip()
+]
+
+
+def test_the_readme_has_commands():
+    assert {"make demo", "make test"} <= set(COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def checkout(micro: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy with the environment of this project, so that nothing is installed again."""
+    found = micro.copy(tmp_path_factory.mktemp("readme") / "segue")
+    (found.folder / ".venv").symlink_to(PROJECT / ".venv", target_is_directory=True)
+    stamp = PROJECT / ".venv" / ".segue-stamp"
+    assert stamp.exists(), "run the tests with `make test`"
+    for name in ("pyproject.toml", "envs/requirements.lock", "setup.py"):
+        file = found.folder / name
+        if file.exists():
+            os.utime(file, (0, 0))
+    for file in (found.folder / "ops").rglob("*"):
+        os.utime(file, (0, 0))
+    return found
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
+def test_a_command_of_the_readme_runs(checkout: Checkout, command: str):
+    if command == "make test":
+        command = "make --dry-run test"
+    environment = {**os.environ, "CONFIG": MICRO, "SEGUE_DATA": os.environ.get("SEGUE_DATA", "/nowhere")}
+    if "trials" in command and not Path(environment["SEGUE_DATA"]).is_dir():
+        pytest.skip("SEGUE_DATA is not set: no photographs to plan with")
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=checkout.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_file_that_the_documentation_links_to_exists():
+    for page in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
