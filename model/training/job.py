@@ -17,10 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from model.datasets.labels import pixel_lookup
-from model.datasets.loading import pixel_loader
 from model.datasets.prepared import PreparedDataset
-from model.datasets.transforms import build_transform
 from model.methods.base import Method, State
 from model.training.checkpoint import Checkpoint, load_checkpoint, load_network, verify_checkpoint
 from model.training.inputs import StepImages, read_step_images
@@ -197,7 +194,9 @@ def build_method(spec: TrainingSpec) -> Method:
     if reason is not None:
         raise JobError(f"method '{spec.method.name}' does not support setting '{spec.setting}': {reason}")
     try:
-        importlib.import_module("model.networks.registry").check_requirements(spec.recipe.network, method.network_arguments)
+        importlib.import_module("model.networks.registry").check_requirements(
+            spec.recipe.network, method.network_arguments
+        )
     except ValueError as error:
         raise JobError(f"the recipe does not suit method '{spec.method.name}': {error}") from None
     return method
@@ -224,39 +223,14 @@ def check_files(spec: TrainingSpec, files: JobFiles, method: Method) -> None:
 def step_loader(
     spec: TrainingSpec, dataset: PreparedDataset, images: StepImages, method: Method, workers: int, device: torch.device
 ) -> StepLoader:
-    """The training batches of a job.
+    """The training batches of a job, made by the loader of the recipe's family.
 
     Raises:
-        JobError: for another family.
-        ValueError: of the transform, lookup table or loader.
+        ValueError: of the transform, annotation or loader.
     """
-    recipe, step = spec.recipe, spec.step.step
-    if recipe.family != "per-pixel":
-        raise JobError(f"networks of the family '{recipe.family}' cannot be trained yet")
-    arguments = dict(recipe.transform)
-    transform = build_transform(arguments.pop("name"), **arguments)
-    lookup = partial(
-        pixel_lookup,
-        dataset.category_ids,
-        step.seen,
-        background_id=dataset.background_id,
-        void_id=dataset.void_id,
-        void_in_training=recipe.void_in_training,
-    )
-    return pixel_loader(
-        dataset,
-        images.split,
-        images.images,
-        lookup(visible=images.visible),
-        transform,
-        batch_size=recipe.batch_size // recipe.accumulate,
-        seed=sub_seed(spec.seed, "sampling", step.index),
-        memory_ids=images.exemplars,
-        memory_lookup=lookup(visible=step.seen) if images.exemplars else None,
-        replay_mixing=method.replay_mixing,
-        workers=workers,
-        pin_memory=device.type == "cuda",
-    )
+    make = importlib.import_module("model.training.loaders").resolve(spec.recipe.family)
+    loader: StepLoader = make(spec, dataset, images, method, workers, device)
+    return loader
 
 
 def build_networks(
