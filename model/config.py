@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from model.training.spec import OptimiserSpec, ScheduleSpec
+from model.training.spec import OptimiserSpec, ScheduleSpec, check_family
 
 SCHEMA_VERSION = 1
 RECIPES = Path("config/recipes")
@@ -71,7 +71,13 @@ class Recipe(_Typed):
     transform: dict[str, Any]
     evaluation_size: Positive | None = None
     void_in_training: Literal["ignore", "background"] = "ignore"
+    leak_next_class: bool = False
     threads: Positive = 1
+
+    @model_validator(mode="after")
+    def _of_one_family(self) -> Recipe:
+        check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class)
+        return self
 
     @field_validator("network", "transform")
     @classmethod
@@ -88,7 +94,7 @@ class Recipe(_Typed):
             optimiser["learning_rate"] = length.learning_rate
         kept = {"family", "network", "schedule", "batch_size", "accumulate", "clip_norm", "precision", "transform"}
         return {
-            **self.model_dump(include=kept | {"void_in_training", "threads"}),
+            **self.model_dump(include=kept | {"void_in_training", "leak_next_class", "threads"}),
             "optimiser": optimiser,
             "iterations": length.iterations,
             "epochs": length.epochs,

@@ -144,11 +144,3 @@ def _shown(image: np.ndarray, size: int | None) -> np.ndarray:
     factor = size / min(height, width)
     target = round(height * factor), round(width * factor)
     return resize(image, np.zeros((height, width), dtype=np.uint8), *target)[0]
-
-
-def evenly_spread(names: Sequence[str], count: int) -> tuple[str, ...]:
-    """At most ``count`` names at equal distances, e.g. the images of a gallery."""
-    if count <= 0 or not names:
-        return ()
-    places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
-    return tuple(names[place] for place in dict.fromkeys(places.tolist()))

@@ -12,15 +12,26 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from model.config import Config, ConfigError, DatasetEntry, Experiment, ExplicitScenario, Memory, MethodEntry, unknown_name
+from model.config import (
+    Config,
+    ConfigError,
+    DatasetEntry,
+    Experiment,
+    ExplicitScenario,
+    Memory,
+    MethodEntry,
+    unknown_name,
+)
 from model.datasets import sources
 from model.datasets.prepared import Category
 from model.evaluation import protocols
+from model.judges import registry as judges
 from model.methods import registry as methods
 from model.methods.base import Method
 from model.networks import registry as networks
 from model.provenance import canonical_json, short_hash
 from model.scenario import JOINT, Scenario, ScenarioError, Step
+from model.training import loaders
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,8 @@ class MemoryJob:
     def file(self) -> str:
         """Path below the results folder."""
         chain = f"{self.scenario}_{self.setting}"
-        return f"memory/{self.dataset}/{self.task}_{chain}/{self.selection}-{self.size}/seed{self.seed}/step{self.step.index}.json"
+        rule = f"{self.selection}-{self.size}"
+        return f"memory/{self.dataset}/{self.task}_{chain}/{rule}/seed{self.seed}/step{self.step.index}.json"
 
 
 @dataclass(frozen=True)
@@ -111,10 +123,11 @@ class Training:
         return int(self.spec["recipe"]["threads"])
 
     @property
-    def modules(self) -> tuple[str, str]:
-        """Modules that the training resolves by name: the network's and the method's."""
-        name = self.spec["method"]["name"]
-        return networks.module_of(self.spec["recipe"]["network"]["name"]), methods.module_of(name, self.spec["recipe"]["family"])
+    def modules(self) -> tuple[str, str, str]:
+        """Modules that the training resolves by name: the network's, the method's and the loader's."""
+        recipe = self.spec["recipe"]
+        method = methods.module_of(self.spec["method"]["name"], recipe["family"])
+        return networks.module_of(recipe["network"]["name"]), method, loaders.module_of(recipe["family"])
 
 
 @dataclass(frozen=True)
@@ -126,10 +139,11 @@ class Evaluation:
     training: Training
 
     @property
-    def modules(self) -> tuple[str, str]:
-        """Modules that the evaluation resolves by name: the network's and the method's."""
-        name = self.spec["method"]["name"]
-        return networks.module_of(self.training.spec["recipe"]["network"]["name"]), methods.module_of(name, self.spec["family"])
+    def modules(self) -> tuple[str, str, str]:
+        """Modules that the evaluation resolves by name: the network's, the method's and the judge's."""
+        family = self.spec["family"]
+        method = methods.module_of(self.spec["method"]["name"], family)
+        return networks.module_of(self.spec["network"]), method, judges.module_of(family, self.spec["task"])
 
 
 @dataclass(frozen=True)
@@ -233,6 +247,12 @@ class Plan:
                     method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
                     for seed in experiment.seeds:
                         self._add(experiment, scenario, setting, entry, method, seed, where)
+        for name in experiment.protocols:
+            family = self.config.recipes[experiment.recipe].family
+            try:
+                judges.check_protocol(family, experiment.task, protocols.get(name))
+            except judges.JudgeError as error:
+                raise ConfigError(f"{where}.protocols: {error}") from None
 
     def _scenario(self, experiment: Experiment, wanted: str | ExplicitScenario, where: str) -> Scenario:
         dataset = self.config.datasets[experiment.dataset]
@@ -250,7 +270,8 @@ class Plan:
                     if name not in ids:
                         names = [c.name for c in allowed]
                         raise ScenarioError(
-                            f"scenario '{wanted.name}': {unknown_name('class', str(name), names)} (dataset '{experiment.dataset}')"
+                            f"scenario '{wanted.name}': {unknown_name('class', str(name), names)} "
+                            f"(dataset '{experiment.dataset}')"
                         )
             return Scenario(wanted.name, tuple(tuple(ids[name] for name in step) for step in wanted.steps))
         except ScenarioError as error:
@@ -279,12 +300,16 @@ class Plan:
             raise ConfigError(f"{where}: recipe '{experiment.recipe}' does not suit '{entry.name}': {error}") from None
         memory = entry.memory or experiment.memory
         if method.memory_policy != "none" and memory is None:
-            raise ConfigError(f"{where}: '{entry.name}' replays exemplars; give the experiment a 'memory' with selection and size")
+            raise ConfigError(
+                f"{where}: '{entry.name}' replays exemplars; give the experiment a 'memory' with selection and size"
+            )
         if memory is not None and method.memory_policy == "none" and entry.memory is not None:
             raise ConfigError(f"{where}.memory: '{entry.name}' replays nothing; remove the key")
         for step in entry.steps:
             if step > scenario.last:
-                raise ConfigError(f"{where}.steps: scenario '{scenario.name}' ends at step {scenario.last}, there is no step {step}")
+                raise ConfigError(
+                    f"{where}.steps: scenario '{scenario.name}' ends at step {scenario.last}, there is no step {step}"
+                )
         return method
 
     def _add(
@@ -440,7 +465,9 @@ class Plan:
         evaluation = Evaluation(f"{training.directory}/evaluation/{reading}", spec, training)
         known = self.evaluations.setdefault(evaluation.directory, evaluation)
         if known.spec != evaluation.spec:
-            raise ConfigError(f"two different evaluations would be written to {evaluation.directory}: use different labels")
+            raise ConfigError(
+                f"two different evaluations would be written to {evaluation.directory}: use different labels"
+            )
         return known
 
     # -------------------------------------------------------------------------------------------------------- look-ups

@@ -27,10 +27,12 @@ UNTRACKED = frozenset(
     {
         "model.command_line",
         "model.config",
+        "model.judges.registry",
         "model.methods.registry",
         "model.networks.registry",
         "model.plan",
         "model.provenance",
+        "model.training.loaders",
         "model.training.progress",
         "model.training.record",
     }

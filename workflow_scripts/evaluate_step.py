@@ -10,13 +10,12 @@ import torch
 
 from model.command_line import run
 from model.datasets.prepared import PreparedDataset
-from model.evaluation.confusion import ConfusionAccumulator
-from model.evaluation.mean_iou import semantic_scores
 from model.evaluation.protocols import get
-from model.inference import evenly_spread, predict_pixels
+from model.judges import registry as judges
+from model.judges.base import Assignment
 from model.methods import registry as methods
 from model.networks import registry as networks
-from model.reporting.records import CONFUSION, EvaluationRecord
+from model.reporting.records import EvaluationRecord
 from model.scenario import Step
 from model.training.checkpoint import load_checkpoint, load_network
 
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="dataset.json of the prepared dataset")
     parser.add_argument("--checkpoint", required=True, type=Path)
     parser.add_argument("--record", required=True, type=Path, help="evaluation.json to write")
-    parser.add_argument("--confusion", required=True, type=Path, help="raw confusion matrix to write (.npz)")
+    parser.add_argument("--counts", required=True, type=Path, help="raw counts to write (.npz)")
     parser.add_argument("--predictions", required=True, type=Path, help="predictions for the gallery to write (.npz)")
     parser.add_argument("--split", default="val")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -53,30 +52,24 @@ def main() -> None:
     load_network(network, checkpoint.network, arguments.checkpoint)
     method = methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"], spec["family"])
 
-    counts = ConfusionAccumulator(dataset.category_ids, step.seen, dataset.background_id, dataset.void_id)
-    wanted = set(evenly_spread([record.id for record in dataset.records(arguments.split)], spec["gallery"]))
-    shown: dict[str, np.ndarray] = {}
-    images, started = 0, time.perf_counter()
-    for judged in predict_pixels(
-        network.to(device),
-        method,
-        step,
-        dataset,
-        arguments.split,
-        geometry=protocol.geometry,
-        size=spec["size"],
-        batch_size=spec["batch_size"],
-        device=device,
-        workers=arguments.workers,
-    ):
-        counts.add(judged.labels, judged.prediction, judged.has_seen_class)
-        images += 1
-        if judged.name in wanted:
-            shown |= {f"image/{judged.name}": judged.image, f"labels/{judged.name}": judged.labels}
-            shown[f"prediction/{judged.name}"] = judged.prediction.astype(np.uint8)
-    matrix = counts.matrix()
-    background_is_labelled = dataset.background_id is not None and dataset.void_id is not None
-    scores = semantic_scores(matrix, {"all": step.seen}, protocol, background_is_labelled)
+    started = time.perf_counter()
+    verdict = judges.judge(
+        spec["family"],
+        spec["task"],
+        Assignment(
+            network=network.to(device),
+            method=method,
+            step=step,
+            dataset=dataset,
+            split=arguments.split,
+            protocol=protocol,
+            size=spec["size"],
+            batch_size=spec["batch_size"],
+            device=device,
+            workers=arguments.workers,
+            shown=spec["gallery"],
+        ),
+    )
     record = EvaluationRecord(
         dataset=spec["dataset"],
         task=spec["task"],
@@ -84,17 +77,18 @@ def main() -> None:
         step=step.index,
         classes=step.seen,
         names={category.id: category.name for category in dataset.categories},
-        things=tuple(category.id for category in dataset.categories if category.isthing and category.id in step.seen),
-        background_is_labelled=background_is_labelled,
-        images=images,
-        per_class=scores.classes,
-        files={CONFUSION: arguments.confusion.name},
+        things=tuple(category.id for category in dataset.categories if category.isthing),
+        background_is_labelled=dataset.background_is_labelled,
+        images=verdict.images,
+        per_class=verdict.per_class,
+        files={verdict.kind: arguments.counts.name},
     )
-    np.savez_compressed(arguments.predictions, **shown)
-    matrix.save(arguments.confusion)
+    with arguments.predictions.open("wb") as stream:
+        np.savez_compressed(stream, **verdict.pictures)
+    verdict.counts.save(arguments.counts)
     record.write(arguments.record)
-    rate = images / (time.perf_counter() - started)
-    print(f"{images} images, {rate:.1f} images/s, mIoU {scores.groups['all']['mIoU']:.1f} % ({protocol.name})")
+    rate = verdict.images / (time.perf_counter() - started)
+    print(f"{verdict.images} images, {rate:.1f} images/s, {verdict.headline} ({protocol.name})")
 
 
 if __name__ == "__main__":

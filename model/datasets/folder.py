@@ -83,7 +83,7 @@ class Folder:
             ``images``, ``labels`` and ``<split>.txt`` for the splits ``train`` and ``val``.
         label_offset: added to raw labels; 1 where classes count from 0 and 0 is to stay free.
         ignore_label: raw label of pixels that are never judged.
-        background_label: raw label of pixels without a class.
+        background_label: raw label of pixels that hold none of the classes, as somebody saw.
         things: names of countable classes; needed with instances.
     """
 
@@ -180,6 +180,7 @@ class Folder:
             void_id=rule.void_id,
             tasks=("semantic", "panoptic", "instance") if with_instances else ("semantic",),
             splits=tuple(self.splits),
+            background_is_labelled=rule.background is not None,
         )
 
     def list_images(self, split: str) -> list[RawImage]:

@@ -194,7 +194,7 @@ def pad(image: np.ndarray, segments: Segments, size: int) -> Augmented:
 
 def _mixed(classes: np.ndarray, limit: float) -> bool:
     counts = np.bincount(classes[classes >= 0])
-    return np.count_nonzero(counts) > 1 and counts.max() < limit * counts.sum()
+    return bool(np.count_nonzero(counts) > 1 and counts.max() < limit * counts.sum())
 
 
 def _check_size(size: int) -> None:

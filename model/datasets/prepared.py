@@ -28,7 +28,7 @@ import numpy as np
 from model.datasets.images import read_rgb
 
 TASKS = ("semantic", "panoptic", "instance")
-FORMAT = 1
+FORMAT = 2
 _COLUMNS = ("id", "file", "height", "width")
 
 
@@ -73,6 +73,8 @@ class PreparedDataset:
         categories: the class table, in the dataset's natural order.
         background_id: label of pixels that belong to no class of the table; None if every pixel has a class.
         void_id: label of pixels that are never judged; None if there is none.
+        background_is_labelled: whether somebody saw that background pixels hold none of the classes (Pascal VOC), or they
+            are merely what nobody labelled (ADE20K's "other").
         tasks: what the annotations allow, of semantic, panoptic, instance.
         splits: e.g. ``("train", "val")``.
     """
@@ -82,6 +84,7 @@ class PreparedDataset:
     categories: tuple[Category, ...]
     background_id: int | None
     void_id: int | None
+    background_is_labelled: bool
     tasks: tuple[str, ...]
     splits: tuple[str, ...]
 
@@ -113,6 +116,7 @@ class PreparedDataset:
             ),
             background_id=content["background_id"],
             void_id=content["void_id"],
+            background_is_labelled=bool(content["background_is_labelled"]),
             tasks=tuple(content["tasks"]),
             splits=tuple(content["splits"]),
         )
@@ -233,8 +237,11 @@ def write_dataset(
     void_id: int | None,
     tasks: Sequence[str],
     splits: Sequence[str],
+    background_is_labelled: bool = False,
 ) -> None:
     """Write ``dataset.json``; written last, it says that the preparation is complete."""
+    if background_is_labelled and background_id is None:
+        raise PreparedDatasetError(f"dataset '{name}': a labelled background needs a label")
     if len({category.id for category in categories}) != len(categories):
         raise PreparedDatasetError(f"dataset '{name}': the class table has an id twice")
     if len({category.name for category in categories}) != len(categories):
@@ -245,6 +252,7 @@ def write_dataset(
         "categories": [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)} for c in categories],
         "background_id": background_id,
         "void_id": void_id,
+        "background_is_labelled": background_is_labelled,
         "tasks": list(tasks),
         "splits": list(splits),
     }

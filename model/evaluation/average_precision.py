@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,18 @@ class AveragePrecision:
     classes: tuple[int, ...]
     precision: np.ndarray
     summary: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write one npz file; equal results give equal bytes."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream,
+                classes=np.asarray(self.classes, np.int64),
+                precision=self.precision.astype(np.float32),
+                summary=self.summary,
+            )
+        temporary.replace(path)
 
     def per_class(self) -> dict[str, np.ndarray]:
         """AP, AP50 and AP75 of every class; NaN for classes without ground truth."""

@@ -66,6 +66,8 @@ class Protocol:
         unseen_segments: fate of ground-truth segments of classes not learnt yet in panoptic quality. ``void``: their
             pixels are not judged; ``drop``: the segments are gone but their pixels are judged, so predictions there are
             false positives; ``keep``: they stay, as false negatives of a class without a prediction.
+        segment_areas: areas of true segments in panoptic quality. ``counted``: their pixels in the map; ``annotation``: as
+            the annotation says, which for ADE20K counted stuff before things were painted over it, as in published numbers.
         source: where the rules were taken from.
     """
 
@@ -75,6 +77,7 @@ class Protocol:
     geometry: Geometry
     images: Literal["all", "seen"]
     unseen_segments: Literal["void", "drop", "keep"]
+    segment_areas: Literal["counted", "annotation"]
     source: str
 
     def reading(self, background_is_labelled: bool) -> Reading:
@@ -95,6 +98,7 @@ _PROTOCOLS = (
         geometry=Geometry("full"),
         images="all",
         unseen_segments="void",
+        segment_areas="counted",
         source="this project: the common reading across families",
     ),
     Protocol(
@@ -104,6 +108,7 @@ _PROTOCOLS = (
         geometry=Geometry("resize-crop", 512),
         images="seen",
         unseen_segments="void",
+        segment_areas="annotation",
         source="MiB (CVPR 2020), released code and paper tables",
     ),
     Protocol(
@@ -113,6 +118,7 @@ _PROTOCOLS = (
         geometry=Geometry("resize-crop", 512),
         images="seen",
         unseen_segments="void",
+        segment_areas="annotation",
         source="PLOP (CVPR 2021), released code",
     ),
     Protocol(
@@ -122,6 +128,7 @@ _PROTOCOLS = (
         geometry=Geometry("resize-crop", 512),
         images="seen",
         unseen_segments="void",
+        segment_areas="annotation",
         source="DKD (NeurIPS 2022) and STAR (NeurIPS 2023), released code",
     ),
     Protocol(
@@ -131,6 +138,7 @@ _PROTOCOLS = (
         geometry=Geometry("resize-crop", 513),
         images="all",
         unseen_segments="void",
+        segment_areas="annotation",
         source="SSUL (NeurIPS 2021) and BARM (ECCV 2024), released code",
     ),
     Protocol(
@@ -140,6 +148,7 @@ _PROTOCOLS = (
         geometry=Geometry("full"),
         images="seen",
         unseen_segments="drop",
+        segment_areas="annotation",
         source="BalConpas (ECCV 2024), released code",
     ),
     Protocol(
@@ -149,6 +158,7 @@ _PROTOCOLS = (
         geometry=Geometry("resize", 512),
         images="all",
         unseen_segments="keep",
+        segment_areas="annotation",
         source="CoMFormer (CVPR 2023) and ECLIPSE (CVPR 2024), released code",
     ),
 )

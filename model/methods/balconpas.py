@@ -17,8 +17,8 @@ only here and there: their unmatched queries do not count as "no object", and th
 
 Targets are pseudo targets, then ground truth; exemplars have ground truth only, but queries matched to their first n targets
 enter S_i, n being the number of pseudo targets that were found and set aside (released code). An image is an exemplar if it
-has a label of a past class: so it is judged in the released code, and where exemplars are drawn from one memory it is the
-same. Where nothing is in S_i, the distillation is 0; the released code stops with NaN.
+has a label that is none of the step's: so it is judged in the released code, and where exemplars are drawn from one memory it
+is the same. Where nothing is in S_i, the distillation is 0; the released code stops with NaN.
 
 Verified against: d_balconpas (pseudo targets, all terms, gradients, order of the class heads), d_memory (selection).
 """
@@ -69,7 +69,7 @@ class BalConpas(MaskMethod):
     needs_old_model = True
 
     def targets(self, batch: Any, old_outputs: Any, step: Step, state: State) -> BalConpasTargets:
-        replayed = replayed_images(batch.labels, len(step.past))
+        replayed = replayed_images(batch.labels, len(step.past), len(step.seen))
         old = None if old_outputs is None else old_predictions(old_outputs)
         return merge_targets(batch.labels, old, replayed, self.pseudo_overlap_threshold)
 
@@ -119,9 +119,9 @@ class BalConpasR(BalConpas):
     memory_policy = "annotations"
 
 
-def replayed_images(ground_truth: Sequence[MaskTargets], past_classes: int) -> Tensor:
-    """(B,) bool: images with at least one label of a past class, i.e. a position below ``past_classes``."""
-    return torch.stack([(target.labels < past_classes).any() for target in ground_truth])
+def replayed_images(ground_truth: Sequence[MaskTargets], past: int, seen: int) -> Tensor:
+    """(B,) bool: images with at least one label that is none of the step's, i.e. not in ``past`` … ``seen - 1``."""
+    return torch.stack([((target.labels < past) | (target.labels >= seen)).any() for target in ground_truth])
 
 
 def old_predictions(old_outputs: Any) -> list[OldPrediction]:

@@ -51,7 +51,6 @@ class MaskMethod(Method):
     mask_weight: Weight = 5.0
     dice_weight: Weight = 5.0
     no_object_weight: Weight = 0.1
-    backbone_learning_rate_factor: Weight = 0.1
     object_threshold: float = prediction_field(0.8)
     overlap_threshold: float = prediction_field(0.8)
     most_instances: int = prediction_field(100)
@@ -61,8 +60,11 @@ class MaskMethod(Method):
     base_method = "finetuning"
 
     def trainable(self, network: nn.Module, step: Step) -> Trainable:
-        """All parameters; the backbone slower, normalisations and embeddings without weight decay (as released)."""
-        return Trainable(parameter_groups(network, self.backbone_learning_rate_factor))
+        """All parameters; normalisations and embeddings without weight decay (as released).
+
+        How much slower the backbone trains (0.1 as released) is said by the recipe's ``optimiser.backbone_factor``.
+        """
+        return Trainable(parameter_groups(network))
 
     def losses(
         self, network: Any, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
@@ -112,7 +114,7 @@ class MaskMethod(Method):
         return instance_segmentation(logits, masks, self.most_instances, things)
 
 
-def parameter_groups(network: nn.Module, backbone_factor: float) -> tuple[ParameterGroup, ...]:
+def parameter_groups(network: nn.Module) -> tuple[ParameterGroup, ...]:
     """Every parameter once: (backbone or not) × (with or without weight decay).
 
     Source: Mask2Former's released training code. Biases are decayed; normalisations and embeddings are not.
@@ -124,7 +126,7 @@ def parameter_groups(network: nn.Module, backbone_factor: float) -> tuple[Parame
         for parameter in module.parameters(recurse=False):
             groups.setdefault((in_backbone, decayed), []).append(parameter)
     return tuple(
-        ParameterGroup(tuple(parameters), backbone_factor if in_backbone else 1.0, None if decayed else 0.0)
+        ParameterGroup(tuple(parameters), weight_decay=None if decayed else 0.0, backbone=in_backbone)
         for (in_backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     )
 

@@ -24,7 +24,7 @@ from model.evaluation.protocols import get
 from model.evaluation.scores import Scores, positions_of
 
 FORMAT = 1
-CONFUSION, PANOPTIC = "confusion", "panoptic"
+CONFUSION, PANOPTIC, PRECISION = "confusion", "panoptic", "precision"
 """Keys of :attr:`EvaluationRecord.files`."""
 
 PRIMARY_METRIC = {"semantic": "mIoU", "panoptic": "PQ", "instance": "AP"}
@@ -47,11 +47,11 @@ class EvaluationRecord:
         step: index of the step that the checkpoint was trained in.
         classes: category ids in learning order.
         names: category id → class name, for every id in ``classes``.
-        things: those category ids that are countable.
+        things: all countable category ids of the dataset, learnt or not.
         background_is_labelled: whether the dataset annotates its background.
         images: number of images judged.
         per_class: metric → class key → value in percent; None if the class does not occur.
-        files: ``confusion`` and ``panoptic`` → file name beside the record, for what the task produced.
+        files: ``confusion`` (semantic), ``panoptic`` or ``precision`` (instance) → file name of the counts beside the record.
     """
 
     dataset: str

@@ -27,13 +27,16 @@ class StepImages:
         split: of the prepared dataset, e.g. ``train``.
         images: ids of the step's own images.
         visible: category ids whose labels the step sees in them.
-        exemplars: ids of replayed images; their visible labels are those of all classes seen so far.
+        exemplars: ids of replayed images.
+        exemplar_classes: of each exemplar, the past category ids that were labelled when it was chosen. Networks that
+            label every pixel see the labels of all classes in exemplars, sets of masks these only.
     """
 
     split: str
     images: tuple[str, ...]
     visible: tuple[int, ...]
     exemplars: tuple[str, ...] = ()
+    exemplar_classes: tuple[tuple[int, ...], ...] = ()
 
 
 def read_step_images(spec: TrainingSpec, split: Path, memory: Path | None) -> StepImages:
@@ -57,14 +60,20 @@ def read_step_images(spec: TrainingSpec, split: Path, memory: Path | None) -> St
     images = tuple(_entry(listed, "images", split))
     if not images:
         raise InputError(f"{split}: lists no image for step {step.index}")
-    exemplars: tuple[str, ...] = ()
+    replayed: list[Mapping[str, Any]] = []
     if memory is not None:
         kept = _read(memory)
         _verify(
             kept, {"dataset": spec.dataset, "task": spec.task, "step": step.index, "classes": list(step.past)}, memory
         )
-        exemplars = tuple(image["id"] for image in _entry(kept, "images", memory))
-    return StepImages(_entry(listed, "split", split), images, visible, exemplars)
+        replayed = _entry(kept, "images", memory)
+    return StepImages(
+        _entry(listed, "split", split),
+        images,
+        visible,
+        tuple(image["id"] for image in replayed),
+        tuple(tuple(map(int, image["classes"])) for image in replayed),
+    )
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -56,6 +56,7 @@ class OptimiserSpec(_Typed):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    backbone_factor: Annotated[float, Field(ge=0)] = 1.0
 
 
 class ScheduleSpec(_Typed):
@@ -68,10 +69,29 @@ class ScheduleSpec(_Typed):
     minimum_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+def check_family(
+    family: str, optimiser: OptimiserSpec, void_in_training: str = "ignore", leak_next_class: bool = False
+) -> None:
+    """Refuse settings that the other family of networks has.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if family == "per-pixel":
+        if optimiser.backbone_factor != 1.0:
+            raise ValueError("optimiser.backbone_factor is for mask networks; per-pixel networks train at one rate")
+        if leak_next_class:
+            raise ValueError("leak_next_class is a quirk of mask networks' semantic labels; remove the key")
+    elif void_in_training != "ignore":
+        raise ValueError("void_in_training is for per-pixel networks; mask networks never learn from void")
+
+
 class RecipeSpec(_Typed):
     """Network variant, augmentation and optimisation of this step.
 
     ``batch_size`` counts the images that one optimiser step follows; ``accumulate`` divides them into so many passes.
+    ``leak_next_class`` leaves the labels of one class of the next step visible, as the released semantic figures of
+    BalConpas have it (see :mod:`model.training.mask_batches`).
     """
 
     family: Literal["per-pixel", "mask"]
@@ -86,10 +106,12 @@ class RecipeSpec(_Typed):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     void_in_training: Literal["ignore", "background"] = "ignore"
+    leak_next_class: bool = False
     threads: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> RecipeSpec:
+        check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class)
         if (self.iterations is None) == (self.epochs is None):
             raise ValueError("give exactly one of 'iterations' and 'epochs'")
         if self.batch_size % self.accumulate:
@@ -110,6 +132,12 @@ class TrainingSpec(_Typed):
     step: StepSpec
     method: MethodSpec
     recipe: RecipeSpec
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingSpec:
+        if self.recipe.leak_next_class and self.task != "semantic":
+            raise ValueError(f"leak_next_class is a quirk of semantic labels, but the task is {self.task}")
+        return self
 
 
 def parse_spec(text: str) -> TrainingSpec:

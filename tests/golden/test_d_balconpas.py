@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import golden
 import numpy as np
@@ -74,13 +75,18 @@ class Step:
     @property
     def targets(self) -> BalConpasTargets:
         config = self.recording.config
-        replayed = replayed_images(self.ground_truth, config["old_classes"])
+        replayed = replayed_images(self.ground_truth, *learnt(config))
         return merge_targets(self.ground_truth, self.old, replayed, config["overlap_threshold"])
 
     @property
     def criterion(self) -> SetCriterion:
         config = self.recording.config
         return SetCriterion(config["num_points"], config["oversample"], config["importance"], *config["costs"])
+
+
+def learnt(config: dict[str, Any]) -> tuple[int, int]:
+    """Number of classes before the step and after it."""
+    return config["old_classes"], config["old_classes"] + config["new_classes"]
 
 
 TRAINING_STEPS = cases(GROUP, "!old_predictions*", "!class_heads*")
@@ -113,7 +119,7 @@ def test_old_predictions(case: Case) -> None:
 def test_pseudo_targets(case: Case) -> None:
     recording = load(case)
     step = Step(recording, torch.float32)
-    replayed = replayed_images(step.ground_truth, recording.config["old_classes"])
+    replayed = replayed_images(step.ground_truth, *learnt(recording.config))
     assert replayed.tolist() == recording.config["memory_images"]
     for image, (old, truth) in enumerate(zip(step.old, step.ground_truth, strict=True)):
         found = pseudo_targets(old, None if replayed[image] else truth.masks, recording.config["overlap_threshold"])
@@ -158,7 +164,7 @@ def test_losses_on_merged_targets(case: Case, precision: golden.Precision) -> No
 def test_losses_without_old_model(case: Case) -> None:
     recording = load(case)
     step = Step(recording, torch.float64)
-    replayed = replayed_images(step.ground_truth, recording.config["old_classes"])
+    replayed = replayed_images(step.ground_truth, *learnt(recording.config))
     targets = merge_targets(step.ground_truth, None, replayed, recording.config["overlap_threshold"])
     draws = RecordedDraws(recording, step.dtype, "plain.")
     method = BalConpas(no_object_weight=recording.config["eos_coef"])

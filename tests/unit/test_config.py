@@ -143,6 +143,7 @@ def test_every_recipe_that_comes_with_the_project_builds_its_network_and_transfo
     import torch
     import yaml
 
+    from model.datasets.mask_transforms import build_mask_transform
     from model.datasets.transforms import build_transform
     from model.networks import registry
 
@@ -150,6 +151,6 @@ def test_every_recipe_that_comes_with_the_project_builds_its_network_and_transfo
     arguments = dict(recipe.network)
     with torch.device("meta"):
         registry.build(arguments.pop("name"), [4, 2], arguments)
-    if recipe.family == "per-pixel":
-        transform = dict(recipe.transform)
-        build_transform(transform.pop("name"), **transform)
+    transform = dict(recipe.transform)
+    build = build_transform if recipe.family == "per-pixel" else build_mask_transform
+    build(transform.pop("name"), **transform)

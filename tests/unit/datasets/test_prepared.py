@@ -69,7 +69,7 @@ def test_problems_are_named(shapes: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(PreparedDatasetError, match="is not valid JSON"):
         PreparedDataset.open(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"format": 0}))
-    with pytest.raises(PreparedDatasetError, match="has format 0, expected 1"):
+    with pytest.raises(PreparedDatasetError, match="has format 0, expected 2"):
         PreparedDataset.open(tmp_path)
 
 

@@ -121,7 +121,11 @@ def test_exemplars_get_no_pseudo_targets() -> None:
 
 
 def test_an_image_without_targets_counts_as_current() -> None:
-    assert replayed_images([targets(), targets(4), targets(2, 4)], 3).tolist() == [False, False, True]
+    assert replayed_images([targets(), targets(4), targets(2, 4)], 3, 5).tolist() == [False, False, True]
+
+
+def test_a_label_beyond_the_step_marks_an_exemplar_as_in_the_released_code() -> None:
+    assert replayed_images([targets(4), targets(4, 5)], 3, 5).tolist() == [False, True]
 
 
 def test_an_old_model_that_sees_nothing_distils_nothing() -> None:
@@ -187,24 +191,24 @@ def test_nothing_seen_gives_no_pseudo_target() -> None:
 
 def test_parameter_groups_hold_everything_once() -> None:
     model = network(norm="bn")
-    groups = parameter_groups(model, 0.1)
+    groups = parameter_groups(model)
     chosen = [id(parameter) for group in groups for parameter in group.parameters]
     assert len(chosen) == len(set(chosen)) == len(list(model.parameters()))
     where = {id(parameter): group for group in groups for parameter in group.parameters}
     named = dict(model.named_parameters())
-    for name, factor, decay in (
-        ("backbone.stem.conv1.weight", 0.1, None),
-        ("backbone.stem.conv1.norm.weight", 0.1, 0.0),
-        ("sem_seg_head.predictor.query_feat.weight", 1.0, 0.0),
-        ("sem_seg_head.predictor.level_embed.weight", 1.0, 0.0),
-        ("sem_seg_head.predictor.decoder_norm.bias", 1.0, 0.0),
-        ("sem_seg_head.pixel_decoder.input_proj.0.1.weight", 1.0, 0.0),
-        ("sem_seg_head.pixel_decoder.transformer.level_embed", 1.0, None),  # a bare parameter is decayed
-        ("sem_seg_head.predictor.mask_embed.layers.0.bias", 1.0, None),  # and so are biases
-        ("sem_seg_head.predictor.class_embeds.0.weight", 1.0, None),
+    for name, backbone, decay in (
+        ("backbone.stem.conv1.weight", True, None),
+        ("backbone.stem.conv1.norm.weight", True, 0.0),
+        ("sem_seg_head.predictor.query_feat.weight", False, 0.0),
+        ("sem_seg_head.predictor.level_embed.weight", False, 0.0),
+        ("sem_seg_head.predictor.decoder_norm.bias", False, 0.0),
+        ("sem_seg_head.pixel_decoder.input_proj.0.1.weight", False, 0.0),
+        ("sem_seg_head.pixel_decoder.transformer.level_embed", False, None),  # a bare parameter is decayed
+        ("sem_seg_head.predictor.mask_embed.layers.0.bias", False, None),  # and so are biases
+        ("sem_seg_head.predictor.class_embeds.0.weight", False, None),
     ):
         group = where[id(named[name])]
-        assert (group.learning_rate_factor, group.weight_decay) == (factor, decay), name
+        assert (group.backbone, group.weight_decay) == (backbone, decay), name
 
 
 def test_semantic_reading_counts_from_one_and_resizes_scores() -> None:
