@@ -1,0 +1,186 @@
+"""Build the compiled operators for the graphics card present, and test and measure them and a training step on it.
+
+    make gpu-check
+    python benchmarks/gpu_check.py --device cpu --crop 128 --small      what it does, on the processor
+
+Steps, each in a process of its own; one table at the end. The exit status is 0 if every step that could run succeeded.
+
+    build       the library for this card's architecture (needs a CUDA toolkit; the CPU part alone otherwise is no success)
+    tests       tests/unit/ops with SEGUE_OPS=compiled
+    benchmark   benchmarks/ms_deform_attn.py in float32 and bfloat16
+    training    forward, losses, backward of Mask2Former (ResNet-50, random weights and targets) in fp32 and bf16, with the
+                compiled operator and with PyTorch's: seconds a step (median) and peak memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL: dict[str, Any] = {
+    "backbone": "resnet18",
+    "channels": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "points": 256,
+    "queries": 20,
+}
+
+
+def training_step(
+    device: torch.device, bf16: bool, crop: int, batch: int, repeats: int, small: bool
+) -> dict[str, float | None]:
+    """Seconds (median) and peak memory of a training step; runs in the process that measures it."""
+    sys.path.insert(0, str(ROOT))
+    from model.datasets.mask_batch import MaskTargets
+    from model.losses.mask_losses import query_cross_entropy
+    from model.losses.point_sampling import uniform_points
+    from model.networks.mask2former.network import build_mask2former
+
+    torch.manual_seed(0)
+    classes, segments = 100, 12
+    network = build_mask2former([classes], norm="bn", **(SMALL if small else {})).to(device).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    images = torch.randn(batch, 3, crop, crop, device=device)
+    targets = [
+        MaskTargets(
+            torch.randint(classes, (segments,), device=device), torch.rand(segments, crop, crop, device=device) < 0.2
+        )
+        for _ in range(batch)
+    ]
+    class_loss = partial(query_cross_entropy, no_object_weight=0.1)
+    draw = uniform_points(device)
+    durations = []
+    for repeat in range(repeats + 2):
+        if repeat == 2 and device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        start = time.perf_counter()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            outputs = network(images)
+        losses = network.criterion(outputs.predictions, targets, class_loss, draw)
+        loss = torch.stack([2 * each.classification + 5 * each.mask + 5 * each.dice for each in losses]).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        if not torch.isfinite(loss):  # also waits for the card
+            raise FloatingPointError(f"the loss is {loss.item()}")
+        if repeat >= 2:
+            durations.append(time.perf_counter() - start)
+    memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    return {"seconds": statistics.median(durations), "peak_mib": memory}
+
+
+def run(command: list[str], timeout: float, **environment: str) -> tuple[bool, str]:
+    """Whether a step succeeded, and its whole output."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"took longer than {timeout:.0f} s"
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def last_line(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def describe(measured: dict[str, float | None]) -> str:
+    memory = measured["peak_mib"]
+    return f"{(measured['seconds'] or 0.0) * 1e3:9.1f} ms" + (f", peak {memory:9.0f} MiB" if memory is not None else "")
+
+
+def build(device: torch.device) -> tuple[bool, str]:
+    if device.type != "cuda":
+        return run([sys.executable, "setup.py", "build_ext", "--inplace"], 600, SEGUE_BUILD="required")
+    major, minor = torch.cuda.get_device_capability(device)
+    command = [sys.executable, "setup.py", "build_ext", "--inplace", "--force"]
+    good, output = run(command, 600, SEGUE_BUILD="required", TORCH_CUDA_ARCH_LIST=f"{major}.{minor}")
+    if good and "ms_deform_attn.cu" not in output:
+        return False, f"{output}\nno CUDA toolkit was found: set CUDA_HOME to its root"
+    return good, output
+
+
+def benchmark(device: torch.device, small: bool) -> tuple[bool, str, list[dict[str, Any]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "timings.json"
+        command = [sys.executable, "benchmarks/ms_deform_attn.py", "--device", str(device), "--json", str(file)]
+        command += ["--geometry", "tiny" if small else "m2f", "--dtype", "float32", "bfloat16", "--locations", "local"]
+        good, output = run(command, 600, SEGUE_OPS="compiled")
+        return good, output, json.loads(file.read_text(encoding="utf-8")) if good else []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", type=torch.device)
+    parser.add_argument("--crop", type=int, default=640)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--small", action="store_true", help="a small network and the tiny benchmark")
+    parser.add_argument("--training-step", choices=["fp32", "bf16"], help="measure this step only and print JSON")
+    arguments = parser.parse_args()
+    device = arguments.device
+    if device.type == "cuda" and not torch.cuda.is_available():
+        print("gpu-check: torch sees no graphics card here, so there is nothing to check.")
+        return 1
+    if arguments.training_step:
+        bf16 = arguments.training_step == "bf16"
+        sizes = (arguments.crop, arguments.batch, arguments.repeats, arguments.small)
+        print(json.dumps(training_step(device, bf16, *sizes)))
+        return 0
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    rows: list[tuple[str, str]] = []
+    failures: list[str] = []
+
+    def note(step: str, good: bool, result: str, output: str) -> None:
+        rows.append((step, result if good else f"FAILED: {last_line(output)}"))
+        if not good:
+            failures.append(f"--- {step}\n{output[-4000:]}")
+
+    good, output = build(device)
+    note("build", good, "built", output)
+    good, output = run([sys.executable, "-m", "pytest", "-q", "tests/unit/ops"], 900, SEGUE_OPS="compiled")
+    note("tests", good, last_line(output), output)
+    good, output, timings = benchmark(device, arguments.small)
+    if not good:
+        note("benchmark", good, "", output)
+    for row in timings:
+        result = f"{row['ours'] * 1e3:9.3f} ms, grid_sample {row['baseline'] * 1e3:9.3f} ms, ratio {row['ratio']:6.1f}"
+        rows.append((row["case"], result))
+    for precision in ("fp32", "bf16"):
+        for choice in ("compiled", "pytorch"):
+            command = [sys.executable, __file__, "--device", str(device), "--training-step", precision]
+            for option in ("crop", "batch", "repeats"):
+                command += [f"--{option}", str(getattr(arguments, option))]
+            good, output = run(command + ["--small"] * arguments.small, 900, SEGUE_OPS=choice)
+            result = describe(json.loads(last_line(output))) if good else ""
+            note(f"training step {precision}, {choice} op", good, result, output)
+
+    print(
+        f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, crop {arguments.crop}, batch {arguments.batch}"
+    )
+    for step, result in rows:
+        print(f"{step:<38} {result}")
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
