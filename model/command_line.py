@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 def run(main: Callable[[], None]) -> None:
@@ -20,3 +21,8 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def prefer_checkout(project: Path) -> None:
+    """Let the jobs that this process starts run a checkout's code, wherever their environment has another one installed."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project), os.environ.get("PYTHONPATH")]))

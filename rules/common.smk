@@ -1,6 +1,5 @@
 """Names and input functions; what depends on what is decided in model/plan.py."""
 
-import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -9,7 +8,9 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 
+from model.command_line import prefer_checkout
 from model.config import ConfigError, parse_config
+from model.datasets import sources
 from model.plan import Plan
 from model.provenance import canonical_json, code_fingerprint
 
@@ -27,8 +28,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-# Jobs run this checkout's code, wherever the environment has another one installed.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+prefer_checkout(PROJECT)
 RESULTS = Path(PLAN.config.results)
 PYTHON = sys.executable
 
@@ -63,3 +63,47 @@ def gpus_per_training():
 
 
 GPUS_PER_TRAINING = gpus_per_training()
+
+
+def preparation_spec(wildcards):
+    entry = PLAN.dataset(wildcards.dataset)
+    return canonical_json({"name": wildcards.dataset, "kind": entry.kind, "options": entry.model_extra or {}})
+
+
+def memory_job(wildcards):
+    return PLAN.memories[
+        f"memory/{wildcards.dataset}/{wildcards.chain}/{wildcards.rule}/seed{wildcards.seed}/step{wildcards.step}.json"
+    ]
+
+
+def previous_memory(wildcards):
+    previous = memory_job(wildcards).previous
+    return [] if previous is None else [RESULTS / previous.file]
+
+
+def base_training(wildcards):
+    return PLAN.trainings[f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}"]
+
+
+def step_training(wildcards):
+    run = f"{wildcards.dataset}/{wildcards.grid}/{wildcards.recipe}/{wildcards.method}"
+    return PLAN.trainings[f"runs/{run}/seed{wildcards.seed}/step{wildcards.step}"]
+
+
+def step_memory(wildcards):
+    memory = step_training(wildcards).memory
+    return [] if memory is None else [RESULTS / memory.file]
+
+
+def training_code(training):
+    return fingerprint("model.training.job", *training.modules)
+
+
+def evaluation_job(wildcards):
+    return PLAN.evaluations[f"{wildcards.training}/evaluation/{wildcards.reading}"]
+
+
+def gallery_predictions(wildcards):
+    run = GALLERIES[wildcards.grid, wildcards.method]
+    first = next(iter(run.evaluations.values()))
+    return [RESULTS / evaluation.directory / "predictions.npz" for evaluation in first]

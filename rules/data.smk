@@ -1,12 +1,5 @@
 """Raw files -> prepared dataset -> class index -> images and visible labels of every step."""
 
-from model.datasets import sources
-
-
-def preparation_spec(wildcards):
-    entry = PLAN.dataset(wildcards.dataset)
-    return canonical_json({"name": wildcards.dataset, "kind": entry.kind, "options": entry.model_extra or {}})
-
 
 rule prepare_dataset:
     """Bring a raw source into the one form that everything else reads."""

@@ -1,17 +1,6 @@
 """Exemplar selection: the memory of step t is chosen from memory t-1 and the images of step t-1."""
 
 
-def memory_job(wildcards):
-    return PLAN.memories[
-        f"memory/{wildcards.dataset}/{wildcards.chain}/{wildcards.rule}/seed{wildcards.seed}/step{wildcards.step}.json"
-    ]
-
-
-def previous_memory(wildcards):
-    previous = memory_job(wildcards).previous
-    return [] if previous is None else [RESULTS / previous.file]
-
-
 rule select_memory:
     """Choose the exemplars that a step replays, from annotations alone."""
     input:

@@ -36,8 +36,9 @@ rule tables:
         config=CONFIGURATION,
         code=fingerprint("make_tables.py"),
         folder=RESULTS / "tables",
+        results=RESULTS,
     shell:
-        "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {RESULTS:q} --published {input.published:q} --folder {params.folder:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {params.results:q} --published {input.published:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -80,12 +81,6 @@ rule figures:
         folder=lambda wildcards: RESULTS / "figures" / wildcards.grid,
     shell:
         "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --grid {params.grid:q} --folder {params.folder:q} > {log:q} 2>&1"
-
-
-def gallery_predictions(wildcards):
-    run = GALLERIES[wildcards.grid, wildcards.method]
-    first = next(iter(run.evaluations.values()))
-    return [RESULTS / evaluation.directory / "predictions.npz" for evaluation in first]
 
 
 rule gallery:

@@ -4,26 +4,6 @@ BASE = RESULTS / "base/{dataset}/{base}/seed{seed}"
 STEP = RESULTS / "runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}"
 
 
-def base_training(wildcards):
-    return PLAN.trainings[f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}"]
-
-
-def step_training(wildcards):
-    return PLAN.trainings[
-        f"runs/{wildcards.dataset}/{wildcards.grid}/{wildcards.recipe}/{wildcards.method}"
-        f"/seed{wildcards.seed}/step{wildcards.step}"
-    ]
-
-
-def step_memory(wildcards):
-    memory = step_training(wildcards).memory
-    return [] if memory is None else [RESULTS / memory.file]
-
-
-def training_code(training):
-    return fingerprint("model.training.job", *training.modules)
-
-
 rule train_base:
     """Train the base step once for every run that starts from it."""
     input:
