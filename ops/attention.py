@@ -11,6 +11,7 @@ from ops.checks import check_inputs, level_shapes
 from ops.compiled import ms_deform_attn_compiled
 from ops.grid_sample import ms_deform_attn_pytorch
 from ops.library import IMPLEMENTATION
+from ops.opaque import closed_forward
 
 
 def ms_deform_attn(
@@ -43,6 +44,11 @@ def ms_deform_attn(
     check_inputs(value, shapes, sampling_locations, attention_weights)
     if IMPLEMENTATION.serves(value.device.type):
         return ms_deform_attn_compiled(value, shapes, sampling_locations, attention_weights)
+    if value.device.type == "cpu" and torch.compiler.is_compiling():
+        output: Tensor = closed_forward(
+            value, sampling_locations, attention_weights, [size for pair in shapes for size in pair]
+        )
+        return output
     return ms_deform_attn_pytorch(value, shapes, sampling_locations, attention_weights)
 
 
