@@ -13,6 +13,7 @@ from pathlib import Path
 from model.command_line import run
 from model.config import load_config
 from model.datasets import sources
+from model.networks.initial_weights import weights_file
 
 MINIMUM_PYTHON = (3, 11)
 GIB = 2**30
@@ -122,6 +123,23 @@ def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
     return lines
 
 
+def weights(configuration: Path) -> list[tuple[str, bool, str]]:
+    """One line a recipe that starts from outside weights: there, or where they are expected."""
+    config = load_config(configuration)
+    lines = []
+    for name in sorted({experiment.recipe for experiment in config.experiments}):
+        entry = config.recipes[name].network.get("weights")
+        if entry is None:
+            continue
+        try:
+            file = weights_file(entry)
+            text = f"{file}" if file.is_file() else f"{file} does not exist: put the file there, or change the recipe"
+            lines.append((f"weights of {name}", file.is_file(), text))
+        except ValueError as error:
+            lines.append((f"weights of {name}", False, str(error)))
+    return lines
+
+
 CHECKS = {
     "Python": python,
     "torch": torch_and_driver,
@@ -140,7 +158,7 @@ def main() -> None:
     parser.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="whose datasets to look for")
     arguments = parser.parse_args()
     lines = [(name, *check()) for name, check in CHECKS.items()]
-    lines += datasets(arguments.configfile)
+    lines += datasets(arguments.configfile) + weights(arguments.configfile)
     width = max(len(name) for name, _, _ in lines)
     for name, good, text in lines:
         print(f"{'ok ' if good else '!! '} {name:<{width}}  {text}")

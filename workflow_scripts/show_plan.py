@@ -11,13 +11,14 @@ from model.command_line import run
 from model.config import load_config
 from model.networks import registry as networks
 from model.plan import Plan, Training
+from model.training.job import WEIGHTS
 
 BYTES_PER_VALUE = 4
 
 
 def checkpoint_bytes(training: Training) -> int:
     """Size of the weights of a training's checkpoint; the network is built without memory behind it."""
-    arguments = dict(training.spec["recipe"]["network"])
+    arguments = {key: value for key, value in training.spec["recipe"]["network"].items() if key != WEIGHTS}
     with torch.device("meta"):
         network = networks.build(arguments.pop("name"), [len(training.split.step.seen)], arguments)
     return BYTES_PER_VALUE * sum(tensor.numel() for tensor in network.state_dict().values())
@@ -42,18 +43,20 @@ def main() -> None:
     rows = []
     for training in plan.trainings.values():
         uses = sum(training in run.trainings for run in plan.runs)
-        state = "done" if (results / training.checkpoint).is_file() else "to do"
+        state = "present" if (results / training.checkpoint).is_file() else "missing"
         images = "shared by" if training.shared and uses > 1 else "for"
         rows.append([training.directory, length([training]), f"{images} {uses} run{'s' * (uses > 1)}", state])
-    print(tabulate(rows, headers=["training", "length", "use", "state"], tablefmt="simple"))
+    print(tabulate(rows, headers=["training", "length", "use", "checkpoint"], tablefmt="simple"))
 
     steps = sum(len(run.trainings) for run in plan.runs)
     trainings = list(plan.trainings.values())
     missing = [t for t in trainings if not (results / t.checkpoint).is_file()]
     sizes = Counter(checkpoint_bytes(t) for t in trainings)
     disk = sum(size * count for size, count in sizes.items())
-    print(f"\n{len(plan.runs)} runs of {steps} steps need {len(trainings)} trainings: {steps - len(trainings)} are shared.")
-    print(f"Training in all: {length(trainings)}; still to do: {length(missing) or 'nothing'}.")
+    print(
+        f"\n{len(plan.runs)} runs of {steps} steps need {len(trainings)} trainings: {steps - len(trainings)} are shared."
+    )
+    print(f"Training in all: {length(trainings)}; without a checkpoint: {length(missing) or 'nothing'}.")
     print(
         f"Jobs: {len(plan.datasets)} preparations, {len(plan.splits)} splits, {len(plan.memories)} memories, "
         f"{len(trainings)} trainings, {len(plan.evaluations)} evaluations."
