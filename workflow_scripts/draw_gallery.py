@@ -29,7 +29,12 @@ def read_images(files: list[Path]) -> list[GalleryImage]:
                 raise ValueError(f"{file}: has no prediction of image '{name}'; delete it to evaluate the step again")
     return [
         GalleryImage(
-            name, steps[0][f"image/{name}"], steps[0][f"labels/{name}"], [step[f"prediction/{name}"] for step in steps]
+            name,
+            steps[0][f"image/{name}"],
+            steps[0][f"labels/{name}"],
+            [step[f"prediction/{name}"] for step in steps],
+            steps[0].get(f"label_segments/{name}"),
+            [step[f"prediction_segments/{name}"] for step in steps] if f"label_segments/{name}" in steps[0] else None,
         )
         for name in names
     ]

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from model.reporting.segment_shades import shaded
+
 BACKGROUND_COLOR = (48, 48, 48)
 VOID_COLOR = (255, 255, 255)
 FUTURE_COLOR, HATCH_COLOR = (205, 205, 205), (150, 150, 150)
@@ -32,12 +34,22 @@ class GalleryImage:
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) raw category ids.
         predictions: one (H, W) map of positions per step, 0 = background.
+        label_segments: (H, W) segment ids of the ground truth, 0 = none; None where the task has no segments.
+        prediction_segments: the same of each prediction.
     """
 
     name: str
     image: np.ndarray
     labels: np.ndarray
     predictions: Sequence[np.ndarray]
+    label_segments: np.ndarray | None = None
+    prediction_segments: Sequence[np.ndarray] | None = None
+
+    @property
+    def maps(self) -> tuple[np.ndarray, ...]:
+        """Every map, in the order of the fields."""
+        of_truth = () if self.label_segments is None else (self.label_segments,)
+        return (self.labels, *self.predictions, *of_truth, *(self.prediction_segments or ()))
 
 
 def truth_picture(
@@ -135,9 +147,8 @@ def gallery(
     for shown in images:
         if len(shown.predictions) != len(steps):
             raise GalleryError(f"image '{shown.name}' has {len(shown.predictions)} predictions for {len(steps)} steps")
-        for prediction in shown.predictions:
-            if not prediction.shape == shown.labels.shape == shown.image.shape[:2]:
-                raise GalleryError(f"image '{shown.name}': image, labels and predictions need one size")
+        if any(drawn.shape != shown.image.shape[:2] for drawn in shown.maps):
+            raise GalleryError(f"image '{shown.name}': image, labels and predictions need one size")
 
     shrunk = [_shrunk(shown) for shown in images]
     cell = 1.6
@@ -162,11 +173,16 @@ def gallery(
             panel.set_title("image", fontsize=9)
         for t, (past, current) in enumerate(steps):
             above = figure.add_subplot(cells[2 * row, t + 1])
-            above.imshow(
-                truth_picture(shown.labels, past, current, colors, background_id, void_id), interpolation="nearest"
-            )
+            truth = truth_picture(shown.labels, past, current, colors, background_id, void_id)
+            if shown.label_segments is not None:
+                learnt = np.isin(shown.labels, known_after[t])
+                truth = shaded(truth, shown.labels, np.where(learnt, shown.label_segments, 0))
+            above.imshow(truth, interpolation="nearest")
             below = figure.add_subplot(cells[2 * row + 1, t + 1])
-            below.imshow(prediction_picture(shown.predictions[t], known_after[t], colors), interpolation="nearest")
+            predicted = prediction_picture(shown.predictions[t], known_after[t], colors)
+            if shown.prediction_segments is not None:
+                predicted = shaded(predicted, shown.predictions[t], shown.prediction_segments[t])
+            below.imshow(predicted, interpolation="nearest")
             for panel, label in ((above, "truth"), (below, "prediction")):
                 panel.set(xticks=[], yticks=[])
                 panel.spines[:].set_visible(False)
@@ -227,11 +243,18 @@ def _shrunk(shown: GalleryImage) -> GalleryImage:
     if factor >= 1:
         return shown
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    maps = [
-        cv2.resize(m.astype(np.int32), size, interpolation=cv2.INTER_NEAREST)
-        for m in (shown.labels, *shown.predictions)
-    ]
-    return GalleryImage(shown.name, cv2.resize(shown.image, size, interpolation=cv2.INTER_AREA), maps[0], maps[1:])
+
+    def small(drawn: np.ndarray) -> np.ndarray:
+        return cv2.resize(drawn.astype(np.int32), size, interpolation=cv2.INTER_NEAREST)
+
+    return GalleryImage(
+        shown.name,
+        cv2.resize(shown.image, size, interpolation=cv2.INTER_AREA),
+        small(shown.labels),
+        [small(drawn) for drawn in shown.predictions],
+        None if shown.label_segments is None else small(shown.label_segments),
+        None if shown.prediction_segments is None else [small(drawn) for drawn in shown.prediction_segments],
+    )
 
 
 def _color_of(category: int, colors: Mapping[int, tuple[int, int, int]]) -> tuple[int, int, int]:

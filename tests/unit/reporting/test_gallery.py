@@ -22,6 +22,7 @@ from model.reporting.gallery import (
     prediction_picture,
     truth_picture,
 )
+from model.reporting.segment_shades import LINE_COLOR, shaded
 
 COLORS = {1: (10, 20, 30), 5: (200, 0, 0), 9: (0, 0, 200)}
 NAMES = {1: "sky", 5: "cat", 9: "dog"}
@@ -137,3 +138,35 @@ def test_bad_input(images: list[GalleryImage], message: str) -> None:
 def test_classes_without_a_colour_are_named() -> None:
     with pytest.raises(GalleryError, match="class 7 has no colour"):
         truth_picture(np.full((2, 2), 7), (), (7,), COLORS)
+
+
+def test_segments_of_one_class_differ_in_shade_and_are_divided_by_a_line() -> None:
+    classes = np.ones((12, 24), np.uint8)
+    segments = np.repeat(np.array([[7, 9, 0]]), 8, axis=1).repeat(12, axis=0)
+    picture = np.full((12, 24, 3), 100, np.uint8)
+    drawn = shaded(picture, classes, segments)
+    first, second, nothing = drawn[5, 3], drawn[5, 12], drawn[5, 20]
+    assert tuple(first) == (100, 100, 100) == tuple(nothing)
+    assert (second > first).all()
+    assert tuple(drawn[5, 7]) == LINE_COLOR == tuple(drawn[5, 15])
+
+
+def test_a_page_with_segments_draws_known_ones_only() -> None:
+    truth = labels()
+    ids = np.where(truth == 9, 4, np.where(truth == 5, 3, 0))
+    guess = np.where(truth == 9, 2, 1)
+    shown = GalleryImage("a", np.zeros((40, 60, 3), np.uint8), truth, [np.ones_like(guess), guess], ids, [ids, ids])
+    plain = GalleryImage("a", shown.image, truth, shown.predictions)
+    pages = [gallery([one], [(1,), (1, 9)], COLORS, NAMES, "title", BACKGROUND, VOID) for one in (shown, plain)]
+    with_ids, without = ([np.asarray(axes.images[0].get_array()) for axes in page.axes] for page in pages)
+    lines = [(panel == LINE_COLOR).all(axis=2) for panel in with_ids]
+    assert not any((panel == LINE_COLOR).all(axis=2).any() for panel in without)
+    assert not lines[1].any()  # truth of step 0, which knows neither of the two
+    assert lines[3].any()  # truth of step 1
+    assert lines[2].any() and lines[4].any()  # predictions
+
+
+def test_segments_of_another_size_are_refused() -> None:
+    shown = GalleryImage("a", np.zeros((40, 60, 3), np.uint8), labels(), [labels() * 0], np.zeros((4, 6), np.int32))
+    with pytest.raises(GalleryError, match="need one size"):
+        gallery([shown], [(1,)], COLORS, NAMES)
