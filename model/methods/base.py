@@ -81,6 +81,7 @@ class Context:
         batches: call it for one fresh, unaugmented-order pass over this step's training batches on ``device``.
         state: the method's state so far.
         device: where tensors live.
+        setting: of the scenario: overlapped, disjoint or sequential.
     """
 
     network: nn.Module
@@ -89,6 +90,7 @@ class Context:
     batches: Callable[[], Iterable[Any]]
     state: State
     device: torch.device
+    setting: str = "overlapped"
 
 
 class Method:

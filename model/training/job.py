@@ -138,6 +138,7 @@ def run_job(
         clip_norm=recipe.clip_norm,
         precision=recipe.precision,
         snapshots=snapshots,
+        setting=spec.setting,
     )
     checkpoint = Checkpoint(
         network=network.state_dict(),
@@ -155,10 +156,16 @@ def run_job(
         "exemplars": len(images.exemplars),
         "parameters": sum(p.numel() for p in network.parameters()),
         "trainable_parameters": result.trainable_parameters,
+        "state_bytes": tensor_bytes(result.state),
         "resumed_at": result.resumed_at,
         "initial_weights": _initial_weights(recipe) if files.previous is None else None,
     }
     return Outcome(checkpoint, facts)
+
+
+def tensor_bytes(state: State) -> int:
+    """What the tensors of a method's state take, in bytes: what it keeps in the place of data."""
+    return sum(value.numel() * value.element_size() for value in state.values() if isinstance(value, torch.Tensor))
 
 
 def network_arguments(recipe: RecipeSpec) -> dict[str, Any]:

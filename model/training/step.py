@@ -76,6 +76,7 @@ def train_step(
     clip_norm: float | None = None,
     precision: Precision = "fp32",
     snapshots: Snapshots | None = None,
+    setting: str = "overlapped",
 ) -> StepResult:
     """Train a network, already grown, through one step.
 
@@ -95,6 +96,7 @@ def train_step(
         reporter: told about every iteration.
         accumulate, clip_norm, precision: see :func:`model.training.loop.train`.
         snapshots: where to continue from and to save to; None does neither.
+        setting: of the scenario; told to the method.
 
     Raises:
         OptimiserError: for parameter groups that make no optimiser.
@@ -110,7 +112,7 @@ def train_step(
         start = 0
         seed_everything(seed)
         network.eval()
-        state = method.before_step(Context(network, old_model, step, one_pass, state, device))
+        state = method.before_step(Context(network, old_model, step, one_pass, state, device, setting))
     else:
         start, content = found
         state = _restore(content, network, optimiser, scaler, reporter, device)
@@ -154,7 +156,7 @@ def train_step(
             after_iteration=keep,
         )
     network.eval()
-    state = method.after_step(Context(network, old_model, step, one_pass, state, device))
+    state = method.after_step(Context(network, old_model, step, one_pass, state, device, setting))
     return StepResult(state, count, start)
 
 
