@@ -12,6 +12,5 @@ PENDING: dict[str, str] = {
     "g_dkd": "DKD is not written yet",
     "g_sdr": "SDR is not written yet",
     "g_ssul": "SSUL is not written yet",
-    "g_star": "STAR is not written yet",
     "i_simcis": "SimCIS is not written yet",
 }
