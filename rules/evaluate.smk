@@ -1,10 +1,6 @@
 """Evaluation of every checkpoint under every named protocol."""
 
 
-def evaluation_job(wildcards):
-    return PLAN.evaluations[f"{wildcards.training}/evaluation/{wildcards.reading}"]
-
-
 rule evaluate_step:
     """Judge one checkpoint: raw counts, values per class, a few predictions for the gallery."""
     input:

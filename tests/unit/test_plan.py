@@ -152,3 +152,14 @@ def test_a_plan_leaves_its_configuration_alone():
     before = copy.deepcopy(config.model_dump())
     Plan(config)
     assert config.model_dump() == before
+
+
+def test_the_published_scenarios_share_one_base_step_per_recipe_and_seed():
+    experiment = {"scenarios": ["100-50", "100-10", "100-5"], "methods": ["finetuning", "mib", "lwf"], "seeds": [0, 1]}
+    found = plan(experiment, dataset={"stuff": 50, "things": 100})
+    assert len(trainings(found, "base")) == 2
+    increments = {"100-50": 1, "100-10": 5, "100-5": 10}
+    assert len(trainings(found, "runs")) == 3 * 2 * sum(increments.values())
+    for run in found.runs:
+        assert len(run.trainings) == 1 + increments[run.scenario.name]
+        assert run.trainings[0] is found.runs[0 if run.seed == found.runs[0].seed else 1].trainings[0]
