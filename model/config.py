@@ -42,17 +42,25 @@ class _Typed(BaseModel):
 
 
 class StepLength(_Typed):
-    """How long one step trains: iterations or epochs; ``learning_rate`` overrides the optimiser's."""
+    """How long one step trains: iterations (in all, or for each of its classes) or epochs.
+
+    ``learning_rate`` overrides the optimiser's.
+    """
 
     iterations: Positive | None = None
+    iterations_per_class: Positive | None = None
     epochs: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> StepLength:
-        if (self.iterations is None) == (self.epochs is None):
-            raise ValueError("give either 'iterations' or 'epochs'")
+        if [self.iterations, self.iterations_per_class, self.epochs].count(None) != 2:
+            raise ValueError("give exactly one of 'iterations', 'iterations_per_class' and 'epochs'")
         return self
+
+    def iterations_of(self, classes: int) -> int | None:
+        """Iterations of a step that learns so many classes; None if it is counted in epochs."""
+        return self.iterations if self.iterations_per_class is None else self.iterations_per_class * classes
 
 
 class Recipe(_Typed):
@@ -86,8 +94,13 @@ class Recipe(_Typed):
             raise ValueError("needs a 'name'")
         return value
 
-    def resolved(self, step: int) -> dict[str, Any]:
-        """What a training job of this step depends on, as plain data."""
+    def resolved(self, step: int, classes: int) -> dict[str, Any]:
+        """What a training job depends on, as plain data.
+
+        Args:
+            step: index of the step.
+            classes: number of classes that it learns.
+        """
         length = self.base if step == 0 else self.increment
         optimiser = self.optimiser.model_dump()
         if length.learning_rate is not None:
@@ -96,7 +109,7 @@ class Recipe(_Typed):
         return {
             **self.model_dump(include=kept | {"void_in_training", "leak_next_class", "threads"}),
             "optimiser": optimiser,
-            "iterations": length.iterations,
+            "iterations": length.iterations_of(classes),
             "epochs": length.epochs,
         }
 

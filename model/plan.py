@@ -373,7 +373,7 @@ class Plan:
             "seed": seed,
             "step": asdict(step),
             "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, recipe.family, "train")},
-            "recipe": recipe.resolved(step.index),
+            "recipe": recipe.resolved(step.index, len(step.current)),
         }
 
     def _base(

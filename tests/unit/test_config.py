@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.config import Config, ConfigError, Recipe, load_config, parse_config
+from model.config import Config, ConfigError, Recipe, load_config, parse_config, parse_recipe
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -53,8 +53,23 @@ def test_methods_may_be_plain_names_or_entries():
 
 def test_the_increment_may_have_its_own_length_and_learning_rate():
     recipe = Recipe.model_validate(RECIPE)
-    assert recipe.resolved(0)["iterations"] == 10 and recipe.resolved(0)["optimiser"]["learning_rate"] == 0.1
-    assert recipe.resolved(3)["iterations"] == 5 and recipe.resolved(3)["optimiser"]["learning_rate"] == 0.01
+    assert recipe.resolved(0, 4)["iterations"] == 10 and recipe.resolved(0, 4)["optimiser"]["learning_rate"] == 0.1
+    assert recipe.resolved(3, 4)["iterations"] == 5 and recipe.resolved(3, 4)["optimiser"]["learning_rate"] == 0.01
+
+
+def test_an_increment_may_be_as_long_as_its_classes_are_many():
+    recipe = Recipe.model_validate({**RECIPE, "increment": {"iterations_per_class": 100}})
+    assert [recipe.resolved(1, classes)["iterations"] for classes in (1, 5)] == [100, 500]
+
+
+def test_settings_of_the_other_family_are_refused():
+    for change, message in (
+        ({"optimiser": {**RECIPE["optimiser"], "backbone_factor": 0.1}}, "optimiser.backbone_factor is for mask"),
+        ({"leak_next_class": True}, "leak_next_class is a quirk"),
+        ({"family": "mask", "void_in_training": "background"}, "void_in_training is for per-pixel"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_recipe({**RECIPE, **change}, "recipe.yaml")
 
 
 def test_environment_variables_are_filled_in_only_when_asked(monkeypatch):
@@ -85,7 +100,7 @@ def test_environment_variables_are_filled_in_only_when_asked(monkeypatch):
             changed("recipes", "small", "batch_size", value=0),
             "recipes.small.batch_size: input should be greater than or equal to 1",
         ),
-        (changed("recipes", "small", "base", value={}), "recipes.small.base: give either 'iterations' or 'epochs'"),
+        (changed("recipes", "small", "base", value={}), "recipes.small.base: give exactly one of 'iterations'"),
         (changed("recipes", "small", "network", value={}), "recipes.small.network: needs a 'name'"),
         (changed("recipes", "small", "optimiser", "lr", value=1), "unknown key 'lr'"),
         (changed("schema_version", value=2), "config.yaml: schema_version: input should be 1"),
