@@ -34,6 +34,10 @@ from model.scenario import JOINT, Scenario, ScenarioError, Step
 from model.training import loaders
 
 
+DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
+"""Hooks that turn outputs into an answer; the last three are those of mask networks."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and visible labels of one step; equal steps of different scenarios are the same split."""
@@ -206,6 +210,11 @@ def _hyper_parameters(
 ) -> dict[str, Any]:
     method = methods.build(name, values, family)
     return {field: getattr(method, field) for field in method.hyper_parameters(stage)}
+
+
+def _same_decision(one: type[Method], other: type[Method]) -> bool:
+    """Whether two methods read the outputs of a network alike."""
+    return all(getattr(one, hook, None) is getattr(other, hook, None) for hook in DECISION_HOOKS)
 
 
 class Plan:
@@ -444,7 +453,10 @@ class Plan:
         values = entry.at_step(training.split.step.index)
         reading = protocol
         if name != entry.name:  # a shared base step, read by the base method's decision rule where it is the same
-            if method.predict is training.method.predict and not method.hyper_parameters("predict"):
+            decided = _hyper_parameters(entry.name, values, recipe.family, "predict")
+            if _same_decision(method, training.method) and decided == _hyper_parameters(
+                name, {}, recipe.family, "predict"
+            ):
                 values = {}
             else:
                 name = entry.name

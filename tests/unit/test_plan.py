@@ -163,3 +163,22 @@ def test_the_published_scenarios_share_one_base_step_per_recipe_and_seed():
     for run in found.runs:
         assert len(run.trainings) == 1 + increments[run.scenario.name]
         assert run.trainings[0] is found.runs[0 if run.seed == found.runs[0].seed else 1].trainings[0]
+
+
+MASK_RECIPE = {
+    **RECIPE,
+    "family": "mask",
+    "network": {"name": "mask2former", "backbone": "tiny"},
+    "transform": {"name": "fixed-square", "size": 64},
+}
+
+
+def test_a_shared_base_step_is_read_once_where_the_decisions_agree():
+    sure = {"name": "balconpas", "hyper_parameters": {"object_threshold": 0.5}}
+    for methods, readings in (
+        (["finetuning", "balconpas"], {"segue"}),
+        (["finetuning", sure], {"segue", "segue_balconpas"}),
+    ):
+        found = plan({"task": "panoptic", "methods": methods}, recipe=MASK_RECIPE)
+        of_base = [directory for directory in found.evaluations if directory.startswith("base/")]
+        assert {directory.rsplit("/", 1)[1] for directory in of_base} == readings and len(of_base) == len(readings)
