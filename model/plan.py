@@ -33,7 +33,6 @@ from model.provenance import canonical_json, short_hash
 from model.scenario import JOINT, Scenario, ScenarioError, Step
 from model.training import loaders
 
-
 DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
 """Hooks that turn outputs into an answer; the last three are those of mask networks."""
 
