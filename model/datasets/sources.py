@@ -17,6 +17,7 @@ from model.datasets.prepared import Category
 SOURCES: Mapping[str, str] = {
     "shapes": "model.datasets.shapes:Shapes",
     "ade20k": "model.datasets.ade20k:Ade20k",
+    "coco": "model.datasets.coco:Coco",
     "folder": "model.datasets.folder:Folder",
 }
 
