@@ -17,12 +17,14 @@ class PixelBatch:
         labels: (B, H, W) int64, positions in the learning order with 0 = background; 255 = ignore.
         names: image ids, length B, for messages.
         from_memory: (B,) bool, True for exemplars replayed from the memory.
+        saliency: (B, H, W) bool, True where a saliency map sees an object; None unless the method reads such maps.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...]
     from_memory: Tensor
+    saliency: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PixelBatch:
         """The same batch with its tensors on another device."""
@@ -31,6 +33,7 @@ class PixelBatch:
             images=self.images.to(device, non_blocking=non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
             from_memory=self.from_memory.to(device, non_blocking=non_blocking),
+            saliency=None if self.saliency is None else self.saliency.to(device, non_blocking=non_blocking),
         )
 
     def __len__(self) -> int:

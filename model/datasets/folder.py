@@ -5,6 +5,7 @@
     <images>/<name>.jpg|.png    photographs
     <labels>/<name>.png         label maps, one channel or palette, 8 or 16 bit
     <instances>/<name>.png      optional: number of the instance, 0 = none, 8 or 16 bit
+    <saliency>/<name>.png       optional: anything but 0 where an object stands out, one channel (SSUL)
 
 All labels in the options are those of the raw label maps. Prepared ids are raw labels plus ``label_offset``.
 """
@@ -27,7 +28,7 @@ from model.datasets.prepared import Category, ImageRecord, write_dataset, write_
 
 VOID = 255
 _ENDINGS = (".jpg", ".jpeg", ".png")
-_PARTS = ("images", "labels", "list", "instances")
+_PARTS = ("images", "labels", "list", "instances", "saliency")
 
 
 class FolderError(ValueError):
@@ -79,8 +80,8 @@ class Folder:
     Attributes:
         root: folder that the other paths are relative to.
         classes: file with the class list, or the list itself: names, or a mapping of raw label to name.
-        splits: per split ``images``, ``labels``, ``list`` and optionally ``instances``: paths below ``root``. Defaults are
-            ``images``, ``labels`` and ``<split>.txt`` for the splits ``train`` and ``val``.
+        splits: per split ``images``, ``labels``, ``list`` and optionally ``instances`` and ``saliency``: paths below
+            ``root``. Defaults are ``images``, ``labels`` and ``<split>.txt`` for the splits ``train`` and ``val``.
         label_offset: added to raw labels; 1 where classes count from 0 and 0 is to stay free.
         ignore_label: raw label of pixels that are never judged.
         background_label: raw label of pixels that hold none of the classes, as somebody saw.
@@ -196,13 +197,19 @@ class Folder:
             raise FolderError(f"{source} names no image")
         if len(set(names)) != len(names):
             raise FolderError(f"{source} names '{next(n for n in names if names.count(n) > 1)}' twice")
-        has_instances = "instances" in self.splits[split]
+
+        def optional(part: str, name: str) -> Path | None:
+            if part not in self.splits[split]:
+                return None
+            return _existing(root / self._part(split, part), name, (".png",), source)
+
         return [
             RawImage(
                 name,
                 _existing(root / self._part(split, "images"), name, _ENDINGS, source),
                 _existing(root / self._part(split, "labels"), name, (".png",), source),
-                _existing(root / self._part(split, "instances"), name, (".png",), source) if has_instances else None,
+                optional("instances", name),
+                optional("saliency", name),
             )
             for name in names
         ]
@@ -243,12 +250,22 @@ def prepare_image(raw: RawImage, rule: LabelRule, things: frozenset[int], stuff:
             "background_label nor ignore_label"
         )
     semantic = prepared.astype(np.uint8 if prepared.max() < 256 else np.uint16)
+    maps = {"semantic": semantic}
+    if raw.saliency is not None:
+        maps["saliency"] = _read_saliency(raw.saliency, semantic)
     if raw.instances is None:
-        return PreparedImage(height, width, {"semantic": semantic})
+        return PreparedImage(height, width, maps)
     instances = _read_instances(raw.instances, semantic, rule, things)
     panoptic, segments = compose_panoptic(semantic, instances, stuff)
     annotations = [instance_annotation(instance) for instance in instances]
-    return PreparedImage(height, width, {"semantic": semantic, "panoptic": panoptic}, segments, annotations)
+    return PreparedImage(height, width, {**maps, "panoptic": panoptic}, segments, annotations)
+
+
+def _read_saliency(file: Path, semantic: np.ndarray) -> np.ndarray:
+    saliency = read_labels(file)
+    if saliency.shape != semantic.shape:
+        raise FolderError(f"{file} is {saliency.shape[::-1]}, its image is {semantic.shape[::-1]}")
+    return np.where(saliency > 0, 255, 0).astype(np.uint8)
 
 
 def _read_instances(file: Path, semantic: np.ndarray, rule: LabelRule, things: frozenset[int]) -> list[Instance]:

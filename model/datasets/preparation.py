@@ -33,17 +33,19 @@ class RawImage:
         image: photograph.
         labels: raw label map.
         instances: raw instance map, if there is one.
+        saliency: raw saliency map, if there is one.
     """
 
     id: str
     image: Path
     labels: Path
     instances: Path | None = None
+    saliency: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All raw files."""
-        return tuple(file for file in (self.image, self.labels, self.instances) if file is not None)
+        return tuple(file for file in (self.image, self.labels, self.instances, self.saliency) if file is not None)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     dataset.json                    name, category table, special labels, tasks, splits
     <split>.csv                     one image a row: id, file, height, width (a relative file is relative to this folder)
     semantic/<split>/<id>.png       category ids, 8 or 16 bit, one channel
+    saliency/<split>/<id>.png       optional: anything but 0 where an object stands out, whatever it is
     panoptic_<split>.json           COCO panoptic (tasks with panoptic annotation)
     panoptic/<split>/<id>.png       segment id = R + 256·G + 65536·B, 0 = void
     instances_<split>.json          COCO instances, compressed RLE (tasks with instance annotation)
@@ -197,6 +198,31 @@ class PreparedDataset:
             state = "is not a one-channel image" if file.exists() else "does not exist"
             raise PreparedDatasetError(f"{file} {state}: prepare the dataset again")
         return labels
+
+    def check_saliency(self, split: str) -> None:
+        """Refuse a split that was prepared without saliency maps.
+
+        Raises:
+            PreparedDatasetError: naming the folder, and what to do.
+        """
+        if not (self.folder / "saliency" / split).is_dir():
+            raise PreparedDatasetError(
+                f"{self.folder / 'saliency' / split} does not exist: dataset '{self.name}' has no saliency maps. Give its "
+                f"option splits.{split}.saliency (kind folder), or a setting of the method that needs none"
+            )
+
+    def read_saliency(self, split: str, record: ImageRecord) -> np.ndarray:
+        """(H, W) bool, True where a saliency map sees an object.
+
+        Raises:
+            PreparedDatasetError: if the map is missing or is not a one-channel image of the image's size.
+        """
+        file = self.folder / "saliency" / split / f"{record.id}.png"
+        saliency = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        if saliency is None or saliency.shape != (record.height, record.width):
+            state = f"is not {record.width} x {record.height} with one channel" if file.exists() else "does not exist"
+            raise PreparedDatasetError(f"{file} {state}: prepare the dataset again")
+        return saliency > 0
 
     def read_panoptic(self, split: str, record: ImageRecord) -> np.ndarray:
         """(H, W) int32 segment ids, 0 = void.

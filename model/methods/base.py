@@ -117,6 +117,11 @@ class Method:
     unsupported: ClassVar[Mapping[tuple[str, str], str]] = {}
     """(setting, task) pairs that make no sense for the method, with the reason."""
 
+    @property
+    def needs_saliency(self) -> bool:
+        """Whether batches bring saliency maps, which the dataset must then have."""
+        return False
+
     def grow(self, network: Any, step: Step) -> None:
         """Add this step's outputs to a network that knows ``step.past``. Not called at the base step."""
         network.grow(len(step.current))

@@ -46,6 +46,7 @@ def pixel_batches(
         memory_ids=images.exemplars,
         memory_lookup=lookup(visible=step.seen) if images.exemplars else None,
         replay_mixing=method.replay_mixing,
+        saliency=method.needs_saliency,
         workers=workers,
         pin_memory=device.type == "cuda",
     )
