@@ -33,6 +33,8 @@ METHODS: dict[Family, dict[str, str]] = {
         "pi": "model.methods.path_integral:PI",
         "plop": "model.methods.plop:PLOP",
         "rw": "model.methods.riemannian_walk:RW",
+        "ssul": "model.methods.ssul:SSUL",
+        "ssul-m": "model.methods.ssul:SSULM",
         "star": "model.methods.star:STAR",
         "star-m": "model.methods.star:StarM",
     },

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
-Source = Literal["torchvision", "in-place-abn", "dkd", "mib"]
+Source = Literal["torchvision", "in-place-abn", "dkd", "mib", "ssul"]
 
 ABN_EPSILON = 1e-5
 """InPlaceABN's ε, in the normalisation and added to ``|γ|``."""
@@ -143,14 +143,15 @@ _CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], State]] = {
     "in-place-abn": from_in_place_abn,
     "dkd": from_dkd,
     "mib": from_mib,
+    "ssul": dict,
 }
 
 
 def load_weights(module: nn.Module, file: Path, source: Source) -> None:
-    """Fill a backbone (``torchvision``, ``in-place-abn``) or a whole network (``dkd``, ``mib``) from a file.
+    """Fill a backbone (``torchvision``, ``in-place-abn``) or a whole network (``dkd``, ``mib``, ``ssul``) from a file.
 
     Args:
-        module: a :class:`model.networks.resnet.ResNet` or a :class:`model.networks.deeplabv3.network.DeepLabV3`.
+        module: a :class:`model.networks.resnet.ResNet` or a network of :mod:`model.networks.deeplabv3`.
         file: see :func:`read_state`.
         source: whose names the file uses.
 

@@ -17,12 +17,14 @@ from torch import nn
 
 BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("torchvision", "in-place-abn"),
+    "deeplabv3-ssul": ("torchvision",),
     "mask2former": ("torchvision", "detectron2"),
 }
 """What an ImageNet backbone may come from."""
 
 NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("mib", "dkd"),
+    "deeplabv3-ssul": ("ssul",),
     "mask2former": ("mask2former",),
 }
 """Whose checkpoints of a whole network load by name."""
@@ -65,7 +67,7 @@ def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]
             f"network.weights.source: '{source}' is none of those '{name}' can load ({', '.join(backbone + whole)})"
         )
     module: Any = network if source in whole else network.backbone
-    if name == "deeplabv3":
+    if name.startswith("deeplabv3"):
         importlib.import_module("model.networks.checkpoints").load_weights(module, file, source)
     else:
         reader = importlib.import_module("model.networks.mask2former.checkpoints")

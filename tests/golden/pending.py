@@ -11,6 +11,5 @@ PENDING: dict[str, str] = {
     "g_cil": "CIL is not written yet",
     "g_dkd": "DKD is not written yet",
     "g_sdr": "SDR is not written yet",
-    "g_ssul": "SSUL is not written yet",
     "i_simcis": "SimCIS is not written yet",
 }

@@ -1,4 +1,4 @@
-"""The DeepLabV3 variants expose the names, shapes and order of the official checkpoints of DKD and STAR."""
+"""The DeepLabV3 variants expose the names, shapes and order of the official checkpoints of DKD, STAR and SSUL."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from golden import key_lists, read_keys
 
 from model.networks.checkpoints import from_dkd, load_state
 from model.networks.deeplabv3.network import DeepLabV3
+from model.networks.deeplabv3.ssul_network import SsulDeepLabV3
 
 VARIANT = {"backbone": "resnet101", "head": "dkd", "activation": "relu", "dilate_first_block": False}
 
@@ -26,3 +27,20 @@ def test_official_names(file: Path) -> None:
     assert list(ours.items()) == list(expected.items())
     weights = {key: torch.empty(shape, dtype=dtype, device="meta") for key, (shape, dtype) in expected.items()}
     load_state(network, from_dkd(weights), file.name)
+
+
+@pytest.mark.parametrize("file", key_lists("ssul_*.txt"))
+def test_official_names_of_ssul(file: Path) -> None:
+    expected = read_keys(file)
+    channels = [
+        shape[0]
+        for key, (shape, _) in expected.items()
+        if key.startswith("classifier.head.") and key.endswith("3.weight")
+    ]
+    assert channels[:2] == [1, 1]  # unknown and background
+    with torch.device("meta"):
+        network = SsulDeepLabV3(channels[2:])
+    ours = {key: (tuple(value.shape), value.dtype) for key, value in network.state_dict().items()}
+    assert list(ours.items()) == list(expected.items())
+    weights = {key: torch.empty(shape, dtype=dtype, device="meta") for key, (shape, dtype) in expected.items()}
+    load_state(network, weights, file.name)

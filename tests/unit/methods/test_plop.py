@@ -8,7 +8,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.datasets.batch import PixelBatch
@@ -31,6 +31,7 @@ INCREMENT = Step(1, (11, 12), (13,))
 CPU = torch.device("cpu")
 
 
+@settings(deadline=None)  # the time of one example says nothing
 @given(st.lists(st.floats(0, 0.999), min_size=1, max_size=200))
 def test_median_of_a_histogram_is_as_good_as_its_bins(values: list[float]) -> None:
     zeros = torch.zeros(len(values), dtype=torch.long)
