@@ -18,13 +18,13 @@ help:  ## What can be typed
 
 setup: $(STAMP)  ## Build .venv from the pinned requirements and compile the ops where a compiler is found
 
-$(STAMP): envs/requirements.lock pyproject.toml $(wildcard setup.py ops/csrc/*)
+$(STAMP): envs/requirements.lock pyproject.toml setup.py $(shell find ops/csrc -type f)
 	@echo "== setting up $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Segue needs Python 3.11 or newer; call make with PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@cmp -s envs/requirements.lock $(VENV)/requirements.installed || { \
 	  echo "== installing the pinned requirements (a few minutes the first time)"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.lock; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location -r envs/requirements.lock; \
 	  cp envs/requirements.lock $(VENV)/requirements.installed; }
 	@echo "== installing segue itself (editable)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -5,9 +5,9 @@
 
 An installation never fails for want of a compiler: what went wrong is said once here, and again when the operators are
 imported, which then run in PyTorch. The library uses only PyTorch's stable interface, so that one file serves every
-Python and every torch from 2.10 on. CUDA kernels are added when torch was built with CUDA and a toolkit is found; no
-graphics card is needed for that. ``SEGUE_BUILD=required`` turns a failed build into an error, ``SEGUE_BUILD=cpu`` leaves
-the CUDA kernels out.
+Python and every torch from 2.10 on. CUDA kernels are added when torch was built with CUDA, a toolkit is found, and there is
+a reason to: a card is visible, ``TORCH_CUDA_ARCH_LIST`` is set, or ``SEGUE_BUILD=cuda`` asks for them (on a machine without
+a card, for one elsewhere). ``SEGUE_BUILD=cpu`` leaves them out, ``SEGUE_BUILD=required`` turns a failed build into an error.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def make_extension() -> Extension:
     import torch
     from torch.utils import cpp_extension
 
-    home = cuda_home() if torch.version.cuda and os.environ.get("SEGUE_BUILD") != "cpu" else None
+    asked = os.environ.get("SEGUE_BUILD")
+    wanted = asked == "cuda" or "TORCH_CUDA_ARCH_LIST" in os.environ or torch.cuda.is_available()
+    home = cuda_home() if torch.version.cuda and wanted and asked != "cpu" else None
     sources = sorted(SOURCES.rglob("*.cpp"))
     compile_flags = {"cxx": [*CXX_FLAGS, STABLE_INTERFACE]}
     kind = cpp_extension.CppExtension

@@ -6,7 +6,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import metadata, util
 from pathlib import Path
 
@@ -69,10 +68,9 @@ def compiler() -> tuple[bool, str]:
 
 def ops() -> tuple[bool, str]:
     """Which deformable-attention implementation is in use."""
-    import ops as package
+    from ops.library import IMPLEMENTATION
 
-    describe: Callable[[], str] | None = getattr(package, "describe", None)
-    return True, describe() if describe is not None else f"SEGUE_OPS={os.environ.get('SEGUE_OPS', 'auto')}: PyTorch"
+    return True, f"{IMPLEMENTATION.describe()} (SEGUE_OPS={os.environ.get('SEGUE_OPS', 'auto')})"
 
 
 def snakemake() -> tuple[bool, str]:

@@ -60,8 +60,9 @@ def project_files() -> list[str]:
 
 
 def fresh_checkout(target: Path) -> Checkout:
-    """A copy of the project without results."""
-    for name in project_files():
+    """A copy of the project without results; compiled operators come along."""
+    compiled = [str(file.relative_to(PROJECT)) for file in (PROJECT / "ops").glob("*.so")]
+    for name in [*project_files(), *compiled]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT / name, target / name)
     return Checkout(target)
