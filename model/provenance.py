@@ -27,6 +27,7 @@ UNTRACKED = frozenset(
     {
         "model.command_line",
         "model.config",
+        "model.jobs",
         "model.judges.registry",
         "model.methods.registry",
         "model.networks.registry",

@@ -9,8 +9,9 @@ from tabulate import tabulate
 
 from model.command_line import run
 from model.config import load_config
+from model.jobs import Training
 from model.networks import registry as networks
-from model.plan import Plan, Training
+from model.plan import Plan
 from model.training.job import WEIGHTS
 
 BYTES_PER_VALUE = 4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.plan import Plan, Run
+from model.jobs import Run
+from model.plan import Plan
 from model.reporting.records import Measurement, measure
 from model.reporting.records import Run as Identity
 from model.scenario import class_groups
