@@ -122,7 +122,9 @@ class Scenario:
                 )
             order = tuple(known[letter])
             if sorted(order) != sorted(classes):
-                raise ScenarioError(f"class order '{letter}' is not a permutation of the dataset's {len(classes)} classes")
+                raise ScenarioError(
+                    f"class order '{letter}' is not a permutation of the dataset's {len(classes)} classes"
+                )
         rest = len(order) - base
         if base < 1 or increment < 1 or rest < 0 or rest % increment:
             raise ScenarioError(

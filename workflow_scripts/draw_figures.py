@@ -23,7 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--metrics", required=True, type=Path, help="metrics.csv")
     parser.add_argument("--per-class", required=True, type=Path, help="per_class.csv")
-    parser.add_argument("--grid", required=True, help="JSON: dataset, task, scenario, setting, recipe, protocol, classes")
+    parser.add_argument(
+        "--grid", required=True, help="JSON: dataset, task, scenario, setting, recipe, protocol, classes"
+    )
     parser.add_argument("--folder", required=True, type=Path, help="folder to write the figures to")
     arguments = parser.parse_args()
     grid = json.loads(arguments.grid)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from checkout import MICRO, Checkout
+from checkout import Checkout
 
 pytestmark = pytest.mark.xdist_group("micro")
 
