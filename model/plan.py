@@ -221,8 +221,9 @@ class Plan:
         self, experiment: Experiment, setting: str, entry: MethodEntry, method: type[Method], step: Step, seed: int
     ) -> Training:
         name, values = entry.name, entry.at_step(0)
-        if method.base_method is not None and 0 not in entry.steps:
-            name, values = method.base_method, {key: values[key] for key in method.base_fields if key in values}
+        if 0 not in entry.steps and (method.base_method is not None or method.base_fields is not None):
+            name = method.base_method or entry.name
+            values = {key: values[key] for key in method.base_fields or () if key in values}
         owner = methods.resolve(name, self.config.recipes[experiment.recipe].family)
         spec = self._training_spec(experiment, setting, name, values, step, seed)
         key = short_hash(canonical_json({k: v for k, v in spec.items() if k != "seed"}), 8)

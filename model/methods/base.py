@@ -102,8 +102,9 @@ class Method:
     """Tasks the method is defined for, of panoptic, semantic, instance."""
     base_method: ClassVar[str | None] = "finetuning"
     """Whose base step this method continues from; None if its own step 0 differs from everybody else's."""
-    base_fields: ClassVar[tuple[str, ...]] = ()
-    """Hyper-parameters that the base method has as well and takes over, where they are configured."""
+    base_fields: ClassVar[tuple[str, ...] | None] = None
+    """Hyper-parameters that step 0 depends on, which the base method has as well; None: all of them if the base step is the
+    method's own, none if it is another's."""
     all_at_once: ClassVar[bool] = False
     """True for the upper bound: every class of the scenario is learnt in one step, with all labels visible."""
     needs_old_model: ClassVar[bool] = False

@@ -57,6 +57,7 @@ class SSUL(PixelMethod):
     background_factor: Weight = 1e-4
 
     base_method: ClassVar[str | None] = None
+    base_fields = ("unknown", "backbone_factor")
     needs_old_model = True
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("deeplabv3-ssul",)}
 
@@ -110,7 +111,6 @@ class SSULM(SSUL):
     released_memory_labels: bool = True
 
     base_method = "ssul"
-    base_fields = ("score_threshold", "unknown", "backbone_factor", "background_factor")
     memory_policy = "annotations"
     replay_mixing = "half-batch"
 

@@ -85,6 +85,7 @@ class STAR(PixelMethod):
     released_deviations: bool = True
 
     base_method: ClassVar[str | None] = None
+    base_fields = ("positive_weight", "head_factor")
     needs_old_model = True
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "name": ("deeplabv3",),
@@ -226,7 +227,6 @@ class StarM(STAR):
     """STAR with exemplars beside the prototypes (50 images in the paper, class-balanced); past labels in them are hidden."""
 
     base_method = "star"
-    base_fields = ("positive_weight", "head_factor")
     memory_policy = "annotations"
 
 

@@ -55,7 +55,7 @@ def methods(config: dict[str, Any]) -> tuple[Any, Any]:
     if config["kind"] == "rw":
         shared["interval"] = config["iterations"]
     method = build(config["kind"], own | shared)
-    assert set(shared) == set(method.base_fields)
+    assert set(shared) == set(method.base_fields or ())
     return method, build(method.base_method, shared)
 
 

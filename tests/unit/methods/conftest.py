@@ -1,11 +1,13 @@
-"""Batches for methods of the per-pixel family."""
+"""Batches and plans for methods of the per-pixel family."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from model.config import parse_config
 from model.datasets.batch import PixelBatch
+from model.plan import Plan
 
 
 def endless_batches(labels: int, size: int = 2, side: int = 32, start: int = 0) -> Iterator[PixelBatch]:
@@ -27,3 +29,26 @@ def endless_batches(labels: int, size: int = 2, side: int = 32, start: int = 0) 
 def pixel_stream():
     """See :func:`endless_batches`."""
     return endless_batches
+
+
+def plan_of(*methods: object, **network: object) -> Plan:
+    """The plan of some methods on a generated dataset with one recipe; ``network`` adds to that of the recipe."""
+    recipe = {
+        "family": "per-pixel",
+        "network": {"name": "deeplabv3", "backbone": "tiny", **network},
+        "optimiser": {"name": "sgd", "learning_rate": 0.1},
+        "base": {"iterations": 10},
+        "increment": {"iterations": 5},
+        "batch_size": 2,
+        "transform": {"name": "full-image"},
+    }
+    experiment = {"dataset": "toy", "scenarios": ["6-3"], "recipe": "small", "methods": list(methods)}
+    experiment["memory"] = {"selection": "class-balanced", "size": 4}
+    content = {"schema_version": 1, "datasets": {"toy": {"kind": "shapes", "stuff": 6, "things": 6}}}
+    return Plan(parse_config({**content, "recipes": {"small": recipe}, "experiments": [experiment]}))
+
+
+@pytest.fixture
+def plan():
+    """See :func:`plan_of`."""
+    return plan_of

@@ -8,13 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from model.config import parse_config
 from model.losses.importance import normalised_range, path_importance, running_fisher
 from model.methods.base import Context, State
 from model.methods.importance import ImportanceError
 from model.methods.registry import build, resolve
 from model.networks.deeplabv3.network import DeepLabV3
-from model.plan import Plan
 from model.scenario import Step
 from model.training.checkpoint import refuse_unsafe
 from model.training.optimiser import build_optimiser
@@ -139,22 +137,7 @@ def test_a_constant_tensor_has_no_range() -> None:
     assert (normalised_range(torch.full((3,), 7.0)) == 0).all()
 
 
-def plan(*methods) -> Plan:
-    recipe = {
-        "family": "per-pixel",
-        "network": {"name": "deeplabv3", "backbone": "tiny"},
-        "optimiser": {"name": "sgd", "learning_rate": 0.1},
-        "base": {"iterations": 10},
-        "increment": {"iterations": 5},
-        "batch_size": 2,
-        "transform": {"name": "full-image"},
-    }
-    experiment = {"dataset": "toy", "scenarios": ["6-3"], "recipe": "small", "methods": list(methods)}
-    content = {"schema_version": 1, "datasets": {"toy": {"kind": "shapes", "stuff": 6, "things": 6}}}
-    return Plan(parse_config({**content, "recipes": {"small": recipe}, "experiments": [experiment]}))
-
-
-def test_asking_for_them_later_leaves_what_there_is() -> None:
+def test_asking_for_them_later_leaves_what_there_is(plan) -> None:
     """One more base training for all three; every training that there was is the same job as before."""
     before, one, all_three = (
         plan("finetuning", "mib"),
@@ -167,7 +150,7 @@ def test_asking_for_them_later_leaves_what_there_is() -> None:
     assert bases == [1, 2, 2]
 
 
-def test_the_base_step_measures_with_the_configured_settings() -> None:
+def test_the_base_step_measures_with_the_configured_settings(plan) -> None:
     found = plan({"name": "ewc", "hyper_parameters": {"newest_weight": 0.5, "importance_weight": 3.0}})
     (base,) = [t for t in found.trainings.values() if t.shared]
     assert base.spec["method"] == {
@@ -180,7 +163,8 @@ def test_the_base_step_measures_with_the_configured_settings() -> None:
 def test_fields_of_the_base_step_exist_there(name) -> None:
     method = resolve(name)
     base = resolve(str(method.base_method))
-    assert set(method.base_fields) <= set(base.hyper_parameters("train")) & set(method.hyper_parameters("train"))
+    assert set(method.base_fields or ()) <= set(base.hyper_parameters("train")) & set(method.hyper_parameters("train"))
     assert all(
-        getattr(build(name), field) == getattr(build(str(method.base_method)), field) for field in method.base_fields
+        getattr(build(name), field) == getattr(build(str(method.base_method)), field)
+        for field in method.base_fields or ()
     )

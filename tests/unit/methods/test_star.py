@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from model.config import ConfigError
 from model.datasets.batch import PixelBatch
 from model.losses.feature_constraints import old_class_consistency, similarity_aware_discrimination
 from model.losses.foreground import decide_foreground, foreground_cross_entropy, negatives
@@ -269,3 +270,23 @@ def test_plan_never_replays_less_than_nothing() -> None:
 def test_star_m_shares_the_base_step() -> None:
     method = build("star-m")
     assert method.base_method == "star" and method.memory_policy == "annotations"
+
+
+def bases(found) -> list:
+    return [training for training in found.trainings.values() if training.shared]
+
+
+def test_the_base_step_depends_on_what_step_0_reads(plan) -> None:
+    """Both variants share one training, which another weight of an increment's loss leaves alone."""
+    network = {"background": False, "head": "dkd"}
+    (one,) = bases(plan("star", "star-m", **network))
+    changed = [{"name": name, "hyper_parameters": {"consistency_weight": 1.0}} for name in ("star", "star-m")]
+    (other,) = bases(plan(*changed, **network))
+    assert one.spec == other.spec
+    (weighted,) = bases(plan({"name": "star-m", "hyper_parameters": {"positive_weight": 30.0}}, **network))
+    assert weighted.spec["method"]["hyper_parameters"]["positive_weight"] == 30.0
+
+
+def test_a_network_with_a_background_channel_is_refused(plan) -> None:
+    with pytest.raises(ConfigError, match=r"recipe 'small' does not suit 'star': network\.background is True"):
+        plan("star")
