@@ -131,6 +131,10 @@ class PLOP(PixelMethod):
             losses["distillation"] = self.distillation(outputs, old_outputs)
         return losses
 
+    def after_step(self, context: Context) -> State:
+        """Nothing is handed on: the next step measures its own thresholds."""
+        return {}
+
     def distillation(self, outputs: Any, old_outputs: Any) -> Tensor:
         """Local POD over all maps, weighted."""
         channels, old_channels = outputs.coarse_logits.shape[1], old_outputs.coarse_logits.shape[1]

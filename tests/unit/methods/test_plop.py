@@ -120,6 +120,7 @@ def test_an_increment(pixel_stream) -> None:
     batches = [next(stream) for _ in range(2)]
     state = method.before_step(Context(network, old_model, INCREMENT, lambda: batches, {}, CPU))
     assert state["thresholds"].shape == (4,) and (state["thresholds"] >= 0.001).all()
+    assert method.after_step(Context(network, old_model, INCREMENT, lambda: batches, state, CPU)) == {}
     batch = next(pixel_stream(1, start=5))
     labels = batch.labels.clone()
     labels[:, :8], labels[:, 8:10] = 3, 255
