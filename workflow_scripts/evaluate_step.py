@@ -15,9 +15,11 @@ from model.judges import registry as judges
 from model.judges.base import Assignment
 from model.methods import registry as methods
 from model.networks import registry as networks
+from model.provenance import PROJECT
 from model.reporting.records import EvaluationRecord
 from model.scenario import Step
 from model.training.checkpoint import load_checkpoint, load_network
+from model.training.record import git_state, machine, now, versions
 
 
 def main() -> None:
@@ -52,7 +54,7 @@ def main() -> None:
     load_network(network, checkpoint.network, arguments.checkpoint)
     method = methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"], spec["family"])
 
-    started = time.perf_counter()
+    started, clock = now(), time.perf_counter()
     verdict = judges.judge(
         spec["family"],
         spec["task"],
@@ -82,12 +84,21 @@ def main() -> None:
         images=verdict.images,
         per_class=verdict.per_class,
         files={verdict.kind: arguments.counts.name},
+        made_by={
+            "spec": spec,
+            "checkpoint": str(arguments.checkpoint),
+            "started": started,
+            "ended": now(),
+            "versions": versions(),
+            "machine": machine(device),
+            "git": git_state(PROJECT),
+        },
     )
     with arguments.predictions.open("wb") as stream:
         np.savez_compressed(stream, **verdict.pictures)
     verdict.counts.save(arguments.counts)
     record.write(arguments.record)
-    rate = verdict.images / (time.perf_counter() - started)
+    rate = verdict.images / (time.perf_counter() - clock)
     print(f"{verdict.images} images, {rate:.1f} images/s, {verdict.headline} ({protocol.name})")
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class EvaluationRecord:
         images: number of images judged.
         per_class: metric → class key → value in percent; None if the class does not occur.
         files: ``confusion`` (semantic), ``panoptic`` or ``precision`` (instance) → file name of the counts beside the record.
+        made_by: resolved description, versions, machine, git revision and times of the job; for people, not for tables.
     """
 
     dataset: str
@@ -65,6 +67,7 @@ class EvaluationRecord:
     images: int
     per_class: Mapping[str, Mapping[str, float | None]]
     files: Mapping[str, str]
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the record; it takes its name only when complete."""
@@ -81,6 +84,7 @@ class EvaluationRecord:
             "images": self.images,
             "per_class": {metric: dict(values) for metric, values in self.per_class.items()},
             "files": dict(self.files),
+            "made_by": dict(self.made_by),
         }
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(
@@ -113,6 +117,7 @@ class EvaluationRecord:
                 images=int(document["images"]),
                 per_class=document["per_class"],
                 files=document["files"],
+                made_by=document.get("made_by", {}),
             )
         except FileNotFoundError:
             raise RecordError(f"{path} is missing: this evaluation has not run, or has failed") from None

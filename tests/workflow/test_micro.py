@@ -78,6 +78,13 @@ def test_a_training_records_what_it_was_made_from(micro: Checkout):
     assert {"code", "git", "machine", "peak_memory"} <= record.keys()
 
 
+def test_an_evaluation_records_what_it_was_made_from(micro: Checkout):
+    record = json.loads((micro.folder / RUN / "mib/seed0/step1/evaluation/segue/evaluation.json").read_text())
+    made_by = record["made_by"]
+    assert made_by["spec"]["method"]["name"] == "mib" and made_by["spec"]["protocol"]["name"] == "segue"
+    assert {"versions", "machine", "git", "started", "ended", "checkpoint"} <= made_by.keys()
+
+
 def test_a_log_shows_progress_and_a_benchmark_the_cost_of_every_training(micro: Checkout):
     trained = list((micro.folder / "results").glob("runs/**/checkpoint.pt"))
     assert len(trained) == 8
