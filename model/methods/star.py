@@ -13,7 +13,7 @@ Where the old network sees an old class, features stay as they were; new classes
     ℓ_replay       BCE of the logits of drawn features, all negatives; w_r = number of features / (B·h·w)
     ℓ_background   BCE of the logits at grid positions that label and old network call background, all negatives;
                    w_b = ρ · number of positions / (B·h·w)
-    ρ, numbers     of :func:`replay_plan`: what is missing of the distribution of all steps' data
+    ρ, numbers     of :func:`model.replay.feature_plan.replay_plan`: what is missing of the distribution of all steps' data
     OCFM           mean squared difference to the old features where the label hides something and the old network sees an
                    old class (:func:`model.losses.feature_constraints.old_class_consistency`)
     SAD            see :func:`model.losses.feature_constraints.similarity_aware_discrimination`
@@ -44,23 +44,9 @@ from model.losses.feature_constraints import old_class_consistency, similarity_a
 from model.losses.foreground import decide_foreground, foreground_cross_entropy, negatives
 from model.methods.base import Context, ParameterGroup, PixelMethod, State, Trainable, Weight
 from model.networks.layers import normalisations
+from model.replay.feature_plan import replay_plan
 from model.replay.features import ClassStatistics, draw_features, grid_labels, measure_classes
 from model.scenario import Step
-
-
-@dataclass(frozen=True)
-class ReplayPlan:
-    """How to make up for the data of earlier steps.
-
-    Attributes:
-        counts: features to draw of each old class in every iteration.
-        background_ratio: ρ, how often the current background stands for the lost one.
-        numbers: pixels of the background and of each old class, as if all data were still there.
-    """
-
-    counts: tuple[int, ...]
-    background_ratio: float
-    numbers: Tensor
 
 
 @dataclass(frozen=True)
@@ -243,29 +229,3 @@ def dropouts(network: nn.Module) -> tuple[nn.Module, ...]:
 def stored_statistics(state: State) -> ClassStatistics:
     """What earlier steps left."""
     return ClassStatistics(state["prototypes"], state["deviations"], state["norms"])
-
-
-def replay_plan(numbers: Tensor, seen: Tensor, new: Tensor, iterations: int, setting: str) -> ReplayPlan:
-    """What is missing of the distribution of all data.
-
-    In overlapped data, half of the current background is taken to have been background before, and one in a hundred of the
-    old background pixels to belong to each new class; pixels that the old network recognises need no replay there.
-
-    Args:
-        numbers: (1 + C_old,) pixels of the background and of each old class so far.
-        seen: (1 + C_old,) pixels without a label in this step, by what the old network sees in them.
-        new: (1 + N,) labelled pixels of this step.
-        iterations: batches of a pass over the step's images.
-        setting: of the scenario.
-
-    Source: STAR (2023), section 3.2 and released code.
-    """
-    overlapped = setting == "overlapped"
-    background = numbers[0] * (1 - 0.01 * (len(new) - 1)) if overlapped else numbers[0]
-    missing = numbers[1:] - seen[1:] if overlapped else numbers[1:]
-    counts = (missing / iterations).floor().clamp(min=0).long().tolist()
-    ratio = float(background / seen[0].clamp(min=1)) - (0.5 if overlapped else 0.0)
-    carried = torch.cat([background[None] + (0.5 * seen[:1] if overlapped else seen[:1]), numbers[1:]])
-    if not overlapped:
-        carried[1:] += seen[1:]
-    return ReplayPlan(tuple(counts), max(0.0, ratio), carried)

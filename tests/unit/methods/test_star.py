@@ -16,9 +16,9 @@ from model.losses.feature_constraints import old_class_consistency, similarity_a
 from model.losses.foreground import decide_foreground, foreground_cross_entropy, negatives
 from model.methods.base import Context
 from model.methods.registry import build
-from model.methods.star import replay_plan
 from model.networks.deeplabv3.network import DeepLabV3
 from model.networks.deeplabv3.outputs import PixelOutputs
+from model.replay.feature_plan import replay_plan
 from model.replay.features import ClassStatistics, FeatureError, draw_features, grid_labels, measure_classes
 from model.scenario import Step
 from model.training.checkpoint import refuse_unsafe
