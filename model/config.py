@@ -216,10 +216,14 @@ class Config(_Typed):
 
 
 def expand(value: Any) -> Any:
-    """Fill in ``$NAME`` and ``${NAME}`` from the environment, in strings only.
+    """Fill in ``$NAME`` and ``${NAME}`` from the environment in every string of a nested value.
 
     An unset variable stays as it is written, so that the message about the missing folder names it.
     """
+    if isinstance(value, dict):
+        return {key: expand(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item) for item in value]
     return os.path.expandvars(value) if isinstance(value, str) else value
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from model.judges import registry as judges
 from model.methods import registry as methods
 from model.methods.base import Method
+from model.networks import initial_weights
 from model.networks import registry as networks
 from model.provenance import canonical_json, short_hash
 from model.scenario import Scenario, Step
@@ -108,11 +110,25 @@ class Training:
         return int(self.spec["recipe"]["threads"])
 
     @property
-    def modules(self) -> tuple[str, str, str]:
-        """Modules that the training resolves by name: the network's, the method's and the loader's."""
+    def weights(self) -> Path | None:
+        """File of the first weights; None for increments, and where the recipe starts from random ones.
+
+        Raises:
+            InitialWeightsError: if the entry of the recipe cannot be followed.
+        """
+        entry = self.spec["recipe"]["network"].get("weights")
+        return None if entry is None or not self.shared else initial_weights.weights_file(entry)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that the training resolves by name: the network's, the method's, the loader's, those that read weights."""
         recipe = self.spec["recipe"]
+        network = recipe["network"]["name"]
         method = methods.module_of(self.spec["method"]["name"], recipe["family"])
-        return networks.module_of(recipe["network"]["name"]), method, loaders.module_of(recipe["family"])
+        found: tuple[str, ...] = (networks.module_of(network), method, loaders.module_of(recipe["family"]))
+        if "weights" in recipe["network"] and self.shared:
+            found += ("model.networks.initial_weights", initial_weights.reader_module(network))
+        return found
 
 
 @dataclass(frozen=True)

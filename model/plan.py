@@ -32,6 +32,7 @@ from model.methods.base import Method
 from model.networks import registry as networks
 from model.provenance import canonical_json, short_hash
 from model.scenario import JOINT, Scenario, ScenarioError, Step
+from model.training import loaders
 
 DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
 """Hooks that turn outputs into an answer; the last three are those of mask networks."""
@@ -65,6 +66,7 @@ class Plan:
         self.trainings: dict[str, Training] = {}
         self.evaluations: dict[str, Evaluation] = {}
         self.runs: list[Run] = []
+        self._scenarios: dict[tuple[str, str, str], Scenario] = {}
         used = {experiment.dataset for experiment in config.experiments}
         for name in sorted(used):
             entry = config.datasets[name]
@@ -72,6 +74,8 @@ class Plan:
                 self.categories[name] = tuple(sources.categories(entry.kind, entry.options))
             except (ValueError, OSError) as error:
                 raise ConfigError(f"datasets.{name}: {error}") from None
+        for name in sorted({experiment.recipe for experiment in config.experiments}):
+            self._check_recipe(name)
         for index, experiment in enumerate(config.experiments):
             self._expand(experiment, f"experiments[{index}]")
 
@@ -83,6 +87,12 @@ class Plan:
                 raise ConfigError(f"{where}.protocols: {unknown_name('protocol', name, protocols.known())}")
         for wanted in experiment.scenarios:
             scenario = self._scenario(experiment, wanted, where)
+            named = self._scenarios.setdefault((experiment.dataset, experiment.task, scenario.name), scenario)
+            if named != scenario:
+                raise ConfigError(
+                    f"{where}.scenarios: '{scenario.name}' already stands for other classes of '{experiment.dataset}'; "
+                    "give it another name"
+                )
             for setting in experiment.settings:
                 for number, entry in enumerate(experiment.methods):
                     method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
@@ -94,6 +104,16 @@ class Plan:
                 judges.check_protocol(family, experiment.task, protocols.get(name))
             except judges.JudgeError as error:
                 raise ConfigError(f"{where}.protocols: {error}") from None
+
+    def _check_recipe(self, name: str) -> None:
+        recipe = self.config.recipes[name]
+        network = {key: value for key, value in recipe.network.items() if key not in ("name", "weights")}
+        transform = dict(recipe.transform)
+        try:
+            networks.check_arguments(recipe.network["name"], network)
+            loaders.build_transform(recipe.family, transform.pop("name"), transform)
+        except ValueError as error:
+            raise ConfigError(f"recipe '{name}': {error}") from None
 
     def _scenario(self, experiment: Experiment, wanted: str | ExplicitScenario, where: str) -> Scenario:
         dataset = self.config.datasets[experiment.dataset]
@@ -221,6 +241,8 @@ class Plan:
         self, experiment: Experiment, setting: str, entry: MethodEntry, method: type[Method], step: Step, seed: int
     ) -> Training:
         name, values = entry.name, entry.at_step(0)
+        # Without past classes there are no labels to keep: the base step of "sequential" is that of "disjoint".
+        setting = "disjoint" if setting == "sequential" else setting
         if 0 not in entry.steps and (method.base_method is not None or method.base_fields is not None):
             name = method.base_method or entry.name
             values = {key: values[key] for key in method.base_fields or () if key in values}
@@ -285,11 +307,10 @@ class Plan:
         name = training.spec["method"]["name"]
         values = entry.at_step(training.split.step.index)
         reading = protocol
-        if name != entry.name:  # a shared base step, read by the base method's decision rule where it is the same
+        if training.shared:  # read once for all methods that decide as the base method does by default
             decided = _hyper_parameters(entry.name, values, recipe.family, "predict")
-            if _same_decision(method, training.method) and decided == _hyper_parameters(
-                name, {}, recipe.family, "predict"
-            ):
+            default = _hyper_parameters(name, {}, recipe.family, "predict")
+            if _same_decision(method, training.method) and decided == default:
                 values = {}
             else:
                 name = entry.name

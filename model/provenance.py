@@ -167,4 +167,6 @@ def code_fingerprint(entries: Iterable[Path | str], root: Path = PROJECT) -> str
     for file in import_closure(entries, root):
         digest.update(file.relative_to(root).as_posix().encode())
         digest.update(tree_fingerprint(file).encode())
+        for table in sorted(file.parent.glob(f"{file.stem}_*.csv")):  # facts that a module reads, such as class tables
+            digest.update(table.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,5 +1,6 @@
 """Names and input functions; what depends on what is decided in model/plan.py."""
 
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,6 @@ from model.plan import Plan
 from model.provenance import canonical_json, code_fingerprint
 
 PROJECT = Path(str(workflow.basedir))
-SCRIPTS = PROJECT / "workflow_scripts"
 
 try:
     PLAN = Plan(
@@ -30,7 +30,9 @@ except ConfigError as error:
 
 prefer_checkout(PROJECT)
 RESULTS = Path(PLAN.config.results)
-PYTHON = sys.executable
+# As they stand in a shell command, whatever folder they lie in.
+PYTHON = shlex.quote(sys.executable)
+SCRIPTS = shlex.quote(str(PROJECT / "workflow_scripts"))
 
 
 wildcard_constraints:
@@ -48,7 +50,7 @@ def one_of(names):
 @cache
 def fingerprint(*entries):
     """Code that a job runs through: scripts by file name, modules by dotted name."""
-    return code_fingerprint([SCRIPTS / e if e.endswith(".py") else e for e in entries], PROJECT)
+    return code_fingerprint([PROJECT / "workflow_scripts" / e if e.endswith(".py") else e for e in entries], PROJECT)
 
 
 def prepared(dataset):
@@ -83,6 +85,14 @@ def previous_memory(wildcards):
 
 def base_training(wildcards):
     return PLAN.trainings[f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}"]
+
+
+def first_weights(wildcards):
+    try:
+        file = base_training(wildcards).weights
+    except ValueError as error:
+        raise WorkflowError(f"recipe of {wildcards.base}: {error}") from None
+    return [] if file is None else [file]
 
 
 def step_training(wildcards):

@@ -19,6 +19,6 @@ rule select_memory:
     params:
         spec=lambda wildcards: canonical_json(memory_job(wildcards).spec),
         code=fingerprint("select_memory.py"),
-        previous=lambda wildcards, input: f"--previous '{input.previous}'" if input.previous else "",
+        previous=lambda wildcards, input: f"--previous {shlex.quote(str(input.previous))}" if input.previous else "",
     shell:
         "{PYTHON} {SCRIPTS}/select_memory.py --spec {params.spec:q} --index {input.index:q} --split {input.split:q} {params.previous} --output {output:q} > {log:q} 2>&1"

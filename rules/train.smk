@@ -9,6 +9,7 @@ rule train_base:
     input:
         data=RESULTS / "data/{dataset}/dataset.json",
         split=lambda wildcards: RESULTS / base_training(wildcards).split.file,
+        weights=first_weights,
     output:
         checkpoint=BASE / "checkpoint.pt",
         record=BASE / "train.json",
@@ -56,6 +57,6 @@ rule train_step:
         spec=lambda wildcards: canonical_json(step_training(wildcards).spec),
         code=lambda wildcards: training_code(step_training(wildcards)),
         work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
-        memory=lambda wildcards: " ".join(f"--memory '{file}'" for file in step_memory(wildcards)),
+        memory=lambda wildcards: " ".join(f"--memory {shlex.quote(str(file))}" for file in step_memory(wildcards)),
     shell:
         "{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"

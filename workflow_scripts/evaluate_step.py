@@ -10,6 +10,7 @@ import torch
 
 from model.command_line import run
 from model.datasets.prepared import PreparedDataset
+from model.devices import choose_device, choose_workers
 from model.evaluation.protocols import get
 from model.judges import registry as judges
 from model.judges.base import Assignment
@@ -33,14 +34,13 @@ def main() -> None:
     parser.add_argument("--predictions", required=True, type=Path, help="predictions for the gallery to write (.npz)")
     parser.add_argument("--split", default="val")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    parser.add_argument("--workers", type=int, help="processes that read images; several by default on a GPU")
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
     step = Step(spec["step"]["index"], tuple(spec["step"]["past"]), tuple(spec["step"]["current"]))
     protocol = get(spec["protocol"]["name"])
     torch.set_num_threads(spec["threads"])
-    has_gpu = torch.cuda.is_available() if arguments.device == "auto" else arguments.device == "cuda"
-    device = torch.device("cuda" if has_gpu else "cpu")
+    device = choose_device(arguments.device)
 
     dataset = PreparedDataset.open(arguments.data.parent)
     checkpoint = load_checkpoint(arguments.checkpoint)
@@ -68,7 +68,7 @@ def main() -> None:
             size=spec["size"],
             batch_size=spec["batch_size"],
             device=device,
-            workers=arguments.workers,
+            workers=choose_workers(arguments.workers, device),
             shown=spec["gallery"],
         ),
     )

@@ -24,7 +24,7 @@ def main() -> None:
     plan = Plan(parse_config(json.loads(arguments.config), source="configuration"))
     measurements = collect(plan, arguments.results)
     metrics = metric_rows(measurements)
-    notes = {experiment.dataset: experiment.note for experiment in plan.config.experiments if experiment.note}
+    notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
     summary = summarise(metrics, read_published(arguments.published), notes)
     write_csv(metrics, arguments.folder / "metrics.csv")
     write_csv(class_rows(measurements), arguments.folder / "per_class.csv")

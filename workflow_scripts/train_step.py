@@ -1,18 +1,16 @@
 """Train one step: from a job description, data, split, memory and previous checkpoint to the next checkpoint."""
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
-import torch
-
 from model.command_line import run
+from model.devices import choose_device, choose_workers
 from model.provenance import PROJECT
 from model.training.atomic import write_json
 from model.training.checkpoint import save_checkpoint
-from model.training.job import JobError, JobFiles, run_job
+from model.training.job import JobFiles, run_job
 from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
 from model.training.resume import Interrupted, Snapshots, resume_key
@@ -38,21 +36,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is a GPU if there is one."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise JobError("--device cuda: no GPU is available; use cpu, or auto to take what is there")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
-
-
-def choose_workers(asked: int | None, device: torch.device) -> int:
-    """Processes that read images, as many as this job may use; they have no effect on the result."""
-    if asked is not None:
-        return asked
-    return 0 if device.type == "cpu" else min(8, len(os.sched_getaffinity(0)))
-
-
 def main() -> None:
     """Parse the command line, train, write curves, record and checkpoint."""
     arguments = parse_arguments()
@@ -62,7 +45,9 @@ def main() -> None:
     device = choose_device(arguments.device)
     data = arguments.data.parent if arguments.data.name == "dataset.json" else arguments.data
     files = JobFiles(data, arguments.split, arguments.previous, arguments.memory)
-    key = resume_key([spec.model_dump_json(), arguments.code], [files.split, files.previous, files.memory])
+    key = resume_key(
+        [spec.model_dump_json(), arguments.code], [data / "dataset.json", files.split, files.previous, files.memory]
+    )
     snapshots = Snapshots(arguments.work / "snapshots", key, seconds=60 * arguments.snapshot_minutes)
     reporters: list[Progress] = []
 

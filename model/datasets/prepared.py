@@ -15,6 +15,7 @@ Label maps keep the dataset's own category ids; which of them a step may see is 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -281,8 +282,19 @@ def write_dataset(
         "background_is_labelled": background_is_labelled,
         "tasks": list(tasks),
         "splits": list(splits),
+        # What was prepared, in one number: whoever reads this file alone notices that images or labels have changed.
+        "content": _content_digest(folder, splits),
     }
     write_text(folder / "dataset.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _content_digest(folder: Path, splits: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for name in ("manifest.json", *(f"{split}.csv" for split in splits)):
+        file = folder / name
+        digest.update(name.encode())
+        digest.update(file.read_bytes() if file.exists() else b"")
+    return digest.hexdigest()
 
 
 def write_records(folder: Path, split: str, records: Iterable[ImageRecord]) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from shutil import rmtree
+from typing import Any, Protocol, cast, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from model.datasets.prepared import Category
 
@@ -20,6 +23,10 @@ SOURCES: Mapping[str, str] = {
     "coco": "model.datasets.coco:Coco",
     "folder": "model.datasets.folder:Folder",
 }
+
+
+PREPARED_BY = "prepared-by.txt"
+"""File of a prepared folder that holds the fingerprint of the code which prepares it."""
 
 
 class SourceError(ValueError):
@@ -68,7 +75,15 @@ def source(kind: str, options: Mapping[str, Any]) -> Source:
     needed = [f.name for f in fields(build) if f.default is MISSING and f.default_factory is MISSING]
     if absent := [name for name in needed if name not in options]:
         raise SourceError(f"dataset kind '{kind}' needs the option '{absent[0]}'")
-    return cast(Source, build(**options))
+    hints = get_type_hints(build)
+    values = {}
+    for name, value in options.items():
+        try:
+            values[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise SourceError(f"option '{name}' of dataset kind '{kind}' is {value!r}: {problem}") from None
+    return cast(Source, build(**values))
 
 
 def categories(kind: str, options: Mapping[str, Any]) -> tuple[Category, ...]:
@@ -86,8 +101,12 @@ def orders(kind: str, options: Mapping[str, Any], task: str) -> Mapping[str, Seq
     return source(kind, options).orders(task)
 
 
-def prepare(kind: str, options: Mapping[str, Any], folder: Path, *, name: str, workers: int = 1) -> None:
+def prepare(
+    kind: str, options: Mapping[str, Any], folder: Path, *, name: str, workers: int = 1, code: str = ""
+) -> None:
     """Bring raw data into the prepared form.
+
+    An interrupted preparation goes on where it stopped; what other code has prepared is removed first.
 
     Args:
         kind: a key of ``SOURCES``.
@@ -95,8 +114,14 @@ def prepare(kind: str, options: Mapping[str, Any], folder: Path, *, name: str, w
         folder: where the prepared form goes; made if needed.
         name: of the dataset, as configured.
         workers: processes that read and write images.
+        code: fingerprint of the code that prepares.
     """
     raw = source(kind, options)
     if problems := raw.missing():
         raise SourceError(f"dataset '{name}' cannot be prepared: {'; '.join(problems)}")
+    stamp = folder / PREPARED_BY
+    if folder.exists() and (not stamp.exists() or stamp.read_text(encoding="utf-8") != code):
+        rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(code, encoding="utf-8")
     raw.prepare(folder, name, workers)

@@ -109,7 +109,7 @@ class Method:
     """True for the upper bound: every class of the scenario is learnt in one step, with all labels visible."""
     needs_old_model: ClassVar[bool] = False
     """True if ``losses`` or ``targets`` read the previous step's network."""
-    memory_policy: ClassVar[Literal["none", "annotations", "model"]] = "none"
+    memory_policy: ClassVar[Literal["none", "annotations"]] = "none"
     """Whether exemplars are replayed, and whether choosing them takes more than annotations."""
     replay_mixing: ClassVar[Literal["concatenate", "half-batch"]] = "concatenate"
     """How exemplars enter the batches."""

@@ -39,6 +39,7 @@ class LwFMC(PixelMethod):
     distillation_weight: Weight = 10.0
 
     base_method = None
+    base_fields = ()
     needs_old_model = True
 
     def losses(

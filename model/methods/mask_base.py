@@ -16,10 +16,10 @@ Verified against: c_matcher_criterion (losses), b_inference (readings).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,9 @@ class MaskMethod(Method):
 
     family = "mask"
     tasks = ("panoptic", "semantic", "instance")
-    base_method = "finetuning"
+    base_method: ClassVar[str | None] = "finetuning"
+    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("mask2former",)}
+    base_fields: ClassVar[tuple[str, ...] | None] = ("class_weight", "mask_weight", "dice_weight", "no_object_weight")
 
     def trainable(self, network: nn.Module, step: Step) -> Trainable:
         """All parameters; normalisations and embeddings without weight decay (as released).

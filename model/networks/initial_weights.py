@@ -19,6 +19,7 @@ BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("torchvision", "in-place-abn"),
     "deeplabv3-ssul": ("torchvision",),
     "mask2former": ("torchvision", "detectron2"),
+    "mask2former-eclipse": ("torchvision", "detectron2"),
 }
 """What an ImageNet backbone may come from."""
 
@@ -26,6 +27,7 @@ NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("mib", "dkd"),
     "deeplabv3-ssul": ("ssul",),
     "mask2former": ("mask2former",),
+    "mask2former-eclipse": ("eclipse",),
 }
 """Whose checkpoints of a whole network load by name."""
 
@@ -48,6 +50,12 @@ def weights_file(entry: Mapping[str, Any]) -> Path:
     return Path(text).expanduser()
 
 
+def reader_module(name: str) -> str:
+    """Dotted name of the module that reads and converts files for a network; nothing is imported."""
+    family = "" if name.startswith("deeplabv3") else ".mask2former"
+    return f"model.networks{family}.checkpoints"
+
+
 def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]) -> None:
     """Fill a network, or its backbone, as an entry ``weights`` says.
 
@@ -67,8 +75,8 @@ def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]
             f"network.weights.source: '{source}' is none of those '{name}' can load ({', '.join(backbone + whole)})"
         )
     module: Any = network if source in whole else network.backbone
+    reader = importlib.import_module(reader_module(name))
     if name.startswith("deeplabv3"):
-        importlib.import_module("model.networks.checkpoints").load_weights(module, file, source)
+        reader.load_weights(module, file, source)
     else:
-        reader = importlib.import_module("model.networks.mask2former.checkpoints")
         (reader.load_network if source in whole else reader.load_backbone)(module, file)

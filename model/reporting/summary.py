@@ -28,14 +28,14 @@ def method_order(methods: Iterable[str]) -> list[str]:
 
 
 def summarise(
-    metrics: pd.DataFrame, published: PublishedResults, notes: Mapping[str, str] | None = None
+    metrics: pd.DataFrame, published: PublishedResults, notes: Mapping[tuple[str, str, str], str] | None = None
 ) -> pd.DataFrame:
     """One row per section, scenario, method and group: mean and sample standard deviation over seeds at the last step.
 
     Args:
         metrics: as :func:`model.reporting.tables.metric_rows` gives it.
         published: shown where dataset, task, scenario, setting and method match, whatever the protocol.
-        notes: dataset → remark, such as "from scratch, not comparable".
+        notes: (dataset, task, recipe) → remark, such as "from scratch, not comparable".
 
     Returns:
         Columns :data:`SUMMARY_COLUMNS`; ``std`` is NaN for a single seed, ``published`` where there is no such number.
@@ -64,7 +64,7 @@ def summarise(
                 "provenance": number.provenance if number else "",
                 "paper": number.paper if number else "",
                 "published_protocol": number.protocol if number else "",
-                "note": (notes or {}).get(dataset, ""),
+                "note": (notes or {}).get((dataset, task, recipe), ""),
             }
         )
     frame = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))

@@ -6,7 +6,7 @@ The table holds text, resolved when asked, so that the fingerprint of a training
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 LOADERS = {
@@ -14,6 +14,12 @@ LOADERS = {
     "per-pixel": "model.training.pixel_batches:pixel_batches",
 }
 """Family to ``module:function``."""
+
+TRANSFORMS = {
+    "mask": "model.datasets.mask_transforms:build_mask_transform",
+    "per-pixel": "model.datasets.transforms:build_transform",
+}
+"""Family to what builds its augmentation from a recipe."""
 
 
 def module_of(family: str) -> str:
@@ -26,3 +32,13 @@ def resolve(family: str) -> Callable[..., Any]:
     module, _, function = LOADERS[family].partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found
+
+
+def build_transform(family: str, name: str, arguments: Mapping[str, Any]) -> Any:
+    """The augmentation of a recipe, as the family's loader builds it.
+
+    Raises:
+        ValueError: if the name or an argument does not exist, or a value makes no sense.
+    """
+    module, _, function = TRANSFORMS[family].partition(":")
+    return getattr(importlib.import_module(module), function)(name, **arguments)

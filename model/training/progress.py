@@ -11,8 +11,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -157,16 +156,6 @@ class Progress:
         with tqdm.external_write_mode(file=self._log):
             print(line, file=self._log, flush=True)
         self._last_line, self._last_iteration = now, iteration
-
-
-@contextmanager
-def progress(iterations: int, **options: Any) -> Iterator[Progress]:
-    """A :class:`Progress` that is closed at the end, however the training ends."""
-    reporter = Progress(iterations, **options)
-    try:
-        yield reporter
-    finally:
-        reporter.close()
 
 
 def _event_writer(folder: Path) -> Any:

@@ -80,16 +80,18 @@ class Snapshots:
         return self.clock() - self._last >= self.seconds
 
     def save(self, iteration: int, content: dict[str, Any]) -> None:
-        """Write a snapshot, then remove all but the newest two.
+        """Write a snapshot, then remove all but the newest two of this key.
 
         Raises:
             CheckpointError: if the content holds other than tensors and plain values.
         """
         refuse_unsafe(content, "snapshot")
-        with atomic_file(self.folder / f"snapshot-{iteration:09d}.pt") as file:
+        with atomic_file(self.folder / f"snapshot-{self.key[:12]}-{iteration:09d}.pt") as file:
             torch.save({"key": self.key, "iteration": iteration, "content": to_cpu(content)}, file)
-        for old in self._files()[KEPT:]:
-            old.unlink(missing_ok=True)
+        kept = [path for path in self._files() if path.name.startswith(f"snapshot-{self.key[:12]}-")][:KEPT]
+        for old in self._files():
+            if old not in kept:
+                old.unlink(missing_ok=True)
         self._last = self.clock()
 
     def load(self) -> tuple[int, dict[str, Any]] | None:

@@ -77,6 +77,10 @@ def test_environment_variables_are_filled_in_only_when_asked(monkeypatch):
     config = parse_config(changed("datasets", "toy", value={"kind": "folder", "root": "$SEGUE_DATA/toy"}))
     assert config.datasets["toy"].options == {"root": "/data/toy"}
     assert config.datasets["toy"].model_extra == {"root": "$SEGUE_DATA/toy"}
+    nested = parse_config(
+        changed("datasets", "toy", value={"kind": "folder", "splits": {"train": {"list": "$SEGUE_DATA/a"}}})
+    )
+    assert nested.datasets["toy"].options == {"splits": {"train": {"list": "/data/a"}}}
 
 
 @pytest.mark.parametrize(

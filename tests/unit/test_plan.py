@@ -182,3 +182,42 @@ def test_a_shared_base_step_is_read_once_where_the_decisions_agree():
         found = plan({"task": "panoptic", "methods": methods}, recipe=MASK_RECIPE)
         of_base = [directory for directory in found.evaluations if directory.startswith("base/")]
         assert {directory.rsplit("/", 1)[1] for directory in of_base} == readings and len(of_base) == len(readings)
+
+
+def test_one_name_cannot_stand_for_two_scenarios():
+    one = {"scenarios": [{"name": "mine", "steps": [[0, 1, 2], [3]]}]}
+    other = {"scenarios": [{"name": "mine", "steps": [[0, 1], [3]]}], "methods": ["mib"]}
+    with pytest.raises(ConfigError, match="'mine' already stands for other classes"):
+        plan(one, other)
+
+
+def test_the_base_step_of_sequential_is_that_of_disjoint():
+    found = plan({"settings": ["disjoint", "sequential"]})
+    assert len(trainings(found, "base")) == 1 and len(trainings(found, "runs")) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"transform": {"name": "full-picture"}}, "recipe 'small': transform 'full-picture' does not exist"),
+        ({"transform": {"name": "random-resized-crop", "sizes": 3}}, "recipe 'small': .*sizes"),
+        ({"network": {"name": "deeplabv3", "backbon": "tiny"}}, "did you mean 'backbone'"),
+        ({"network": {"name": "deeplab"}}, "recipe 'small': there is no network 'deeplab'"),
+    ],
+)
+def test_a_recipe_is_checked_before_anything_runs(change, expected):
+    with pytest.raises(ConfigError, match=expected):
+        plan({}, recipe={**RECIPE, **change})
+
+
+def test_a_dataset_option_of_the_wrong_type_is_named():
+    with pytest.raises(ConfigError, match=r"datasets\.toy: option 'train_images' of dataset kind 'shapes' is 'many'"):
+        plan({}, dataset={"train_images": "many"})
+
+
+def test_first_weights_and_what_reads_them_belong_to_the_base_step(monkeypatch):
+    monkeypatch.setenv("SEGUE_WEIGHTS", "/weights")
+    network = {**RECIPE["network"], "weights": {"file": "$SEGUE_WEIGHTS/r.pth", "source": "torchvision"}}
+    found = plan({}, recipe={**RECIPE, "network": network}).runs[0].trainings
+    assert str(found[0].weights) == "/weights/r.pth" and found[1].weights is None
+    assert "model.networks.checkpoints" in found[0].modules and "model.networks.checkpoints" not in found[1].modules

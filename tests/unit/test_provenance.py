@@ -111,3 +111,10 @@ def test_the_training_entry_knows_no_method_and_no_network():
     assert not any(n.startswith("model/losses/") for n in names - {"model/losses/__init__.py"})
     assert not any(n.startswith("model/networks/deeplabv3") for n in names)
     assert "model/config.py" not in names and "model/plan.py" not in names
+
+
+def test_tables_that_a_module_reads_count(project):
+    (project / "model/losses/kd_classes.csv").write_text("1,wall\n")
+    before = fingerprint(project)
+    (project / "model/losses/kd_classes.csv").write_text("1,floor\n")
+    assert fingerprint(project) != before

@@ -49,7 +49,8 @@ def test_mean_and_deviation_over_seeds_after_the_last_step(metrics: pd.DataFrame
 
 def test_published_numbers_stand_beside_ours(metrics: pd.DataFrame) -> None:
     published = PublishedResults([printed("old", "35.1"), printed("new", "13.5"), printed()])
-    summary = summarise(metrics, published, {"toy": "from scratch, not comparable"})
+    key = tuple(metrics.loc[0, ["dataset", "task", "recipe"]])
+    summary = summarise(metrics, published, {key: "from scratch, not comparable"})
     text = markdown(summary)
     assert "35.1/13.5/29.7* (V)" in text  # judged by mib, ours by segue
     assert "mib: MiB (judged by mib)" in text
@@ -81,7 +82,8 @@ def test_every_row_has_every_column(metrics: pd.DataFrame) -> None:
 
 
 def test_files(tmp_path: Path, metrics: pd.DataFrame) -> None:
-    summary = summarise(metrics, PublishedResults([printed()]), {"toy": "50% & more_or_less"})
+    key = tuple(metrics.loc[0, ["dataset", "task", "recipe"]])
+    summary = summarise(metrics, PublishedResults([printed()]), {key: "50% & more_or_less"})
     paths = write_summary(summary, tmp_path / "tables")
     assert [path.name for path in paths] == ["summary.md", "summary.csv", "summary.tex"]
     with paths[1].open(newline="") as stream:

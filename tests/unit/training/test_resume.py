@@ -25,7 +25,7 @@ def test_the_newest_snapshot_comes_back_and_two_are_kept(tmp_path):
         kept.save(iteration, {"weights": torch.full((2,), float(iteration))})
     iteration, content = kept.load()
     assert iteration == 15 and content["weights"].tolist() == [15.0, 15.0]
-    assert names(tmp_path) == ["snapshot-000000010.pt", "snapshot-000000015.pt"]
+    assert names(tmp_path) == ["snapshot-key-000000010.pt", "snapshot-key-000000015.pt"]
     kept.clear()
     assert names(tmp_path) == []
 
@@ -36,11 +36,19 @@ def test_a_foreign_key_is_ignored(tmp_path):
     assert snapshots(tmp_path, "one").load() == (5, {})
 
 
+def test_snapshots_of_a_foreign_key_make_room_for_new_ones(tmp_path):
+    for iteration in (4000, 5000):
+        snapshots(tmp_path, "one").save(iteration, {})
+    snapshots(tmp_path, "two").save(600, {})
+    assert snapshots(tmp_path, "two").load() == (600, {})
+    assert snapshots(tmp_path, "one").load() is None
+
+
 def test_an_unreadable_snapshot_falls_back_to_the_one_before(tmp_path):
     kept = snapshots(tmp_path)
     kept.save(5, {"a": 1})
     kept.save(10, {"a": 2})
-    newest = tmp_path / "snapshots" / "snapshot-000000010.pt"
+    newest = tmp_path / "snapshots" / "snapshot-key-000000010.pt"
     newest.write_bytes(newest.read_bytes()[:100])
     assert kept.load() == (5, {"a": 1})
 

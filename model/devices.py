@@ -1,0 +1,26 @@
+"""Where a command runs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is a GPU if there is one.
+
+    Raises:
+        ValueError: if a GPU is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ValueError("--device cuda: no GPU is available; use cpu, or auto to take what is there")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def choose_workers(asked: int | None, device: torch.device) -> int:
+    """Processes that read images, as many as this job may use; they have no effect on the result."""
+    if asked is not None:
+        return asked
+    return 0 if device.type == "cpu" else min(8, len(os.sched_getaffinity(0)))
