@@ -41,6 +41,7 @@ METHODS: dict[Family, dict[str, str]] = {
     "mask": {
         "balconpas": "model.methods.balconpas:BalConpas",
         "balconpas-r": "model.methods.balconpas:BalConpasR",
+        "eclipse": "model.methods.eclipse:Eclipse",
         "finetuning": "model.methods.mask_finetuning:MaskFinetuning",
         "joint": "model.methods.mask_joint:MaskJoint",
     },

@@ -5,7 +5,6 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 """
 
 PENDING: dict[str, str] = {
-    "e_eclipse": "ECLIPSE is not written yet",
     "f_comformer": "CoMFormer is not written yet",
     "g_barm": "BARM is not written yet",
     "g_cil": "CIL is not written yet",
