@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan report schemas lock gpu-check clean-demo
+.PHONY: help setup demo demo-full test lint bench doctor plan report schemas lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -54,7 +54,8 @@ plan: $(STAMP)  ## What CONFIG would run: jobs, shared trainings, iterations, di
 	@$(BIN)/python workflow_scripts/show_plan.py --configfile $(CONFIG)
 
 report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they were made
-	@$(SNAKEMAKE) --configfile $(CONFIG) --report results/report.html
+	@report=$$($(BIN)/python workflow_scripts/show_results.py --folder --configfile $(CONFIG))/report.html; \
+	  $(SNAKEMAKE) --configfile $(CONFIG) --report $$report; echo "== $$report"
 
 schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types
 	@$(BIN)/python workflow_scripts/write_schemas.py
@@ -67,6 +68,3 @@ lock: $(STAMP)  ## Make the pinned requirements anew (needs uv)
 
 gpu-check: $(STAMP)  ## Build for the card present; test and measure ops and a training step on it
 	@$(BIN)/python benchmarks/gpu_check.py
-
-clean-demo:  ## Remove what CONFIG's runs have written
-	rm -rf results/{base,runs,data,splits,memory,tables,figures,logs,benchmarks,work,report.html}

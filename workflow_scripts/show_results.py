@@ -11,8 +11,12 @@ def main() -> None:
     """Parse the command line and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configfile", type=Path, default=Path("config.yaml"))
+    parser.add_argument("--folder", action="store_true", help="print only the folder that the results lie in")
     arguments = parser.parse_args()
     results = Path(load_config(arguments.configfile).results)
+    if arguments.folder:
+        print(results)
+        return
     summary = results / "tables" / "summary.md"
     if not summary.is_file():
         raise ValueError(f"{summary} does not exist yet: run snakemake with this configuration first")

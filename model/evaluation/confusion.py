@@ -2,7 +2,7 @@
 
 Rows are *all* categories of the dataset in its own order, then one row for background and one for void; columns are the
 network's positions, 0 for the background and k for the k-th class in learning order. Nothing is merged or ignored while
-counting, so every protocol (``model.evaluation.protocols``) is a reading of one stored matrix and needs no second run.
+counting, so every protocol (``model.evaluation.protocols``) of the same geometry is a reading of one stored matrix.
 
 Images that hold at least one seen class and images that hold none are counted in two layers, because some protocols
 judge the former only.

@@ -1,7 +1,7 @@
 """Named protocols: how each code base judges predictions, as plain values.
 
 Numbers of two papers are comparable only when they were read the same way. A :class:`Protocol` writes the way down; the
-evaluation stores raw counts, so that another protocol of the same geometry is another reading of them, not another run.
+evaluation stores raw counts, which can be read under any protocol of the same geometry.
 ``docs/evaluation.md`` gives the reasons and the sources.
 """
 
