@@ -13,7 +13,7 @@ from model.command_line import prefer_checkout
 from model.config import ConfigError, parse_config
 from model.datasets import sources
 from model.plan import Plan
-from model.provenance import canonical_json, code_fingerprint
+from model.provenance import canonical_json, code_fingerprint, short_hash
 
 PROJECT = Path(str(workflow.basedir))
 

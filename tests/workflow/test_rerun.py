@@ -117,7 +117,7 @@ def other_machine(folder: Path) -> list[str]:
 def add_a_method(folder: Path) -> list[str]:
     (folder / "model/methods/mine.py").write_text((folder / "model/methods/finetuning.py").read_text())
     edit(
-        folder, "model/methods/registry.py", r'^    "mib": .*$', r'\g<0>\n    "mine": "model.methods.mine:Finetuning",'
+        folder, "model/methods/registry.py", r'^        "mib": .*$', r'\g<0>\n        "mine": "model.methods.mine:Finetuning",'
     )
     return []
 
@@ -269,8 +269,8 @@ class Thresholded(Finetuning):
 
 def test_a_hyper_parameter_of_the_decision_re_evaluates_its_method_and_trains_nothing(checkout: Checkout):
     (checkout.folder / "model/methods/thresholded.py").write_text(METHOD_WITH_A_DECISION_THRESHOLD)
-    row = r'\g<0>\n    "thresholded": "model.methods.thresholded:Thresholded",'
-    edit(checkout.folder, "model/methods/registry.py", r'^    "mib": .*$', row)
+    row = r'\g<0>\n        "thresholded": "model.methods.thresholded:Thresholded",'
+    edit(checkout.folder, "model/methods/registry.py", r'^        "mib": .*$', row)
     configure(checkout.folder, lambda c: c["experiments"][0]["methods"].append("thresholded"))
     added = checkout.planned()
     assert {short(job) for job in added if job.rule.startswith("train_")} == set(steps("thresholded"))
