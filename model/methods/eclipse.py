@@ -23,7 +23,9 @@ when to be silent; logits z of K classes and "no object" ∅:
     z_c ← −10                          for c ∉ C_g
 
 δ is the field ``deltas``, a value for each step; the last one stands for all further steps. The released values differ between
-scenarios, see docs/methods.md. Named switches for what the release does and the paper does not say:
+scenarios, see docs/methods.md. The base step by itself is read as it is: there is no other class that could say anything.
+
+Named switches for what the release does and the paper does not say:
 
     ``released_supervision``  increments: losses of the raw prompts and of the last layer only, not of every layer
     ``released_statistics``   increments: batch statistics of the frozen network go on changing (not with ``frozen-bn``)
@@ -107,6 +109,8 @@ class Eclipse(MaskMethod):
 
     def predict(self, outputs: Any, step: Step) -> MaskPrediction:
         last = outputs.predictions[-1]
+        if step.index == 0:
+            return last
         logits = manipulate_logits(last.logits, outputs.group_sizes, outputs.classes_per_step, self.deltas)
         return MaskPrediction(logits, last.masks)
 

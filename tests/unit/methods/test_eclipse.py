@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.datasets.mask_batch import MaskBatch, MaskTargets
+from model.methods.balconpas import BalConpas
 from model.methods.eclipse import SILENCED, Eclipse, manipulate_logits
 from model.methods.registry import MethodError, build
+from model.networks.initial_weights import load_initial_weights
 from model.networks.layers import normalisations
 from model.networks.mask2former.prompted_network import PromptedMask2Former, build_eclipse
+from model.networks.registry import UnsuitableNetworkError, check_requirements
 from model.scenario import Step
 from model.training.optimiser import build_optimiser
 from model.training.step import train_step
@@ -117,6 +121,13 @@ def test_answers_of_old_groups_change_with_no_object_alone() -> None:
     assert (after.logits[:, :12, 5] == SILENCED).all()
 
 
+def test_the_base_step_is_read_as_it_is() -> None:
+    model = network().eval()
+    with torch.no_grad():
+        outputs = model(batch(0).images)
+    assert torch.equal(Eclipse(deltas=(0.5,)).predict(outputs, BASE).logits, outputs.logits)
+
+
 def test_increments_supervise_two_predictions_unless_told_otherwise() -> None:
     model, images = network((3, 2)), batch(3, 4)
     outputs = model.train()(images.images)
@@ -215,6 +226,26 @@ def test_semantic_reading_leaves_unclaimed_pixels_empty() -> None:
     assert small[:, :2].unique().tolist() == [1] and small[:2, 2:].unique().tolist() == [2]
     assert small[2:, 2:].unique().tolist() == [0]
     assert torch.equal(large, small.repeat_interleave(2, 0).repeat_interleave(2, 1))
+
+
+def test_a_released_checkpoint_of_the_base_step_gives_the_first_weights(tmp_path: Path) -> None:
+    theirs, mine = network(), network()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(1.0)
+    torch.save({"model": theirs.state_dict()}, tmp_path / "base.pth")
+    load_initial_weights("mask2former-eclipse", mine, {"file": str(tmp_path / "base.pth"), "source": "eclipse"})
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in mine.state_dict().items())
+    with pytest.raises(ValueError, match="class_embed"):  # two steps do not fit into one
+        entry = {"file": str(tmp_path / "base.pth"), "source": "eclipse"}
+        load_initial_weights("mask2former-eclipse", network((3, 2)), entry)
+
+
+def test_other_methods_are_refused_on_this_network_and_this_one_on_others() -> None:
+    with pytest.raises(UnsuitableNetworkError, match="'mask2former-eclipse', but has to be 'mask2former'"):
+        check_requirements({"name": "mask2former-eclipse"}, BalConpas.network_arguments)
+    with pytest.raises(UnsuitableNetworkError, match="'mask2former', but has to be 'mask2former-eclipse'"):
+        check_requirements({"name": "mask2former"}, Eclipse.network_arguments)
 
 
 def test_a_network_needs_prompts() -> None:
