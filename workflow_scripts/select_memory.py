@@ -6,8 +6,8 @@ from pathlib import Path
 
 from model.command_line import run
 from model.datasets.class_index import ClassIndex
+from model.files import write_json
 from model.replay.memory import make_memory
-from model.training.atomic import write_json
 
 
 def main() -> None:

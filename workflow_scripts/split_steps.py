@@ -7,8 +7,8 @@ from pathlib import Path
 from model.command_line import run
 from model.datasets.class_index import ClassIndex
 from model.datasets.splits import make_split
+from model.files import write_json
 from model.scenario import Step
-from model.training.atomic import write_json
 
 
 def main() -> None:

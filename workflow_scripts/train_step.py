@@ -7,8 +7,8 @@ from pathlib import Path
 
 from model.command_line import run
 from model.devices import choose_device, choose_workers
+from model.files import write_json
 from model.provenance import PROJECT
-from model.training.atomic import write_json
 from model.training.checkpoint import save_checkpoint
 from model.training.job import JobFiles, run_job
 from model.training.progress import Progress

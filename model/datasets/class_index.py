@@ -18,6 +18,7 @@ import numpy as np
 
 from model.datasets.labels import row_lookup
 from model.datasets.prepared import ImageRecord, PreparedDataset
+from model.files import atomic_file
 
 
 class ClassIndexError(ValueError):
@@ -93,16 +94,13 @@ class ClassIndex:
         header = {"dataset": self.dataset, "split": self.split, "categories": list(self.categories)}
         tables: dict[str, Any] = {"pixels": self.pixels}
         tables |= {n: t for n, t in (("segments", self.segments), ("instances", self.instances)) if t is not None}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(file.name + ".part")
-        with part.open("wb") as stream:
+        with atomic_file(file) as stream:
             np.savez_compressed(
                 stream,
                 header=np.array(json.dumps(header)),
                 image_ids=np.array(self.image_ids, dtype=np.str_),
                 **tables,
             )
-        part.replace(file)
 
     @classmethod
     def load(cls, file: Path) -> ClassIndex:

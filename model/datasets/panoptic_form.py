@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from model.datasets.prepared import Category, write_text
+from model.datasets.prepared import Category
+from model.files import write_text
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from model.datasets.images import write_png
-from model.datasets.prepared import write_text
+from model.files import write_text
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 
 from model.datasets.images import read_rgb
+from model.files import write_text
 
 TASKS = ("semantic", "panoptic", "instance")
 FORMAT = 2
@@ -300,24 +301,14 @@ def _content_digest(folder: Path, splits: Sequence[str]) -> str:
 def write_records(folder: Path, split: str, records: Iterable[ImageRecord]) -> None:
     """Write ``<split>.csv``; files inside the folder are stored relative to it, so that the folder can be moved."""
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{split}.csv.part"
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for record in records:
-            file = record.file.resolve()
-            inside = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
-            writer.writerow((record.id, inside, record.height, record.width))
-    part.replace(folder / f"{split}.csv")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a whole file or nothing: a reader never meets a half-written one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, file)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for record in records:
+        file = record.file.resolve()
+        inside = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+        writer.writerow((record.id, inside, record.height, record.width))
+    write_text(folder / f"{split}.csv", table.getvalue())
 
 
 def _read_records(folder: Path, split: str) -> Iterable[ImageRecord]:

@@ -21,8 +21,9 @@ from model.datasets.ade20k import INSTANCE_CLASSES, SPLITS, Ade20k
 from model.datasets.colors import class_color
 from model.datasets.images import write_png
 from model.datasets.preparation import in_parallel
-from model.datasets.prepared import Category, write_text
+from model.datasets.prepared import Category
 from model.datasets.shape_scenes import ShapeClass, draw_scene, shape_classes
+from model.files import write_text
 
 _STREAMS = {"train": 0, "val": 1}
 _SHOWN = 2  # every class is in at least so many images, as far as there are images

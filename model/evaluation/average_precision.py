@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from model.evaluation.scores import Scores, positions_of
+from model.files import atomic_file
 
 METRICS = ("AP", "AP50", "AP75")
 
@@ -47,15 +47,13 @@ class AveragePrecision:
 
     def save(self, path: Path) -> None:
         """Write one npz file; equal results give equal bytes."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as stream:
+        with atomic_file(path) as stream:
             np.savez_compressed(
                 stream,
                 classes=np.asarray(self.classes, np.int64),
                 precision=self.precision.astype(np.float32),
                 summary=self.summary,
             )
-        temporary.replace(path)
 
     def per_class(self) -> dict[str, np.ndarray]:
         """AP, AP50 and AP75 of every class; NaN for classes without ground truth."""

@@ -10,7 +10,6 @@ judge the former only.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from model.files import atomic_file
 
 WITH_SEEN, WITHOUT_SEEN = 0, 1
 """Layers of :attr:`ConfusionMatrix.counts`."""
@@ -63,8 +64,7 @@ class ConfusionMatrix:
 
     def save(self, path: Path) -> None:
         """Write one npz file with the class ids inside; equal matrices give equal bytes."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as stream:
+        with atomic_file(path) as stream:
             np.savez_compressed(
                 stream,
                 counts=self.counts,
@@ -72,7 +72,6 @@ class ConfusionMatrix:
                 classes=np.asarray(self.classes, np.int64),
                 images=np.asarray(self.images, np.int64),
             )
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> ConfusionMatrix:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from model.files import atomic_file
 
 VOID = 0
 """Id of pixels without a segment, in true and predicted maps."""
@@ -59,12 +60,10 @@ class PanopticOverlaps:
 
     def save(self, path: Path) -> None:
         """Write one npz file; equal overlaps give equal bytes."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as stream:
+        with atomic_file(path) as stream:
             np.savez_compressed(
                 stream, truth=self.truth, prediction=self.prediction, overlap=self.overlap, images=np.int64(self.images)
             )
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> PanopticOverlaps:

@@ -9,7 +9,6 @@ are collected (:func:`measure`).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from model.evaluation.overlaps import PanopticOverlaps
 from model.evaluation.panoptic_quality import panoptic_scores
 from model.evaluation.protocols import get
 from model.evaluation.scores import Scores, positions_of
+from model.files import write_text
 
 FORMAT = 1
 CONFUSION, PANOPTIC, PRECISION = "confusion", "panoptic", "precision"
@@ -86,11 +86,7 @@ class EvaluationRecord:
             "files": dict(self.files),
             "made_by": dict(self.made_by),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(
-            json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        temporary.replace(path)
+        write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> EvaluationRecord:

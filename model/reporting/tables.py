@@ -10,6 +10,7 @@ import pandas as pd
 
 from model.evaluation.forgetting import average_over_steps, class_forgetting, mean_forgetting, require_steps
 from model.evaluation.scores import BACKGROUND, GROUPS
+from model.files import write_text
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC, Measurement
 
 IDENTITY = ("dataset", "task", "scenario", "setting", "recipe", "method", "seed", "step", "protocol")
@@ -64,10 +65,7 @@ def class_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table with fixed decimals."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    frame.to_csv(temporary, index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n")
-    temporary.replace(path)
+    write_text(path, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
 
 
 def read_csv(path: Path) -> pd.DataFrame:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.files import atomic_file
 from model.methods.base import State
-from model.training.atomic import atomic_file
 
 FORMAT = 1
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.training.atomic import atomic_file
+from model.files import atomic_file
 from model.training.checkpoint import CheckpointError, load_data, refuse_unsafe, to_cpu
 
 KEPT = 2

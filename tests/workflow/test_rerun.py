@@ -117,7 +117,10 @@ def other_machine(folder: Path) -> list[str]:
 def add_a_method(folder: Path) -> list[str]:
     (folder / "model/methods/mine.py").write_text((folder / "model/methods/finetuning.py").read_text())
     edit(
-        folder, "model/methods/registry.py", r'^        "mib": .*$', r'\g<0>\n        "mine": "model.methods.mine:Finetuning",'
+        folder,
+        "model/methods/registry.py",
+        r'^        "mib": .*$',
+        r'\g<0>\n        "mine": "model.methods.mine:Finetuning",',
     )
     return []
 

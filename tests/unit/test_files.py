@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from model.training.atomic import atomic_file, write_json, write_text
+from model.files import atomic_file, write_json, write_text
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
