@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from model.datasets.images import one_thread_before_fork
 from model.datasets.normalisation import normalise
 from model.datasets.prepared import ImageRecord, PreparedDataset
 from model.datasets.transforms import FullImage, ResizeCentreCrop, Transform, resize
@@ -119,6 +120,8 @@ def predict_pixels(
     network.eval()
     records = dataset.records(split)
     items = _Items(dataset, split, records, geometry_transform(geometry), step.seen)
+    if workers:
+        one_thread_before_fork()
     loader: DataLoader[Any] = DataLoader(
         items,
         batch_sampler=_batches(records, batch_size, geometry.kind != "full"),

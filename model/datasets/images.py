@@ -99,3 +99,12 @@ def _read_raw(file: Path) -> np.ndarray:
         raise ImageError(f"{file} does not exist") from None
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise ImageError(f"{file} cannot be read as an image: {error}") from error
+
+
+def one_thread_before_fork() -> None:
+    """Stop OpenCV's threads before processes are forked: those are the parallelism.
+
+    A forked process inherits the thread pool's bookkeeping but not its threads, and would wait for them forever, even
+    when it only asks for fewer threads. So it has to be done here, in the parent.
+    """
+    cv2.setNumThreads(1)

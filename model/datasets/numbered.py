@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from model.datasets.images import one_thread_before_fork
 from model.datasets.sampling import BatchPlan, Draw
 
 Batch = TypeVar("Batch")
@@ -92,16 +92,12 @@ def load(
     pin_memory: bool,
 ) -> DataLoader[Any]:
     """Batches of the given draws, in their order."""
+    if workers:
+        one_thread_before_fork()
     return DataLoader(
         items,
         batch_sampler=draws,  # type: ignore[arg-type]  # draws in place of indices, which the stubs do not foresee
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
     )
-
-
-def _one_thread(worker: int) -> None:
-    """Loading processes are the parallelism; threads inside them would only get in each other's way."""
-    cv2.setNumThreads(1)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from model.datasets.images import write_png
+from model.datasets.images import one_thread_before_fork, write_png
 from model.files import write_text
 
 Item = TypeVar("Item")
@@ -110,6 +110,7 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
     if workers < 2 or len(items) < 64:  # starting processes takes longer than a few images
         yield from map(work, items)
         return
+    one_thread_before_fork()
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(work, items, chunksize=8)
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from model.datasets.images import one_thread_before_fork
 from model.datasets.normalisation import normalise
 from model.datasets.prepared import ImageRecord, PreparedDataset
 from model.judges.base import Assignment
@@ -92,6 +93,8 @@ def predict_masks(assignment: Assignment, records: Sequence[ImageRecord]) -> Ite
     size = assignment.batch_size
     batches = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
     items = _Items(assignment.dataset, ordered, assignment.size)
+    if assignment.workers:
+        one_thread_before_fork()
     loader: DataLoader[Any] = DataLoader(items, batch_sampler=batches, num_workers=assignment.workers, collate_fn=list)
     for batch in loader:
         padded = pad_images([torch.from_numpy(seen) for _, _, seen in batch]).to(assignment.device)

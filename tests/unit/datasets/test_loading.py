@@ -1,5 +1,6 @@
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -58,6 +59,13 @@ def test_exemplars_show_their_own_classes(shapes: PreparedDataset) -> None:
     assert shown[False] == {0, 7, 8}
     assert shown[True] > {0, 7, 8} and max(shown[True]) == 8
     assert len(names[True]) == 8 and len(names[False]) == 20 and len(names[True] & names[False]) == 2
+
+
+def test_worker_processes_survive_threads_that_the_parent_used(shapes: PreparedDataset) -> None:
+    """A forked process that waits for its parent's OpenCV threads would wait for ever."""
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 3)  # large enough to start the threads
+    assert len(list(loader(shapes, workers=2))) == len(loader(shapes))
 
 
 @pytest.mark.parametrize("mixing", ["concatenate", "half-batch"])
