@@ -20,7 +20,12 @@ def ms_deform_attn_compiled(
 ) -> Tensor:
     """Args and returns: see :func:`ops.ms_deform_attn`, which has checked the inputs."""
     flat = [size for pair in spatial_shapes for size in pair]
-    output: Tensor = torch.ops.segue.ms_deform_attn(value, sampling_locations, attention_weights, flat)
+    inputs = (value, sampling_locations, attention_weights, flat)
+    output: Tensor
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        output = _Eager.apply(*inputs)
+    else:
+        output = torch.ops.segue.ms_deform_attn.default(*inputs)
     return output
 
 
@@ -63,10 +68,24 @@ def _backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor
     value, sampling_locations, attention_weights = ctx.saved_tensors
     if value.is_cuda:
         _respect_deterministic_mode()
-    gradients = torch.ops.segue.ms_deform_attn_backward(
+    gradients = torch.ops.segue.ms_deform_attn_backward.default(
         output_gradient.contiguous(), value, sampling_locations, attention_weights, ctx.spatial_shapes
     )
     return *gradients, None
+
+
+class _Eager(torch.autograd.Function):
+    """The registered gradient without its registration's detours, which cost a small network as much as the kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output: Tensor = torch.ops.segue.ms_deform_attn.default(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        return _backward(ctx, output_gradient)
 
 
 def _respect_deterministic_mode() -> None:
