@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SETTINGS = ("overlapped", "disjoint", "sequential")
+SETTINGS = ("overlapped", "disjoint", "sequential", "partition")
 JOINT = "joint"
 
-_NAME = re.compile(r"(?P<base>\d+)-(?P<increment>\d+)(?P<order>[a-z]?)")
+_NAME = re.compile(r"(?P<base>\d+)-(?P<increment>\d+)(?:(?P<letter>[a-z])|\.(?P<name>[a-z][a-z0-9-]*))?")
 
 
 class ScenarioError(ValueError):
@@ -96,12 +96,14 @@ class Scenario:
     def from_name(
         cls, name: str, classes: Sequence[int], orders: Mapping[str, Sequence[int]] | None = None
     ) -> Scenario:
-        """Build ``base-increment[order letter]`` over a dataset's classes.
+        """Build ``base-increment[order]`` over a dataset's classes.
 
         Args:
-            name: e.g. ``100-10`` (natural order) or ``100-10b`` (the class order called ``b``); ``joint`` is one step.
+            name: e.g. ``100-10`` (natural order), ``100-10b`` (the class order with the letter ``b``) or
+                ``100-10.comformer-b`` (the class order of that name); ``joint`` is one step.
             classes: every category id of the dataset *and task*, in natural order.
-            orders: class orders by letter; each must be a permutation of ``classes``.
+            orders: class orders by letter or name, each a permutation of ``classes``. A key that is base, increment and
+                letter at once (``19-1b``) means this scenario only and wins.
 
         Raises:
             ScenarioError: for a name that does not parse, does not divide the classes, or names an unknown order.
@@ -110,21 +112,22 @@ class Scenario:
             return cls(name, (tuple(sorted(classes)),))
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ScenarioError(f"scenario '{name}' is not of the form base-increment, such as 100-10 or 15-1b")
-        base, increment, letter = int(match["base"]), int(match["increment"]), match["order"]
+            raise ScenarioError(
+                f"scenario '{name}' is not of the form base-increment, such as 100-10, 15-1b or 100-10.comformer-b"
+            )
+        base, increment = int(match["base"]), int(match["increment"])
         order = tuple(classes)
-        if letter:
+        if wanted := match["letter"] or match["name"]:
             known = orders or {}
-            if letter not in known:
+            key = name if name in known else wanted
+            if key not in known:
                 raise ScenarioError(
-                    f"scenario '{name}': the dataset has no class order '{letter}' "
+                    f"scenario '{name}': the dataset has no class order '{wanted}' "
                     f"(known: {', '.join(sorted(known)) or 'none'})"
                 )
-            order = tuple(known[letter])
+            order = tuple(known[key])
             if sorted(order) != sorted(classes):
-                raise ScenarioError(
-                    f"class order '{letter}' is not a permutation of the dataset's {len(classes)} classes"
-                )
+                raise ScenarioError(f"class order '{key}' is not a permutation of the dataset's {len(classes)} classes")
         rest = len(order) - base
         if base < 1 or increment < 1 or rest < 0 or rest % increment:
             raise ScenarioError(

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
 from model.datasets.images import image_size, read_channels, read_labels, read_rgb
 from model.datasets.panoptic_form import Instance, compose_panoptic, instance_annotation, write_annotations
@@ -32,7 +33,6 @@ OTHER = 255
 SPLITS = {"train": "training", "val": "validation"}
 INSTANCE_CLASSES = "instance_classes.csv"
 _FACTS = Path(__file__).parent / "ade20k_classes.csv"
-_ORDERS = Path(__file__).parent / "ade20k_orders.csv"
 _WHERE = (
     "images and labels: http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, instances: "
     "http://sceneparsing.csail.mit.edu/data/ChallengeData2017/annotations_instance.tar (unpack it inside)"
@@ -91,18 +91,12 @@ class Ade20k:
         return problems
 
     def orders(self, task: str) -> Mapping[str, Sequence[int]]:
-        """Published class orders: b and c of MiB for semantic segmentation, b…j of CoMFormer otherwise (semantic: d…j)."""
-        orders: dict[str, list[int]] = {}
-        if task == "instance":
-            return orders
-        with _ORDERS.open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                if row["line"] == "comformer" and task == "semantic" and row["letter"] in orders:
-                    continue
-                if row["line"] == "mib" and task != "semantic":
-                    continue
-                orders[row["letter"]] = [int(label) - 1 for label in row["labels"].split()]
-        return orders if len(self.categories()) == 150 else {}
+        """Published class orders; the letters b and c are MiB's for semantic segmentation, CoMFormer's otherwise."""
+        return (
+            published_orders("ade20k", task, first_label=1)
+            if len(self.categories()) == len(packaged_table().names)
+            else {}
+        )
 
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Write the prepared form of all splits that the folder has."""

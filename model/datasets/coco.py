@@ -6,7 +6,8 @@
 
 <split> is train2017 and val2017.
 
-The class table is that of the training annotation, in its order; ids are COCO's, with their gaps. Everything else is made
+The class table is that of the training annotation, in its order, and COCO's own while that is not there; ids are COCO's, with
+their gaps. Everything else is made
 from the segments: the label map (the category of each pixel's segment, void where there is none or where it is a crowd) and
 the instances (every segment of a thing, crowds included). COCO's own instance annotation differs from it: objects overlap
 there, segments do not. Areas and boxes are kept as annotated.
@@ -14,7 +15,10 @@ there, segments do not. Areas and boxes are kept as annotated.
 
 from __future__ import annotations
 
+import csv
+import csv
 import json
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
 from model.datasets.images import image_size, read_channels, read_rgb
 from model.datasets.panoptic_form import Instance, instance_annotation, write_annotations
@@ -30,6 +35,8 @@ from model.datasets.preparation import PreparedImage, RawImage, prepare_split, w
 from model.datasets.prepared import Category, ImageRecord, write_dataset, write_records
 
 VOID = 255
+_FACTS = Path(__file__).parent / "coco_classes.csv"
+_FACTS = Path(__file__).parent / "coco_classes.csv"
 _WHERE = "unpack the images and the panoptic annotations of https://cocodataset.org there"
 
 
@@ -62,11 +69,13 @@ class Coco:
         return {"train": self.train, "val": self.val}
 
     def categories(self) -> tuple[Category, ...]:
-        """The class table of the training annotation.
+        """The class table of the training annotation; that of COCO while the annotation is not there.
 
         Raises:
-            CocoError: if there is no annotation, or an id cannot be stored in a label map.
+            CocoError: if an id cannot be stored in a label map.
         """
+        if not self._file("train").is_file():
+            return packaged_table()
         rows = self._annotation("train")["categories"]
         ids = [int(row["id"]) for row in rows]
         if not ids or min(ids) < 1 or max(ids) >= VOID or len(set(ids)) != len(ids):
@@ -86,8 +95,9 @@ class Coco:
         return [f"{path} does not exist ({_WHERE})" for path in wanted if not path.exists()]
 
     def orders(self, task: str) -> Mapping[str, Sequence[int]]:
-        """None besides the natural one; the configuration can give its own."""
-        return {}
+        """Published class orders, where the class table is that of COCO."""
+        ids = [category.id for category in self.categories()]
+        return published_orders("coco", task) if ids == [category.id for category in packaged_table()] else {}
 
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Write the prepared form of both splits."""
@@ -149,6 +159,44 @@ class Coco:
             images.append(RawImage(stem, photograph, drawn))
             segments[stem] = one["segments_info"]
         return images, segments
+
+
+def packaged_table() -> tuple[Category, ...]:
+    """COCO's 80 things and 53 kinds of stuff."""
+    with _FACTS.open(newline="", encoding="utf-8") as stream:
+        return tuple(
+            Category(int(row["id"]), row["name"], row["isthing"] == "1", class_color(int(row["id"])))
+            for row in csv.DictReader(stream)
+        )
+
+
+def packaged_categories() -> list[dict[str, Any]]:
+    """COCO's 133 panoptic categories, in the order of its annotation."""
+    with _FACTS.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [{"id": int(row["id"]), "name": row["name"], "isthing": int(row["isthing"])} for row in rows]
+
+
+def read_categories(file: Path) -> list[dict[str, Any]]:
+    """The class table of an annotation, without reading the rest: COCO's has 300 MB.
+
+    Raises:
+        CocoError: if there is none, or the file breaks off before its end.
+    """
+    broken = f"{file} is not a whole panoptic annotation: unpack the archive again ({_WHERE})"
+    if file.stat().st_size < 2:
+        raise CocoError(broken)
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        if not text[-64:].rstrip().endswith(b"}"):
+            raise CocoError(broken)
+        start = text.rfind(b'"categories"')
+        head = text.find(b"[", start)
+        rows = text[head:].decode("utf-8", errors="replace") if 0 <= start < head else ""
+    try:
+        found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(rows)[0]
+    except json.JSONDecodeError:
+        raise CocoError(broken) from None
+    return found
 
 
 def prepare_image(

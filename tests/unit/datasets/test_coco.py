@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from model.datasets import sources
 from model.datasets.class_index import build_class_index
-from model.datasets.coco import Coco, CocoError
+from model.datasets.coco import Coco, CocoError, packaged_categories, read_categories
 from model.datasets.prepared import PreparedDataset
 
 CATEGORIES = [
@@ -92,8 +92,6 @@ def test_crowds_count_nowhere(prepared: PreparedDataset) -> None:
 def test_problems_are_named(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     assert "does not exist" in Coco(str(raw)).missing()[0]
-    with pytest.raises(CocoError, match=r"panoptic_train2017\.json does not exist"):
-        Coco(str(raw)).categories()
     ids = drawing()
     ids[0, 0] = 5
     write_raw(raw, ids)
@@ -105,6 +103,35 @@ def test_problems_are_named(tmp_path: Path) -> None:
     write_raw(raw, drawing(), categories=[{**CATEGORIES[0], "id": 255}])
     with pytest.raises(CocoError, match="category ids"):
         Coco(str(raw)).categories()
+
+
+def test_the_class_table_is_known_before_there_is_anything(tmp_path: Path) -> None:
+    table = Coco(str(tmp_path / "nowhere")).categories()
+    assert len(table) == 133 and sum(category.isthing for category in table) == 80
+    assert (table[0].id, table[0].name, table[-1].id, table[-1].name) == (1, "person", 200, "rug-merged")
+    write_raw(tmp_path / "raw", drawing())
+    assert [category.name for category in Coco(str(tmp_path / "raw")).categories()] == [r["name"] for r in CATEGORIES]
+
+
+def test_the_class_table_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "annotation.json"
+    for keys in (("categories", "annotations"), ("annotations", "categories")):
+        content = {"categories": CATEGORIES, "annotations": [{"segments_info": [{"id": 3}]}]}
+        file.write_text(json.dumps({key: content[key] for key in keys}, indent=1))
+        assert read_categories(file) == CATEGORIES
+    whole = file.read_bytes()
+    for broken in (b"", whole[: len(whole) // 2], b'{"annotations": []}'):
+        file.write_bytes(broken)
+        with pytest.raises(CocoError, match=r"annotation\.json is not a whole panoptic annotation: unpack .* again"):
+            read_categories(file)
+
+
+def test_the_packaged_class_table_is_that_of_the_panoptic_annotation() -> None:
+    if "SEGUE_DATA" not in os.environ:
+        pytest.skip("SEGUE_DATA is not set: the sample of COCO's panoptic API is not at hand")
+    file = Path(os.environ["SEGUE_DATA"]) / "coco_panoptic_sample/panoptic_coco_categories.json"
+    official = json.loads(file.read_text())
+    assert packaged_categories() == [{key: row[key] for key in ("id", "name", "isthing")} for row in official]
 
 
 def test_a_part_of_one_split_may_stand_for_both(tmp_path: Path) -> None:
