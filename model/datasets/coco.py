@@ -16,7 +16,6 @@ there, segments do not. Areas and boxes are kept as annotated.
 from __future__ import annotations
 
 import csv
-import csv
 import json
 import mmap
 from collections.abc import Mapping, Sequence
