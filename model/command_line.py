@@ -7,19 +7,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from model.files import explained
+
 
 def run(main: Callable[[], None]) -> None:
     """Call a script's ``main``; problems with input end it with ``error: …`` on stderr and exit status 1.
 
-    Every error class of Segue is a ``ValueError``; files and folders raise ``OSError``. Anything else is a bug and keeps
-    its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
+    Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, which is told
+    what to do here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
     """
     try:
         main()
     except (ValueError, OSError) as error:
         if os.environ.get("SEGUE_TRACEBACK") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        text = f"{error.filename or 'a file'}: {explained(error)}" if isinstance(error, OSError) else str(error)
+        print(f"error: {text}", file=sys.stderr, flush=True)
         sys.exit(1)
 
 

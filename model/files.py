@@ -1,7 +1,9 @@
-"""Files that are either complete or not there."""
+"""Files that are either complete or not there, and one clear line where one cannot be written or read."""
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import tempfile
@@ -10,26 +12,81 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_REMEDIES = {
+    errno.ENOSPC: "free some space; the workflow goes on where it stopped",
+    errno.EDQUOT: "free some of your quota; the workflow goes on where it stopped",
+    errno.EROFS: "make the folder writable, or name another one under 'results' in the configuration",
+    errno.EACCES: "make the folder writable, or name another one under 'results' in the configuration",
+    errno.EPERM: "make the folder writable, or name another one under 'results' in the configuration",
+    errno.ENOTDIR: "a file stands where a folder is expected; move it away",
+    errno.EEXIST: "a file stands where a folder is expected; move it away",
+    errno.EISDIR: "a folder stands where a file is expected; move it away",
+}
+
+
+class FileError(ValueError):
+    """A file that cannot be written, or does not hold what it should; the message names it and the remedy."""
+
+
+def explained(error: OSError) -> str:
+    """What the system says about a file, and what to do about it."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the path, the disk and the permissions")
+    return f"{(error.strerror or str(error)).lower()}; {remedy}"
+
+
+def not_written(path: Path, error: OSError) -> FileError:
+    """The error to raise when writing a file failed."""
+    return FileError(f"{path} cannot be written: {explained(error)}")
+
+
+class _Recording(io.FileIO):
+    """A raw file that remembers why writing failed: torch and numpy report only that it did."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        with self.noted():
+            return super().write(data)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.problem = error
+            raise
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only after everything has reached the disk.
 
     The folder is made if needed. If the block raises, nothing is left behind and an older file stays as it was.
+
+    Raises:
+        FileError: if the disk is full, the folder cannot be written to, or something else stands in the way.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise not_written(path, error) from error
+    temporary = Path(name)
+    raw = _Recording(descriptor, "wb")
+    try:
+        with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+            with raw.noted():
+                os.fsync(raw.fileno())
+        with raw.noted():
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
         _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if raw.problem is not None:
+            raise not_written(path, raw.problem) from error
         raise
 
 
@@ -47,6 +104,25 @@ def write_json(path: Path, content: Any) -> None:
         ValueError: for NaN and infinity.
     """
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str = "delete it to have it made again") -> dict[str, Any]:
+    """The keys and values of a JSON file.
+
+    Raises:
+        FileError: if the file is missing, is no JSON, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist: run the workflow, which makes it") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {explained(error)}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FileError(f"{path} is not valid JSON ({error}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise FileError(f"{path}: expected keys and values, found a {type(content).__name__}; {remedy}")
+    return content
 
 
 def _umask() -> int:

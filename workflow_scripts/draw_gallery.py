@@ -4,8 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
-
+from model.array_files import ArrayFileError, read_arrays
 from model.command_line import run
 from model.datasets.prepared import PreparedDataset
 from model.reporting.figures import save_figure
@@ -16,12 +15,14 @@ def read_images(files: list[Path]) -> list[GalleryImage]:
     """The images of all prediction files, with one prediction per file.
 
     Raises:
-        ValueError: if a file lacks an image that the first one has.
+        ValueError: if a file is damaged, or lacks an image that the first one has.
     """
     steps = []
     for file in files:
-        with np.load(file, allow_pickle=False) as content:
-            steps.append({key: content[key] for key in content.files})
+        try:
+            steps.append(read_arrays(file))
+        except ArrayFileError as error:
+            raise ValueError(f"{file} holds no predictions ({error}); delete it to evaluate the step again") from error
     names = [key.removeprefix("image/") for key in steps[0] if key.startswith("image/")]
     for file, step in zip(files, steps, strict=True):
         for name in names:

@@ -12,6 +12,7 @@ from model.command_line import run
 from model.datasets.prepared import PreparedDataset
 from model.devices import choose_device, choose_workers
 from model.evaluation.protocols import get
+from model.files import atomic_file
 from model.judges import registry as judges
 from model.judges.base import Assignment
 from model.methods import registry as methods
@@ -94,7 +95,7 @@ def main() -> None:
             "git": git_state(PROJECT),
         },
     )
-    with arguments.predictions.open("wb") as stream:
+    with atomic_file(arguments.predictions) as stream:
         np.savez_compressed(stream, **verdict.pictures)
     verdict.counts.save(arguments.counts)
     record.write(arguments.record)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from model.array_files import read_arrays
 from model.datasets.labels import row_lookup
 from model.datasets.prepared import ImageRecord, PreparedDataset
 from model.files import atomic_file
@@ -110,20 +111,20 @@ class ClassIndex:
             ClassIndexError: if the file is no class index.
         """
         try:
-            with np.load(file, allow_pickle=False) as content:
-                header = json.loads(str(content["header"]))
-                return cls(
-                    dataset=header["dataset"],
-                    split=header["split"],
-                    image_ids=tuple(content["image_ids"].tolist()),
-                    categories=tuple(header["categories"]),
-                    pixels=content["pixels"],
-                    segments=content.get("segments"),
-                    instances=content.get("instances"),
-                )
+            content = read_arrays(file, ("header", "image_ids", "pixels"))
+            header = json.loads(str(content["header"]))
+            return cls(
+                dataset=header["dataset"],
+                split=header["split"],
+                image_ids=tuple(content["image_ids"].tolist()),
+                categories=tuple(header["categories"]),
+                pixels=content["pixels"],
+                segments=content.get("segments"),
+                instances=content.get("instances"),
+            )
         except FileNotFoundError:
             raise ClassIndexError(f"{file} does not exist: scan the dataset first") from None
-        except (KeyError, OSError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ClassIndexError(
                 f"{file} is not a class index ({error}): delete it to scan the dataset again"
             ) from error

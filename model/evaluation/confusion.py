@@ -10,7 +10,6 @@ judge the former only.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from model.array_files import ArrayFileError, read_arrays
 from model.files import atomic_file
 
 WITH_SEEN, WITHOUT_SEEN = 0, 1
@@ -82,9 +82,8 @@ class ConfusionMatrix:
             FileNotFoundError: if there is no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in ("counts", "categories", "classes", "images")}
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path, ("counts", "categories", "classes", "images"))
+        except ArrayFileError as error:
             raise ConfusionError(
                 f"{path} is not a stored confusion matrix ({error}); delete it to evaluate again"
             ) from error

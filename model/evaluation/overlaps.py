@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from model.array_files import ArrayFileError, read_arrays
 from model.files import atomic_file
 
 VOID = 0
@@ -74,11 +74,11 @@ class PanopticOverlaps:
             FileNotFoundError: if there is no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                truth, prediction, overlap = (stored[name] for name in ("truth", "prediction", "overlap"))
-                images = int(stored["images"])
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            stored = read_arrays(path, ("truth", "prediction", "overlap", "images"))
+            images = int(stored["images"])
+        except (ArrayFileError, TypeError) as error:
             raise OverlapError(f"{path} holds no panoptic overlaps ({error}); delete it to evaluate again") from error
+        truth, prediction, overlap = stored["truth"], stored["prediction"], stored["overlap"]
         if [truth.dtype, prediction.dtype, overlap.dtype] != [_TRUTH, _PREDICTION, _OVERLAP]:
             raise OverlapError(f"{path} was written in another format; delete it to evaluate again")
         return cls(truth, prediction, overlap, images)
