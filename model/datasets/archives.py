@@ -1,0 +1,153 @@
+"""The official archives of the datasets: where they are, how they are checked, and where their contents belong.
+
+The table lies beside this file. An archive is kept in ``<root>/archives``; a note of the same name beside it says that its
+contents are complete below ``root``. Without the note, data that somebody else has put there count as complete as well,
+unless an own unpacking was interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from model.datasets.download import Checksum, DownloadError, fetch
+from model.datasets.unpacking import unpack
+from model.files import write_json
+
+FOLDER = "archives"
+_TABLE = Path(__file__).parent / "archives_official.csv"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One official archive.
+
+    Attributes:
+        name: how Segue calls it.
+        kind: of dataset that it belongs to.
+        file: its name on disk and on mirrors.
+        url: where its authors offer it.
+        size: in bytes; None where nobody has written it down.
+        checksum: None where nobody has published one; then that of the first download is kept and compared.
+        part: folder inside the archive whose contents are wanted.
+        into: folder below the dataset's root that they go to.
+        nested: archives inside it, as paths below the root, that are unpacked into the root.
+        gives: files and folders below the root that are there afterwards.
+    """
+
+    name: str
+    kind: str
+    file: str
+    url: str
+    size: int | None
+    checksum: Checksum | None
+    part: str
+    into: str
+    nested: tuple[str, ...]
+    gives: tuple[str, ...]
+
+    def note(self, root: Path) -> Path:
+        """The file that says that the contents are complete."""
+        return root / FOLDER / f"{self.name}.json"
+
+    def started(self, root: Path) -> Path:
+        """The file that says that unpacking has begun and not ended."""
+        return root / FOLDER / f"{self.name}.unfinished"
+
+    def is_wanted(self, root: Path) -> bool:
+        """Whether the contents still have to be fetched."""
+        if self.note(root).is_file():
+            return False
+        return self.started(root).exists() or not all((root / path).exists() for path in self.gives)
+
+
+@cache
+def official_archives() -> Mapping[str, Archive]:
+    """All archives by name."""
+    with _TABLE.open(newline="", encoding="utf-8") as stream:
+        return {
+            row["name"]: Archive(
+                name=row["name"],
+                kind=row["kind"],
+                file=row["file"],
+                url=row["url"],
+                size=int(row["bytes"]) if row["bytes"] else None,
+                checksum=Checksum.parse(row["checksum"]) if row["checksum"] else None,
+                part=row["part"],
+                into=row["into"],
+                nested=tuple(row["nested"].split()),
+                gives=tuple(row["gives"].split()),
+            )
+            for row in csv.DictReader(stream)
+        }
+
+
+def notes(root: Path, names: Sequence[str]) -> list[Path]:
+    """The notes that preparing has to wait for: of what was fetched, and of what still has to be."""
+    chosen = [official_archives()[name] for name in names]
+    return [one.note(root) for one in chosen if one.note(root).is_file() or one.is_wanted(root)]
+
+
+def wanted(root: Path, names: Sequence[str]) -> list[Archive]:
+    """The archives that still have to be fetched."""
+    return [one for one in map(official_archives().__getitem__, names) if one.is_wanted(root)]
+
+
+def where(*names: str) -> str:
+    """Where archives are to be had and where they belong, for messages."""
+    table = official_archives()
+    places = [f"{table[name].url.partition('?')[0]} -> {table[name].into}" for name in names]
+    return (
+        f"get it with the dataset's option 'download: true', or unpack by hand: {', '.join(places)} (docs/datasets.md)"
+    )
+
+
+def obtain(archive: Archive, root: Path, mirror: str | None = None) -> Path:
+    """Fetch, check and unpack an archive; whatever an interrupted call has done is kept.
+
+    An archive that lies in ``<root>/archives`` already is checked and used without a network.
+
+    Args:
+        archive: from :func:`official_archives`.
+        root: folder of the dataset.
+        mirror: address of a folder that holds the archives under their names; None asks their authors.
+
+    Returns:
+        The note, written last.
+
+    Raises:
+        DownloadError: if the archive cannot be had, or is not the published one.
+        UnpackError: if it is damaged or would write outside ``root``.
+    """
+    file = root / FOLDER / archive.file
+    url = f"{mirror.rstrip('/')}/{archive.file}" if mirror else archive.url
+    digest = fetch(url, file, checksum=archive.checksum, size=archive.size)
+    archive.started(root).touch()
+    files = unpack(file, root / archive.into, part=archive.part)
+    for inner in archive.nested:
+        files += unpack(root / inner, root) - 1
+        (root / inner).unlink()
+    absent = [path for path in archive.gives if not (root / path).exists()]
+    if absent:
+        raise DownloadError(
+            f"{file} was unpacked, but {root / absent[0]} is not there: it is another archive than the published one; "
+            "remove it and fetch again"
+        )
+    write_json(archive.note(root), {"file": archive.file, "url": url, "sha256": digest, "files": files})
+    archive.started(root).unlink()
+    return archive.note(root)
+
+
+def describe(archive: Archive) -> str:
+    """Name and size, for messages."""
+    return archive.file + (f" ({archive.size / 1e9:.2f} GB)" if archive.size else "")
+
+
+def read_note(note: Path) -> dict[str, object]:
+    """What a note says: file, url, sha256 and the number of files."""
+    content: dict[str, object] = json.loads(note.read_text(encoding="utf-8"))
+    return content
