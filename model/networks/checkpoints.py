@@ -10,14 +10,14 @@ the same.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
+
+from model.torch_files import TorchFileError, read_torch
 
 State = dict[str, Tensor]
 Source = Literal["torchvision", "in-place-abn", "dkd", "mib", "ssul"]
@@ -43,17 +43,11 @@ def read_state(file: Path) -> State:
         CheckpointError: if the file is missing, damaged, holds more than tensors and plain values, or no state dict.
     """
     try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        content: Any = read_torch(file)
     except FileNotFoundError:
         raise CheckpointError(f"{file}: no such file; download the weights, or correct the path") from None
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{file}: holds more than tensors and plain values and is not opened ({reason})"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "unexpected end"
-        raise CheckpointError(f"{file}: not a file of weights, or damaged ({reason}); download it again") from None
+    except TorchFileError as error:
+        raise CheckpointError(f"{file}: not a file of weights, or damaged ({error}); download it again") from None
     if isinstance(content, Mapping):
         inner = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), content)
         state = {str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)}

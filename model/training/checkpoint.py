@@ -6,9 +6,7 @@ hold is verified before a weight is used: the classes, their order, the step, th
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from model.files import atomic_file
 from model.methods.base import State
+from model.torch_files import TorchFileError, read_torch
 
 FORMAT = 1
 
@@ -80,6 +79,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     missing = sorted({f.name for f in fields(Checkpoint)} - content.keys())
     if missing:
         raise CheckpointError(f"{path}: the checkpoint lacks {_listed(missing)}; delete it and train the step again")
+    for key, expected in _ENTRIES.items():
+        if not expected(content[key]):
+            raise CheckpointError(
+                f"{path}: its entry '{key}' is of another kind than Segue writes; delete it and train the step again"
+            )
     known = {f.name: content[f.name] for f in fields(Checkpoint)}
     known |= {"classes": tuple(content["classes"]), "classes_per_step": tuple(content["classes_per_step"])}
     return Checkpoint(**known)
@@ -155,13 +159,12 @@ def load_data(path: Path) -> Any:
         CheckpointError: if it is missing, damaged, or holds anything else.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_torch(path, old_format=False)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such checkpoint") from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except TorchFileError as error:
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({reason}); it is damaged, or holds other than tensors and plain "
+            f"{path}: not a readable checkpoint ({error}); it is damaged, or holds other than tensors and plain "
             "values. Delete it to train the step again"
         ) from error
 
@@ -200,6 +203,23 @@ def to_cpu(value: Any) -> Any:
     return value
 
 
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int for item in value)
+
+
+_ENTRIES: Mapping[str, Callable[[Any], bool]] = {
+    "network": lambda value: _is_mapping(value) and all(isinstance(item, Tensor) for item in value.values()),
+    "classes": _are_numbers,
+    "classes_per_step": _are_numbers,
+    "step": lambda value: type(value) is int,
+    "network_arguments": _is_mapping,
+    "method_state": _is_mapping,
+    "spec": _is_mapping,
+}
 _REMEDY = "give the checkpoint of the same scenario, order and recipe, or train it again"
 
 

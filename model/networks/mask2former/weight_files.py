@@ -1,7 +1,8 @@
 """Reading weight files of others without running anything they contain.
 
 Public checkpoints are torch archives (``.pth``) or pickled dictionaries of numpy arrays (``.pkl``, detectron2's model zoo).
-Torch archives are read with ``weights_only``; pickles by an unpickler that admits numpy arrays and plain containers only.
+Torch archives hold tensors and plain values; pickles are read by an unpickler that admits numpy arrays and plain containers
+only, and hands a pickle functions of its own wherever it asks for one.
 """
 
 from __future__ import annotations
@@ -9,28 +10,41 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy._core import multiarray, numeric
 from torch import Tensor
 
-_ADMITTED = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),  # how protocol 2 writes bytes
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    *(
-        (f"numpy.{core}.multiarray", name)  # numpy 1 and 2
-        for core in ("core", "_core")
-        for name in ("_reconstruct", "scalar")
-    ),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-}
-"""Everything that a pickled dictionary of arrays refers to; none of it runs code of the file."""
+from model.torch_files import read_torch
+
+
+def _latin1(text: str, encoding: str = "latin1") -> bytes:
+    """How protocol 2 writes bytes; other codecs have no place in a file of arrays."""
+    if encoding.lower() not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it encodes text as '{encoding}'")
+    return text.encode("latin1")
+
+
+def _admitted(module: str, name: str) -> Any:
+    """What a pickled dictionary of arrays may refer to, None for anything else; numpy 1 and 2 differ in the module."""
+    if (module, name) == ("_codecs", "encode"):
+        return lambda *arguments: _latin1(*arguments)
+    if (module, name) == ("collections", "OrderedDict"):
+        return OrderedDict
+    if module == "numpy" and name in ("ndarray", "dtype"):
+        return getattr(np, name)
+    if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in ("_reconstruct", "scalar"):
+        return getattr(multiarray, name)
+    if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
+        frombuffer = getattr(numeric, name)
+        return lambda *arguments: frombuffer(*arguments)  # not the function itself, which a pickle could change
+    return None
+
 
 _REMEDY = "use a checkpoint as published by Mask2Former, BalConpas, detectron2 or torchvision"
 
@@ -41,9 +55,12 @@ class WeightFileError(ValueError):
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it refers to '{module}.{name}', which is neither an array nor a container")
-        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+        found = _admitted(module, name)
+        if found is None:
+            raise pickle.UnpicklingError(
+                f"it refers to '{module}.{name}', which is neither an array nor a container; nothing of it was run"
+            )
+        return found
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -80,7 +97,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path) -> Any:
     if zipfile.is_zipfile(path) or path.suffix in (".pth", ".pt"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_torch(path)
     # caffe2-era files were pickled by Python 2: their text is in Latin-1
     return _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
 

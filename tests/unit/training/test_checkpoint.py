@@ -1,6 +1,6 @@
 import os
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -87,6 +87,16 @@ def test_a_missing_file_is_named(tmp_path):
         load_checkpoint(tmp_path / "nowhere.pt")
 
 
+def test_a_flipped_bit_is_noticed(tmp_path, checkpoint):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    content = bytearray(path.read_bytes())
+    content[content.index(checkpoint.network["weight"].numpy().tobytes()) + 2] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="does not have the checksum"):
+        load_checkpoint(path)
+
+
 class _Malicious:
     def __init__(self, target):
         self.target = target
@@ -118,6 +128,16 @@ def test_foreign_and_newer_files_are_told_apart(tmp_path, checkpoint):
         load_checkpoint(path)
     torch.save({"format": 1, "network": {}, "classes": [1]}, path)
     with pytest.raises(CheckpointError, match="lacks classes_per_step, method_state"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("key", [f.name for f in fields(Checkpoint)])
+def test_an_entry_of_another_kind_is_named(tmp_path, checkpoint, key):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, checkpoint)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, key: "text"}, path)
+    with pytest.raises(CheckpointError, match=f"its entry '{key}' is of another kind"):
         load_checkpoint(path)
 
 
