@@ -1,6 +1,7 @@
 """Train one step: from a job description, data, split, memory and previous checkpoint to the next checkpoint."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -8,13 +9,17 @@ from pathlib import Path
 from model.command_line import run
 from model.devices import choose_device, choose_workers
 from model.files import write_json
-from model.provenance import PROJECT
+from model.provenance import PROJECT, canonical_json
 from model.training.checkpoint import save_checkpoint
-from model.training.job import JobFiles, run_job
+from model.training.interruption import Interrupted
+from model.training.job import JobFiles, first_weights, run_job
 from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
-from model.training.resume import Interrupted, Snapshots, resume_key
-from model.training.spec import parse_spec
+from model.training.resume import ResumeKey, Snapshots, resume_key
+from model.training.spec import TrainingSpec, parse_spec
+from model.training.work_folder import give_back_finished, keep_finished, sole_user
+
+SNAPSHOTS = "snapshots"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,23 +37,53 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", required=True, type=Path, help="folder for snapshots and TensorBoard events")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, help="processes that read images; default 0 on a CPU, up to 8 for a GPU")
-    parser.add_argument("--snapshot-minutes", type=float, default=10.0, help="time between two snapshots")
+    parser.add_argument(
+        "--snapshot-minutes",
+        type=float,
+        default=float(os.environ.get("SEGUE_SNAPSHOT_MINUTES", "10")),
+        help="time between two snapshots; default $SEGUE_SNAPSHOT_MINUTES or 10",
+    )
     return parser.parse_args()
 
 
+def say(text: str) -> None:
+    """One line for the log, at once."""
+    print(text, flush=True)
+
+
 def main() -> None:
-    """Parse the command line, train, write curves, record and checkpoint."""
+    """Parse the command line; train, unless that was done before and only the workflow did not see it."""
     arguments = parse_arguments()
-    started, clock = now(), time.perf_counter()
     text = arguments.spec
     spec = parse_spec(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
-    device = choose_device(arguments.device)
     data = arguments.data.parent if arguments.data.name == "dataset.json" else arguments.data
     files = JobFiles(data, arguments.split, arguments.previous, arguments.memory)
-    key = resume_key(
-        [spec.model_dump_json(), arguments.code], [data / "dataset.json", files.split, files.previous, files.memory]
-    )
-    snapshots = Snapshots(arguments.work / "snapshots", key, seconds=60 * arguments.snapshot_minutes)
+    outputs = {"train.csv": arguments.curves, "train.json": arguments.record, "checkpoint.pt": arguments.checkpoint}
+    with sole_user(arguments.work, say):
+        key = resume_key(
+            {
+                "specification": spec.model_dump_json(),
+                "code": arguments.code,
+                "first weights": canonical_json(first_weights(spec)),
+            },
+            {
+                "dataset": data / "dataset.json",
+                "split": files.split,
+                "previous checkpoint": files.previous,
+                "memory": files.memory,
+            },
+        )
+        if not give_back_finished(arguments.work, key.digest, outputs, say):
+            train(spec, files, key, arguments)
+            keep_finished(arguments.work, key.digest, outputs)
+            Snapshots(arguments.work / SNAPSHOTS, key).clear()
+
+
+def train(spec: TrainingSpec, files: JobFiles, key: ResumeKey, arguments: argparse.Namespace) -> None:
+    """Train; write curves, record and, last, the checkpoint."""
+    started, clock = now(), time.perf_counter()
+    device = choose_device(arguments.device)
+    snapshots = Snapshots(arguments.work / SNAPSHOTS, key, seconds=60 * arguments.snapshot_minutes, say=say)
     reporters: list[Progress] = []
 
     def make_reporter(iterations: int) -> Progress:
@@ -58,7 +93,7 @@ def main() -> None:
         return reporters[-1]
 
     step, method = spec.step.index, spec.method.name
-    print(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device}", flush=True)
+    say(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device}")
     try:
         outcome = run_job(
             spec,
@@ -77,7 +112,7 @@ def main() -> None:
         {
             "spec": spec.model_dump(mode="json"),
             "code": arguments.code,
-            "resume_key": key,
+            "resume_key": key.digest,
             **outcome.facts,
             "final": {name: value for name, value in reporters[-1].curves[-1].items() if name != "iteration"},
             "started": started,
@@ -90,10 +125,9 @@ def main() -> None:
         },
     )
     save_checkpoint(arguments.checkpoint, outcome.checkpoint)
-    snapshots.clear()
 
 
-def train() -> None:
+def start() -> None:
     """Run; a training that was asked to stop ends like any process that the signal ends."""
     try:
         main()
@@ -103,4 +137,4 @@ def train() -> None:
 
 
 if __name__ == "__main__":
-    run(train)
+    run(start)

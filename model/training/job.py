@@ -158,7 +158,7 @@ def run_job(
         "trainable_parameters": result.trainable_parameters,
         "state_bytes": tensor_bytes(result.state),
         "resumed_at": result.resumed_at,
-        "initial_weights": _initial_weights(recipe) if files.previous is None else None,
+        "initial_weights": first_weights(spec),
     }
     return Outcome(checkpoint, facts)
 
@@ -173,11 +173,15 @@ def network_arguments(recipe: RecipeSpec) -> dict[str, Any]:
     return {key: value for key, value in recipe.network.items() if key != WEIGHTS}
 
 
-def _initial_weights(recipe: RecipeSpec) -> dict[str, str] | None:
-    """Which first weights a base step started from, told by their content."""
-    if WEIGHTS not in recipe.network:
+def first_weights(spec: TrainingSpec) -> dict[str, str] | None:
+    """Which first weights a base step starts from, told by their content; None without, and at every later step.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    if spec.step.index > 0 or WEIGHTS not in spec.recipe.network:
         return None
-    entry = recipe.network[WEIGHTS]
+    entry = spec.recipe.network[WEIGHTS]
     with importlib.import_module("model.networks.initial_weights").weights_file(entry).open("rb") as file:
         return {"source": entry["source"], "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 

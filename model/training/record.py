@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Device, processor model, number of cores, threads in use, and the implementation of the compiled op if used."""
+    """Where this process runs: device, processor, threads, the compiled op if used, and what SLURM or a lease gave it."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_model(),
@@ -37,6 +37,8 @@ def machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "ops": op_implementation(),
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
 
 

@@ -1,73 +1,89 @@
 """Going on in the middle of a step after the process was stopped.
 
 Snapshots live in a work directory that is no declared output, since the workflow deletes the outputs of a job that did
-not finish. A snapshot belongs to one *key*: a hash of everything the result depends on. Snapshots of another key are
-ignored, so that an edited configuration never continues a foreign training.
+not finish. A snapshot belongs to one *key*: hashes of everything the result depends on. A snapshot of another key is
+refused, and the log says what differs, so that an edited configuration never continues a foreign training. The name of
+a snapshot holds the checksum of its content: one that is damaged is told by it, and the one before takes its place.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
-import signal
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 
-from model.files import atomic_file
+from model.files import FileError, atomic_file
 from model.training.checkpoint import CheckpointError, load_data, refuse_unsafe, to_cpu
 
 KEPT = 2
 """Snapshots on disk; the older one is for the case that the newer turns out unreadable."""
 
+NAME = re.compile(r"snapshot-(?P<key>[0-9a-f]{12})-(?P<iteration>\d{9})-(?P<checksum>[0-9a-f]{16})\.pt")
 
-class Interrupted(Exception):
-    """Training was asked to stop, and its state is safe.
+
+@dataclass(frozen=True)
+class ResumeKey:
+    """What the result of a training depends on.
 
     Attributes:
-        signal_number: which signal asked.
+        parts: name of each part, such as ``specification`` or ``previous checkpoint``, to the hash of its content.
     """
 
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.signal_number = signal_number
+    parts: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One hash of all parts."""
+        return _sha256("\n".join(f"{name} {self.parts[name]}" for name in sorted(self.parts)).encode())
+
+    def differences(self, other: Mapping[str, str]) -> list[str]:
+        """Names of the parts in which another key differs."""
+        names = dict.fromkeys([*self.parts, *other])
+        return [name for name in names if self.parts.get(name) != other.get(name)]
 
 
-def resume_key(texts: Sequence[str], files: Sequence[Path | None]) -> str:
-    """Hash of texts (specification, code fingerprint, …) and of the content of files; None stands for no file."""
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode()).digest())
-    for path in files:
-        if path is None:
-            digest.update(bytes(32))
-        else:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def resume_key(texts: Mapping[str, str], files: Mapping[str, Path | None]) -> ResumeKey:
+    """The key of named texts and of the content of named files; None stands for no file."""
+    parts = {name: _sha256(text.encode()) for name, text in texts.items()}
+    for name, path in files.items():
+        parts[name] = "none" if path is None else checksum(path)
+    return ResumeKey(parts)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def say_on_stderr(text: str) -> None:
+    """Where messages go if nobody says otherwise."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass
 class Snapshots:
-    """Numbered snapshots of one training in a folder.
+    """Numbered snapshots of one training in a folder that no other process uses meanwhile.
 
     Attributes:
         folder: made when the first one is written.
         key: of :func:`resume_key`.
         seconds: at least this long between two periodic snapshots.
+        say: told what is continued, and what is refused and why.
         clock: seconds of a clock that never goes back.
     """
 
     folder: Path
-    key: str
+    key: ResumeKey
     seconds: float = 600.0
+    say: Callable[[str], None] = say_on_stderr
     clock: Callable[[], float] = time.monotonic
     _last: float = field(init=False)
 
@@ -79,99 +95,106 @@ class Snapshots:
         """Whether it is time for a periodic snapshot."""
         return self.clock() - self._last >= self.seconds
 
-    def save(self, iteration: int, content: dict[str, Any]) -> None:
+    def save(self, iteration: int, content: dict[str, Any]) -> bool:
         """Write a snapshot, then remove all but the newest two of this key.
+
+        Returns:
+            Whether it was written. A full disk is told, and training goes on: what was saved before stays.
 
         Raises:
             CheckpointError: if the content holds other than tensors and plain values.
         """
         refuse_unsafe(content, "snapshot")
-        with atomic_file(self.folder / f"snapshot-{self.key[:12]}-{iteration:09d}.pt") as file:
-            torch.save({"key": self.key, "iteration": iteration, "content": to_cpu(content)}, file)
-        kept = [path for path in self._files() if path.name.startswith(f"snapshot-{self.key[:12]}-")][:KEPT]
-        for old in self._files():
-            if old not in kept:
-                old.unlink(missing_ok=True)
         self._last = self.clock()
+        unnamed = self.folder / "unnamed.pt"
+        try:
+            with atomic_file(unnamed) as file:
+                hashing = _HashingFile(file)
+                whole = {"key": dict(self.key.parts), "iteration": iteration, "content": to_cpu(content)}
+                torch.save(whole, hashing)  # type: ignore[arg-type]  # it needs write and flush alone
+            name = f"snapshot-{self.key.digest[:12]}-{iteration:09d}-{hashing.digest.hexdigest()[:16]}.pt"
+            unnamed.replace(self.folder / name)
+        except (OSError, FileError) as error:
+            self.say(f"{self.folder}: no snapshot after iteration {iteration} ({error}); training goes on without it")
+            return False
+        kept = self._own()[:KEPT]
+        for path in self._files():
+            if path not in kept:
+                path.unlink(missing_ok=True)
+        return True
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """Iteration and content of the newest readable snapshot of this key, or None."""
-        for path in self._files():
-            try:
-                snapshot = load_data(path)
-            except CheckpointError:
-                continue
-            if isinstance(snapshot, dict) and snapshot.get("key") == self.key:
+        """Iteration and content of the newest undamaged snapshot of this key, or None."""
+        self._remove_unfinished()
+        for path in self._own():
+            snapshot = self._read(path)
+            if snapshot is not None and snapshot["key"] == self.key.parts:
+                self.say(f"going on after iteration {snapshot['iteration']}, from {path}")
                 return int(snapshot["iteration"]), snapshot["content"]
+        self._refuse_foreign()
         return None
 
     def clear(self) -> None:
         """Remove every snapshot: the step is finished."""
+        self._remove_unfinished()
         for path in self._files():
             path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("snapshot-*.pt"), reverse=True)
+        """All snapshots, later iterations first."""
+        found = [
+            (match["iteration"], path) for path in self.folder.glob("*.pt") if (match := NAME.fullmatch(path.name))
+        ]
+        return [path for _, path in sorted(found, reverse=True)]
+
+    def _own(self) -> list[Path]:
+        return [path for path in self._files() if path.name.startswith(f"snapshot-{self.key.digest[:12]}-")]
+
+    def _remove_unfinished(self) -> None:
+        """What a process left that was killed while it wrote."""
+        for path in [*self.folder.glob(".*.part"), *self.folder.glob("unnamed.pt")]:
+            path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Content of a snapshot whose checksum is right; otherwise None, and it is said."""
+        try:
+            if not path.stem.endswith(checksum(path)[:16]):
+                raise CheckpointError("its checksum is wrong")
+            snapshot = load_data(path)
+            if not (isinstance(snapshot, dict) and snapshot.keys() >= {"key", "iteration", "content"}):
+                raise CheckpointError("it is no snapshot")
+        except (CheckpointError, OSError) as error:
+            self.say(f"{path}: damaged, not used ({error}); an older snapshot takes its place if there is one")
+            return None
+        return snapshot
+
+    def _refuse_foreign(self) -> None:
+        """Say why snapshots of other keys are not continued; the first one stands for all of its key."""
+        told = set()
+        for path in self._files():
+            prefix = path.name.split("-")[1]
+            if prefix not in told and not self.key.digest.startswith(prefix):
+                told.add(prefix)
+                snapshot = self._read(path)
+                if snapshot is not None:
+                    what = ", ".join(self.key.differences(snapshot["key"]))
+                    self.say(f"{path}: refused, it was made with another {what}; training starts from the beginning")
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What asks a training to stop."""
+class _HashingFile:
+    """A file that computes the checksum of what is written to it, in passing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.digest = hashlib.sha256()
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
-@contextmanager
-def stop_signals_blocked() -> Iterator[None]:
-    """Processes started inside never see a request to stop.
-
-    Clusters send it to a whole process group. Loading processes that died of it would bring the training down before it
-    could save its state; they end with the training anyway.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collect the stop signals in a list, so that the loop can end between two iterations.
-
-    Clusters announce the end of a job's time with one of them. Outside the main thread nothing is collected.
-    """
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
-    except ValueError:  # not the main thread
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def random_states() -> dict[str, Any]:
-    """The state of every random generator that training draws from, as tensors and plain values."""
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "python": [version, list(internal), gauss],
-        "numpy": [str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Put every generator back to where :func:`random_states` found it."""
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = states["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -13,16 +13,11 @@ from torch import nn
 
 from model.methods.base import Context, Method, ParameterGroup, State
 from model.scenario import Step
+from model.training.interruption import Interrupted, stop_requests, stop_signals_blocked
 from model.training.loop import Precision, Reporter, gradient_scaler, train
 from model.training.optimiser import freeze_untrained
-from model.training.resume import (
-    Interrupted,
-    Snapshots,
-    random_states,
-    set_random_states,
-    stop_requests,
-    stop_signals_blocked,
-)
+from model.training.random_states import random_states, set_random_states
+from model.training.resume import Snapshots
 from model.training.schedule import Schedule
 from model.training.seeds import seed_everything
 
@@ -123,16 +118,17 @@ def train_step(
     if found is None:
         seed_everything(seed)
     else:
-        set_random_states(found[1]["random"])
+        set_random_states(found[1]["random"], device)
 
     with stop_requests() as stops:
 
         def keep(done: int) -> None:
+            saved = False
             if snapshots is not None and (stops or (snapshots.due and done < iterations)):
-                snapshots.save(done, _content(network, optimiser, scaler, reporter, state))
+                saved = snapshots.save(done, _content(network, optimiser, scaler, reporter, state, device))
             if stops:
                 what = f"stopped by {signal.Signals(stops[0]).name} after iteration {done} of {iterations}"
-                again = "run it again to go on from there" if snapshots is not None else "nothing was kept"
+                again = "run it again to go on from there" if saved else "this state was not kept"
                 raise Interrupted(f"{what}; {again}", stops[0])
 
         train(
@@ -166,6 +162,7 @@ def _content(
     scaler: torch.amp.GradScaler,
     reporter: ResumableReporter,
     state: State,
+    device: torch.device,
 ) -> dict[str, Any]:
     return {
         "network": network.state_dict(),
@@ -173,7 +170,7 @@ def _content(
         "scaler": scaler.state_dict(),
         "reporter": reporter.state_dict(),
         "method_state": state,
-        "random": random_states(),
+        "random": random_states(device),
     }
 
 

@@ -1,55 +1,114 @@
+import errno
 import os
-import random
-import signal
 
 import numpy as np
 import pytest
 import torch
 
 from model.training.checkpoint import CheckpointError
-from model.training.resume import Snapshots, random_states, resume_key, set_random_states, stop_requests
+from model.training.resume import Snapshots, resume_key
 
 
-def snapshots(tmp_path, key="key", **options):
-    return Snapshots(tmp_path / "snapshots", key, **options)
+class Told(list):
+    """Collects what is said."""
+
+    def __call__(self, text):
+        self.append(text)
 
 
-def names(tmp_path):
-    return sorted(path.name for path in (tmp_path / "snapshots").iterdir())
+def snapshots(tmp_path, code="one", **options):
+    return Snapshots(tmp_path / "snapshots", resume_key({"specification": "s", "code": code}, {}), **options)
+
+
+def iterations(tmp_path):
+    return sorted(int(path.name.split("-")[2]) for path in (tmp_path / "snapshots").iterdir())
+
+
+def file_of(tmp_path, iteration):
+    (found,) = (tmp_path / "snapshots").glob(f"snapshot-*-{iteration:09d}-*.pt")
+    return found
 
 
 def test_the_newest_snapshot_comes_back_and_two_are_kept(tmp_path):
-    kept = snapshots(tmp_path)
-    assert kept.load() is None
+    kept = snapshots(tmp_path, say=(told := Told()))
+    assert kept.load() is None and told == []
     for iteration in (5, 10, 15):
-        kept.save(iteration, {"weights": torch.full((2,), float(iteration))})
+        assert kept.save(iteration, {"weights": torch.full((2,), float(iteration))})
+    assert iterations(tmp_path) == [10, 15]
     iteration, content = kept.load()
     assert iteration == 15 and content["weights"].tolist() == [15.0, 15.0]
-    assert names(tmp_path) == ["snapshot-key-000000010.pt", "snapshot-key-000000015.pt"]
+    assert len(told) == 1 and told[0].startswith("going on after iteration 15, from ")
     kept.clear()
-    assert names(tmp_path) == []
+    assert iterations(tmp_path) == []
 
 
-def test_a_foreign_key_is_ignored(tmp_path):
+def test_a_foreign_key_is_refused_and_what_differs_is_said(tmp_path):
     snapshots(tmp_path, "one").save(5, {})
-    assert snapshots(tmp_path, "two").load() is None
-    assert snapshots(tmp_path, "one").load() == (5, {})
+    assert snapshots(tmp_path, "two", say=(told := Told())).load() is None
+    assert len(told) == 1 and "refused, it was made with another code; training starts from the beginning" in told[0]
+    assert snapshots(tmp_path, "one", say=Told()).load() == (5, {})
+
+
+def test_a_snapshot_under_a_name_that_is_not_its_own_is_refused(tmp_path):
+    mine, other = snapshots(tmp_path, "one", say=Told()), snapshots(tmp_path, "two", say=Told())
+    other.save(5, {})
+    path = file_of(tmp_path, 5)
+    path.rename(path.with_name(path.name.replace(other.key.digest[:12], mine.key.digest[:12])))
+    assert mine.load() is None
 
 
 def test_snapshots_of_a_foreign_key_make_room_for_new_ones(tmp_path):
     for iteration in (4000, 5000):
         snapshots(tmp_path, "one").save(iteration, {})
     snapshots(tmp_path, "two").save(600, {})
+    assert iterations(tmp_path) == [600]
     assert snapshots(tmp_path, "two").load() == (600, {})
-    assert snapshots(tmp_path, "one").load() is None
 
 
-def test_an_unreadable_snapshot_falls_back_to_the_one_before(tmp_path):
-    kept = snapshots(tmp_path)
+def cut(content):
+    return content[:100]
+
+
+def empty(content):
+    return b""
+
+
+def flip_a_bit_of_a_weight(content):
+    at = content.index(np.full(50, 10.0, np.float32).tobytes())
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut, empty, flip_a_bit_of_a_weight])
+def test_a_damaged_snapshot_is_told_by_its_checksum_and_falls_back_to_the_one_before(tmp_path, damage):
+    kept = snapshots(tmp_path, say=(told := Told()))
+    for iteration in (5, 10):
+        kept.save(iteration, {"weights": torch.full((50,), float(iteration))})
+    newest = file_of(tmp_path, 10)
+    newest.write_bytes(damage(newest.read_bytes()))
+    iteration, content = kept.load()
+    assert iteration == 5 and set(content["weights"].tolist()) == {5.0}
+    assert len(told) == 2 and "damaged, not used (its checksum is wrong)" in told[0] and "iteration 5" in told[1]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    kept = snapshots(tmp_path, say=Told())
+    kept.save(5, {})
+    for name in (".unnamed.pt.x1y2.part", "unnamed.pt"):
+        (tmp_path / "snapshots" / name).write_bytes(b"half")
+    assert kept.load() == (5, {})
+    assert iterations(tmp_path) == [5]
+
+
+def test_a_full_disk_is_told_and_leaves_the_snapshot_before(tmp_path, monkeypatch):
+    kept = snapshots(tmp_path, say=(told := Told()))
     kept.save(5, {"a": 1})
-    kept.save(10, {"a": 2})
-    newest = tmp_path / "snapshots" / "snapshot-key-000000010.pt"
-    newest.write_bytes(newest.read_bytes()[:100])
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    assert not kept.save(10, {"a": 2})
+    assert "no snapshot after iteration 10" in told[0] and "no space left on device" in told[0].lower()
     assert kept.load() == (5, {"a": 1})
 
 
@@ -71,44 +130,20 @@ def test_periodic_snapshots_follow_the_clock(tmp_path):
 
 
 def test_the_key_follows_every_text_and_file(tmp_path):
-    file = tmp_path / "memory.json"
+    file, other = tmp_path / "memory.json", tmp_path / "split.json"
     file.write_text("one")
+    other.write_text("two")
     keys = {
-        resume_key(["spec", "code"], [file, None]),
-        resume_key(["spec", "other"], [file, None]),
-        resume_key(["specc", "ode"], [file, None]),
-        resume_key(["spec", "code"], [None, file]),
+        resume_key({"a": "spec", "b": "code"}, {"c": file, "d": None}).digest,
+        resume_key({"a": "spec", "b": "other"}, {"c": file, "d": None}).digest,
+        resume_key({"a": "specc", "b": "ode"}, {"c": file, "d": None}).digest,
+        resume_key({"a": "spec", "b": "code"}, {"c": None, "d": file}).digest,
+        resume_key({"a": "spec", "b": "code"}, {"c": other, "d": None}).digest,
     }
-    assert len(keys) == 4
-    before = resume_key(["spec"], [file])
+    assert len(keys) == 5
+    before = resume_key({}, {"memory": file})
     os.utime(file, (1, 1))
-    assert resume_key(["spec"], [file]) == before
+    assert resume_key({}, {"memory": file}) == before
     file.write_text("two")
-    assert resume_key(["spec"], [file]) != before
-
-
-def test_every_generator_goes_on_where_it_was(tmp_path):
-    random.seed(1)
-    np.random.seed(1)
-    torch.manual_seed(1)
-    np.random.randn()  # leaves a cached value in NumPy's generator
-    kept = snapshots(tmp_path)
-    kept.save(1, {"random": random_states()})
-
-    def draws():
-        return random.random(), random.gauss(0, 1), np.random.randn(), np.random.rand(), torch.rand(3).tolist()
-
-    expected = draws()
-    draws()
-    set_random_states(kept.load()[1]["random"])
-    assert draws() == expected
-
-
-def test_signals_are_collected_and_handlers_put_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_requests() as stops:
-        assert stops == []
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stops == [signal.SIGUSR1, signal.SIGTERM]
-    assert signal.getsignal(signal.SIGTERM) is before
+    after = resume_key({}, {"memory": file})
+    assert after.digest != before.digest and after.differences(before.parts) == ["memory"]

@@ -7,8 +7,9 @@ import torch
 
 from model.methods.base import ParameterGroup, Trainable
 from model.scenario import Step
+from model.training.interruption import Interrupted
 from model.training.optimiser import OptimiserError
-from model.training.resume import Interrupted, Snapshots
+from model.training.resume import Snapshots, resume_key
 from model.training.seeds import seed_everything
 from model.training.step import frozen_copy, train_step
 
@@ -107,7 +108,7 @@ def test_an_interrupted_step_ends_as_if_it_had_run_in_one_go(small, tmp_path, op
             if iteration == 5:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    kept = partial(Snapshots, tmp_path, "key")
+    kept = partial(Snapshots, tmp_path, resume_key({}, {}))
     with pytest.raises(Interrupted, match="SIGTERM after iteration 5 of 8; run it again") as stop:
         make(small, Loud(), reporter=Stopping(), snapshots=kept(), **options)
     assert stop.value.signal_number == signal.SIGTERM
@@ -128,7 +129,7 @@ def test_without_snapshots_a_signal_still_stops(small):
         def iteration(self, iteration, learning_rate, terms):
             os.kill(os.getpid(), signal.SIGUSR1)
 
-    with pytest.raises(Interrupted, match="SIGUSR1 after iteration 1 of 8; nothing was kept"):
+    with pytest.raises(Interrupted, match="SIGUSR1 after iteration 1 of 8; this state was not kept"):
         make(small, small.Method(), reporter=Stopping())
 
 

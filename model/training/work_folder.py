@@ -1,0 +1,106 @@
+"""The folder beside a training's declared outputs: who may use it, and what it keeps after the end.
+
+The workflow deletes the outputs of a job whose end it did not see. It does not see the end if it was killed itself while a
+cluster, or the operating system, let the training go on. Therefore
+
+* two processes never work on one training: the second waits until the first has ended, however it ends;
+* a finished training leaves hard links to its outputs here, which take no room. If it is asked for again by a workflow
+  that did not see the end, they are given back. The workflow removes them when it has seen everything end well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from model.files import atomic_file, write_json
+from model.training.resume import checksum
+
+FINISHED = "finished"
+"""Folder with the links, below the work folder."""
+
+
+@contextmanager
+def sole_user(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the folder for as long as the block runs; wait if another process holds it.
+
+    Args:
+        folder: made if needed; its file ``user`` names host and process of whoever holds it.
+        say: told if there is something to wait for, or if the file system knows no locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "user").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            say(f"{folder}: {file.read().strip() or 'another process'} is at this training; waiting for it to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems
+            say(f"{folder}: no lock ({error}); see to it that no second process trains the same")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:
+    """Link a training's outputs into its work folder; without effect where the file system cannot link.
+
+    Args:
+        folder: the work folder.
+        key: digest of everything that the result depends on.
+        outputs: name to file, all complete.
+    """
+    kept = folder / FINISHED
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    try:
+        for name, path in outputs.items():
+            os.link(path, kept / name)
+    except OSError:
+        shutil.rmtree(kept, ignore_errors=True)
+        return
+    # Written last: links without it are not used.
+    write_json(kept / "key.json", {"key": key, "files": {name: checksum(path) for name, path in outputs.items()}})
+
+
+def give_back_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: Callable[[str], None]) -> bool:
+    """Put the outputs of a training that has finished under the same key in their places.
+
+    Args:
+        folder: the work folder.
+        key: digest of everything that the result depends on.
+        outputs: name to the place where the workflow wants the file; the last one is put there last.
+        say: told where the outputs come from, or that they are damaged.
+
+    Returns:
+        Whether there was one.
+    """
+    kept = folder / FINISHED
+    try:
+        record = json.loads((kept / "key.json").read_text(encoding="utf-8"))
+        if record["key"] != key or record["files"].keys() != outputs.keys():
+            return False
+        if any(checksum(kept / name) != expected for name, expected in record["files"].items()):
+            say(f"{kept}: damaged, not used; training starts again")
+            return False
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+    for name, path in outputs.items():
+        with (kept / name).open("rb") as source, atomic_file(path) as target:
+            shutil.copyfileobj(source, target)
+    say(f"this training had finished before, from the same files and code; its outputs are taken from {kept}")
+    return True
+
+
+def forget_finished(folder: Path) -> None:
+    """Remove the links, so that the training runs if it is asked for again."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder / FINISHED)

@@ -1,0 +1,80 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.provenance import PROJECT
+from model.training.work_folder import forget_finished, give_back_finished, keep_finished, sole_user
+
+HOLD = """
+import sys
+from pathlib import Path
+from model.training.work_folder import sole_user
+with sole_user(Path(sys.argv[1]), lambda text: print(text, flush=True)):
+    print("mine", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> dict[str, Path]:
+    """Two finished files."""
+    found = {name: tmp_path / "run" / name for name in ("train.json", "checkpoint.pt")}
+    (tmp_path / "run").mkdir()
+    for name, path in found.items():
+        path.write_text(f"content of {name}")
+    return found
+
+
+def test_a_second_process_waits_until_the_first_is_killed(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "work")]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": PROJECT}
+    first = subprocess.Popen(command, **options)
+    assert first.stdout.readline() == "mine\n"
+    second = subprocess.Popen(command, **options)
+    assert f"process {first.pid} on " in (said := second.stdout.readline()) and "waiting for it to end" in said
+    first.kill()
+    assert second.stdout.readline() == "mine\n"
+    assert (tmp_path / "work" / "user").read_text().startswith(f"process {second.pid} on ")
+    second.communicate("\n")
+    first.communicate()
+    assert second.returncode == 0
+
+
+def test_outputs_that_a_workflow_deleted_come_back(tmp_path, outputs):
+    told = []
+    assert not give_back_finished(tmp_path / "work", "key", outputs, told.append)
+    keep_finished(tmp_path / "work", "key", outputs)
+    for path in outputs.values():
+        path.unlink()
+    assert give_back_finished(tmp_path / "work", "key", outputs, told.append)
+    assert all(path.read_text() == f"content of {name}" for name, path in outputs.items())
+    assert len(told) == 1 and "had finished before" in told[0]
+
+
+def test_links_take_no_room(tmp_path, outputs):
+    keep_finished(tmp_path / "work", "key", outputs)
+    assert all(path.stat().st_nlink == 2 for path in outputs.values())
+
+
+def test_another_key_damage_and_a_missing_record_bring_nothing_back(tmp_path, outputs):
+    told = []
+    work = tmp_path / "work"
+    keep_finished(work, "key", outputs)
+    assert not give_back_finished(work, "other", outputs, told.append) and told == []
+    kept = work / "finished" / "checkpoint.pt"
+    kept.unlink()
+    kept.write_text("content of chexkpoint.pt")
+    assert not give_back_finished(work, "key", outputs, told.append) and "damaged" in told[0]
+    (work / "finished" / "key.json").unlink()
+    assert not give_back_finished(work, "key", outputs, told.append)
+
+
+def test_a_finished_training_can_be_forgotten(tmp_path, outputs):
+    keep_finished(tmp_path / "work", "key", outputs)
+    forget_finished(tmp_path / "work")
+    forget_finished(tmp_path / "work")
+    assert not give_back_finished(tmp_path / "work", "key", outputs, print)
+    with sole_user(tmp_path / "work", print):
+        assert (tmp_path / "work" / "user").exists()
