@@ -21,7 +21,9 @@ def run(main: Callable[[], None]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("SEGUE_TRACEBACK") == "1":
             raise
-        text = f"{error.filename or 'a file'}: {explained(error)}" if isinstance(error, OSError) else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and not isinstance(error, ValueError):  # not one of ours: it tells no remedy
+            text = f"{error.filename or 'a file'}: {explained(error)}"
         print(f"error: {text}", file=sys.stderr, flush=True)
         sys.exit(1)
 

@@ -28,15 +28,19 @@ class FileError(ValueError):
     """A file that cannot be written, or does not hold what it should; the message names it and the remedy."""
 
 
+class NotWrittenError(OSError, FileError):
+    """A file that cannot be written: still an error of the system for whoever can do without the file."""
+
+
 def explained(error: OSError) -> str:
     """What the system says about a file, and what to do about it."""
     remedy = _REMEDIES.get(error.errno or 0, "check the path, the disk and the permissions")
     return f"{(error.strerror or str(error)).lower()}; {remedy}"
 
 
-def not_written(path: Path, error: OSError) -> FileError:
+def not_written(path: Path, error: OSError) -> NotWrittenError:
     """The error to raise when writing a file failed."""
-    return FileError(f"{path} cannot be written: {explained(error)}")
+    return NotWrittenError(f"{path} cannot be written: {explained(error)}")
 
 
 class _Recording(io.FileIO):
@@ -64,7 +68,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     The folder is made if needed. If the block raises, nothing is left behind and an older file stays as it was.
 
     Raises:
-        FileError: if the disk is full, the folder cannot be written to, or something else stands in the way.
+        NotWrittenError: if the disk is full, the folder cannot be written to, or something else stands in the way.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from model.files import not_written
+
+PHOTOGRAPH_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
+"""Modes of PIL with eight bits a channel that say which red, green and blue they stand for."""
+_AGAIN = "copy or unpack it again, or take it out of the dataset"
 
 
 class ImageError(ValueError):
-    """An image file that cannot be used; the message names it."""
+    """An image file that cannot be used; the message names it, says what was expected and what to do."""
 
 
 def read_rgb(file: Path) -> np.ndarray:
-    """Photograph as (H, W, 3) uint8 RGB, whatever is stored: grey, palette, alpha, CMYK.
+    """Photograph as (H, W, 3) uint8 RGB; grey, palette and alpha are converted.
 
     A rotation noted in the file's metadata is not applied, because label maps are drawn on the stored raster.
 
     Raises:
-        ImageError: if the file is missing or no image.
+        ImageError: if the file is missing, damaged or no image, or does not hold eight bits of red, green and blue: CMYK has
+            no RGB without the profile of its printer, and wider or fractional values would be cut off at 255.
     """
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError:
-        raise ImageError(f"{file} does not exist") from None
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise ImageError(f"{file} cannot be read as an image: {error}") from error
+    with _opened(file) as image:
+        if image.mode not in PHOTOGRAPH_MODES:
+            kind = {"CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab"}.get(image.mode)
+            what = f"a {kind} image" if kind else f"an image of mode '{image.mode}' (more than 8 bits a channel)"
+            raise ImageError(f"{file} is {what}; expected 8-bit RGB or grey: convert it with any image program")
+        return np.asarray(image.convert("RGB"))
 
 
 def read_labels(file: Path) -> np.ndarray:
@@ -38,15 +46,15 @@ def read_labels(file: Path) -> np.ndarray:
     """
     labels = _read_raw(file)
     if labels.ndim != 2:
-        raise ImageError(f"{file} has {labels.shape[2]} channels; a label map has one (grey or palette)")
+        raise ImageError(f"{file} has {labels.shape[2]} channels; a label map has one: save it as grey or palette PNG")
     if labels.dtype == np.bool_:
         return labels.astype(np.uint8)
     if labels.dtype == np.int32:  # 16-bit grey in some decoders
         if labels.min() < 0 or labels.max() > 65535:
-            raise ImageError(f"{file} has labels outside 0…65535")
+            raise ImageError(f"{file} has labels outside 0…65535: save it as 8 or 16 bit PNG")
         return labels.astype(np.uint16)
     if labels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{file} stores {labels.dtype}; a label map is 8 or 16 bit")
+        raise ImageError(f"{file} stores {labels.dtype}; a label map is 8 or 16 bit: save it as grey or palette PNG")
     return labels
 
 
@@ -58,7 +66,7 @@ def read_channels(file: Path) -> np.ndarray:
     """
     labels = _read_raw(file)
     if labels.ndim != 3 or labels.dtype != np.uint8:
-        raise ImageError(f"{file} is not an 8-bit RGB image")
+        raise ImageError(f"{file} is not an 8-bit RGB image, in which segments or instances are drawn: {_AGAIN}")
     return labels
 
 
@@ -68,37 +76,52 @@ def image_size(file: Path) -> tuple[int, int]:
     Raises:
         ImageError: if the file is missing or no image.
     """
-    try:
-        with Image.open(file) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise ImageError(f"{file} does not exist") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ImageError(f"{file} cannot be read as an image: {error}") from error
+    with _opened(file) as image:
+        return image.height, image.width
 
 
 def write_png(file: Path, array: np.ndarray) -> None:
     """Write (H, W) uint8/uint16 or (H, W, 3) uint8 RGB, losslessly.
 
     Raises:
-        ImageError: if the file cannot be written.
+        ImageError: if the array cannot be stored as PNG.
+        NotWrittenError: if the file cannot be written.
     """
     pixels = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if array.ndim == 3 else array
     done, encoded = cv2.imencode(".png", pixels)
     if not done:
         raise ImageError(f"{file}: an array of shape {array.shape} and type {array.dtype} cannot be stored as PNG")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(encoded.tobytes())
+    part = file.with_name(
+        f"{file.name}.part"
+    )  # killed while writing, a process leaves no half image under a valid name
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(encoded.tobytes())
+        part.replace(file)
+    except OSError as error:
+        raise not_written(file, error) from error
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """An image, and one clear error for whatever a decoder makes of a damaged file."""
+    try:
+        if file.stat().st_size == 0:
+            raise ImageError(f"{file} is empty (0 bytes): {_AGAIN}")
+        with Image.open(file) as image:
+            yield image
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{file} does not exist: {_AGAIN}") from None
+    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, DecompressionBombError
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{file} cannot be read as an image ({reason}): {_AGAIN}") from error
 
 
 def _read_raw(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image)
-    except FileNotFoundError:
-        raise ImageError(f"{file} does not exist") from None
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise ImageError(f"{file} cannot be read as an image: {error}") from error
+    with _opened(file) as image:
+        return np.asarray(image)
 
 
 def one_thread_before_fork() -> None:

@@ -9,12 +9,44 @@ from model.datasets.images import ImageError, image_size, read_channels, read_la
 GREY = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_photographs_of_any_mode_are_rgb(tmp_path: Path, mode: str) -> None:
-    Image.fromarray(GREY).convert("RGB").convert(mode).save(tmp_path / "x.jpg", quality=100)
-    image = read_rgb(tmp_path / "x.jpg")
+@pytest.mark.parametrize(
+    ("mode", "ending"), [("RGB", "jpg"), ("L", "jpg"), ("RGBA", "png"), ("P", "png"), ("LA", "png")]
+)
+def test_photographs_of_eight_bits_are_rgb(tmp_path: Path, mode: str, ending: str) -> None:
+    Image.fromarray(GREY).convert(mode).save(tmp_path / f"x.{ending}", quality=100)
+    image = read_rgb(tmp_path / f"x.{ending}")
     assert image.shape == (6, 8, 3) and image.dtype == np.uint8
     assert np.abs(image.astype(int) - GREY[..., None]).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("array", "mode", "ending", "message"),
+    [
+        (GREY, "CMYK", "jpg", "is a CMYK image; expected 8-bit RGB or grey"),
+        (GREY.astype(np.uint16) * 200, "I;16", "png", "more than 8 bits a channel"),
+        (np.full((6, 8), np.nan, dtype=np.float32), "F", "tiff", "mode 'F' .more than 8 bits"),
+    ],
+)
+def test_what_would_change_by_conversion_is_refused(
+    tmp_path: Path, array: np.ndarray, mode: str, ending: str, message: str
+) -> None:
+    image = Image.fromarray(array)
+    (image if image.mode == mode else image.convert(mode)).save(tmp_path / f"x.{ending}")
+    with pytest.raises(ImageError, match=message):
+        read_rgb(tmp_path / f"x.{ending}")
+
+
+def test_an_image_too_large_to_be_meant_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_png(tmp_path / "x.png", GREY)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ImageError, match="decompression bomb"):
+        read_rgb(tmp_path / "x.png")
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    with pytest.raises(ImageError, match=r"x\.png is empty"):
+        read_rgb(tmp_path / "x.png")
 
 
 def test_a_rotation_in_the_metadata_is_not_applied(tmp_path: Path) -> None:
