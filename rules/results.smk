@@ -10,9 +10,11 @@ rule tables:
     """One tidy row per value, and the summary: method by scenario, mean and deviation over seeds, beside the papers."""
     input:
         evaluations=[RESULTS / directory / "evaluation.json" for directory in PLAN.evaluations],
+        trainings=[RESULTS / directory / "train.json" for directory in PLAN.trainings],
     output:
         metrics=RESULTS / "tables/metrics.csv",
         per_class=RESULTS / "tables/per_class.csv",
+        costs=RESULTS / "tables/costs.csv",
         markdown=report(
             RESULTS / "tables/summary.md",
             caption="captions/summary.rst",

@@ -8,13 +8,14 @@ from model.command_line import run
 from model.config import parse_config
 from model.plan import Plan
 from model.reporting.collect import collect
+from model.reporting.costs import cost_rows
 from model.reporting.published import read_published
 from model.reporting.summary import markdown, summarise, write_summary
 from model.reporting.tables import class_rows, metric_rows, write_csv
 
 
 def main() -> None:
-    """Parse the command line and write metrics.csv, per_class.csv and summary.{md,csv,tex}."""
+    """Parse the command line and write metrics.csv, per_class.csv, costs.csv and summary.{md,csv,tex}."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="the resolved configuration as JSON")
     parser.add_argument("--results", required=True, type=Path, help="folder that holds the evaluations")
@@ -28,6 +29,7 @@ def main() -> None:
     summary = summarise(metrics, read_published(arguments.published), notes)
     write_csv(metrics, arguments.folder / "metrics.csv")
     write_csv(class_rows(measurements), arguments.folder / "per_class.csv")
+    write_csv(cost_rows(plan.runs, arguments.results), arguments.folder / "costs.csv")
     write_summary(summary, arguments.folder)
     print(markdown(summary))
 

@@ -22,6 +22,7 @@ def main() -> None:
         raise ValueError(f"{summary} does not exist yet: run snakemake with this configuration first")
     print(f"\n{summary.read_text(encoding='utf-8')}")
     print(f"every value   {results}/tables/metrics.csv, per class in per_class.csv")
+    print(f"costs         {results}/tables/costs.csv: parameters, replay storage, time, memory")
     for folder in sorted(path for path in (results / "figures").glob("*") if path.is_dir()):
         print(f"pictures      {folder}/")
     print(f"curves        tensorboard --logdir {results}/work")

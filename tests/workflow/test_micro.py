@@ -175,3 +175,24 @@ def test_a_mistake_is_one_clear_message_before_anything_starts(tmp_path: Path, p
     assert expected in said
     assert "Traceback" not in said
     assert not (checkout.folder / "results/data").exists()
+
+
+def test_costs_are_those_of_the_trainings(micro: Checkout):
+    found = {row["method"]: row for row in rows(micro.folder / "results/tables/costs.csv")}
+    assert set(found) == {r["method"] for r in rows(micro.folder / "results/tables/metrics.csv")}
+    for method in ("mib", "finetuning-replay"):
+        records = [
+            json.loads((micro.folder / RUN / method / f"seed0/step{step}/train.json").read_text()) for step in (1, 2)
+        ]
+        assert int(found[method]["trainable_parameters"]) == records[-1]["trainable_parameters"]
+        assert int(found[method]["iterations"]) == sum(record["iterations"] for record in records)
+        assert float(found[method]["seconds"]) == pytest.approx(sum(record["seconds"] for record in records))
+    assert int(found["mib"]["exemplars"]) == int(found["mib"]["exemplar_bytes"]) == 0
+    data = micro.folder / "results/data/shapes-micro"
+    memory = max((micro.folder / "results/memory/shapes-micro").rglob("step2.json"))
+    images = [image["id"] for image in json.loads(memory.read_text())["images"]]
+    files = {row["id"]: Path(row["file"]) for row in rows(data / "train.csv")}
+    sizes = [(data / files[i]).stat().st_size + (data / f"semantic/train/{i}.png").stat().st_size for i in images]
+    assert int(found["finetuning-replay"]["exemplars"]) == len(images) > 0
+    assert int(found["finetuning-replay"]["exemplar_bytes"]) == sum(sizes)
+    assert found["joint"]["seconds"] == "0.000000" and float(found["joint"]["base_seconds"]) > 0

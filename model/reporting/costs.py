@@ -1,0 +1,85 @@
+"""What a run costs: parameters, what it keeps of earlier data, time. One row per run, from the records of its trainings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from model.datasets.prepared import PreparedDataset
+from model.jobs import Run
+from model.reporting.records import RecordError
+
+COST_COLUMNS = (
+    "dataset", "task", "scenario", "setting", "recipe", "method", "seed",
+    "parameters", "trainable_parameters", "exemplars", "exemplar_bytes", "state_bytes",
+    "iterations", "seconds", "base_seconds", "peak_resident_bytes",
+)  # fmt: skip
+
+
+def cost_rows(runs: Iterable[Run], results: Path) -> pd.DataFrame:
+    """Costs of finished runs.
+
+    Args:
+        runs: of a plan.
+        results: folder that their paths are relative to.
+
+    Returns:
+        Columns :data:`COST_COLUMNS`, sorted. ``parameters`` are those of the network after the last step and
+        ``trainable_parameters`` those that its last training changed. ``exemplars`` (images) are what the last step
+        replayed; their bytes are the encoded image and label files. ``state_bytes`` are the tensors that the method
+        keeps besides the network: prototypes, statistics, importances. ``iterations`` and ``seconds`` (wall clock; of a
+        resumed training only what came after the last interruption) add up the increments; the base step stands in
+        ``base_seconds``, since other runs share it, and so does a joint run's only training. Peak memory is that of the
+        hungriest training.
+
+    Raises:
+        RecordError: if a training's record is missing or damaged.
+    """
+    opened: dict[str, PreparedDataset] = {}
+    rows = []
+    for run in runs:
+        dataset = opened.setdefault(run.dataset, PreparedDataset.open(results / "data" / run.dataset))
+        records = [_read(results / training.directory / "train.json") for training in run.trainings]
+        last = run.trainings[-1]
+        memory = None if last.memory is None else _read(results / last.memory.file)
+        exemplars = [] if memory is None else [image["id"] for image in memory["images"]]
+        rows.append(
+            (
+                run.dataset, run.task, run.scenario.name, run.setting, run.recipe, run.method, run.seed,
+                records[-1]["parameters"],
+                records[-1]["trainable_parameters"],
+                len(exemplars),
+                sum(stored_bytes(dataset, run.task, image) for image in exemplars),
+                records[-1]["state_bytes"],
+                sum(record["iterations"] for record in records[1:]),
+                sum(record["seconds"] for record in records[1:]),
+                records[0]["seconds"],
+                max(record["peak_memory"]["resident_bytes"] for record in records),
+            )
+        )  # fmt: skip
+    frame = pd.DataFrame(rows, columns=list(COST_COLUMNS))
+    return frame.sort_values(list(COST_COLUMNS[:7]), ignore_index=True)
+
+
+def stored_bytes(dataset: PreparedDataset, task: str, image_id: str) -> int:
+    """Bytes of a training image and of its label map, as they lie on disk; instances share one file for all images."""
+    record = dataset.record("train", image_id)
+    label_files = {"semantic": dataset.semantic_file, "panoptic": dataset.panoptic_file}
+    files = [record.file]
+    if task in label_files:
+        files.append(label_files[task]("train", record))
+    return sum(file.stat().st_size for file in files)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path} does not exist: this training has not been run") from None
+    except ValueError:
+        raise RecordError(f"{path} is damaged: it is no JSON; delete it, and its training runs again") from None
+    return found
