@@ -44,13 +44,14 @@ class _Typed(BaseModel):
 class StepLength(_Typed):
     """How long one step trains: iterations (in all, or for each of its classes) or epochs.
 
-    ``learning_rate`` overrides the optimiser's.
+    ``learning_rate`` overrides the optimiser's, ``network`` adds arguments of the network to those of the recipe.
     """
 
     iterations: Positive | None = None
     iterations_per_class: Positive | None = None
     epochs: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    network: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _one_length(self) -> StepLength:
@@ -87,12 +88,27 @@ class Recipe(_Typed):
         check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class)
         return self
 
+    @model_validator(mode="after")
+    def _later_steps_add(self) -> Recipe:
+        if self.base.network:
+            raise ValueError("'base.network' has no meaning: the base step has the arguments under 'network'")
+        if again := sorted({*self.increment.network} & {*self.network, "name", "weights"}):
+            raise ValueError(
+                f"'increment.network' repeats '{again[0]}': a network keeps the arguments that it was built with"
+            )
+        return self
+
     @field_validator("network", "transform")
     @classmethod
     def _named(cls, value: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value.get("name"), str):
             raise ValueError("needs a 'name'")
         return value
+
+    @property
+    def whole_network(self) -> dict[str, Any]:
+        """The network with what later steps add to it."""
+        return {**self.network, **self.increment.network}
 
     def resolved(self, step: int, classes: int) -> dict[str, Any]:
         """What a training job depends on, as plain data.
@@ -105,9 +121,12 @@ class Recipe(_Typed):
         optimiser = self.optimiser.model_dump()
         if length.learning_rate is not None:
             optimiser["learning_rate"] = length.learning_rate
-        kept = {"family", "network", "schedule", "batch_size", "accumulate", "clip_norm", "precision", "transform"}
+        kept = {"family", "schedule", "batch_size", "accumulate", "clip_norm", "precision", "transform"}
+        added = {"added_arguments": sorted(length.network)} if length.network else {}
         return {
+            **added,
             **self.model_dump(include=kept | {"void_in_training", "leak_next_class", "threads"}),
+            "network": {**self.network, **length.network},
             "optimiser": optimiser,
             "iterations": length.iterations_of(classes),
             "epochs": length.epochs,
@@ -156,7 +175,10 @@ class Experiment(_Typed):
     dataset: Name
     task: Literal["panoptic", "semantic", "instance"] = "semantic"
     scenarios: Annotated[list[str | ExplicitScenario], Field(min_length=1)]
-    settings: Annotated[list[Literal["overlapped", "disjoint", "sequential"]], Field(min_length=1)] = ["overlapped"]
+    settings: Annotated[list[Literal["overlapped", "disjoint", "sequential", "partition"]], Field(min_length=1)] = [
+        "overlapped"
+    ]
+    images_by: Literal["panoptic", "semantic", "instance"] | None = None
     recipe: Name
     methods: Annotated[list[MethodEntry], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
@@ -182,12 +204,34 @@ class Experiment(_Typed):
         return value
 
 
+class IndexLists(_Typed):
+    """Where the lists of the setting ``partition`` are, see docs/protocols.md.
+
+    ``folder`` holds them, or ``download`` fetches the published ones; ``files`` names lists of one's own by scenario: a file a
+    step, or one matrix for all steps.
+    """
+
+    folder: str | None = None
+    download: bool = False
+    entries: Literal["positions", "names"] = "positions"
+    files: dict[str, str | Annotated[list[str], Field(min_length=1)]] = {}
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> IndexLists:
+        if (self.folder is None) == (not self.download):
+            raise ValueError("give either 'folder', where the lists lie, or 'download: true'")
+        if self.download and self.files:
+            raise ValueError("'download' fetches published lists only; lists of one's own lie in a 'folder'")
+        return self
+
+
 class DatasetEntry(BaseModel):
     """A source of images: ``kind`` names the preparation, the other keys are its options (see docs/add-a-dataset.md)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: str
-    orders: dict[Annotated[str, Field(pattern="^[a-z]$")], list[int]] = {}
+    orders: dict[Annotated[str, Field(pattern="^[a-z]$|^[a-z][a-z0-9-]+$")], list[int]] = {}
+    lists: IndexLists | None = None
 
     @property
     def options(self) -> dict[str, Any]:

@@ -7,10 +7,12 @@ what it depends on besides its input files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from model.datasets.index_lists import IndexList
 from model.judges import registry as judges
 from model.methods import registry as methods
 from model.methods.base import Method
@@ -23,19 +25,38 @@ from model.training import loaders
 
 @dataclass(frozen=True)
 class Split:
-    """Images and visible labels of one step; equal steps of different scenarios are the same split."""
+    """Images and visible labels of one step; equal steps of different scenarios are the same split.
+
+    ``presence`` is the task whose annotation tells what an image has, None for ``task`` itself; ``listed`` is the list of the
+    setting ``partition``.
+    """
 
     dataset: str
     task: str
     setting: str
     step: Step
+    presence: str | None = None
+    listed: IndexList | None = None
 
     @property
+    def selection(self) -> str:
+        """How the images are chosen where the setting does not say it; empty for most."""
+        parts = [] if self.presence is None else [f"{self.presence} annotation"]
+        return ", ".join(parts if self.listed is None else [*parts, self.listed.title])
+
+    @cached_property
     def spec(self) -> dict[str, Any]:
         """What the split depends on besides the class index."""
-        return {"dataset": self.dataset, "task": self.task, "setting": self.setting, "step": asdict(self.step)}
+        spec = {"dataset": self.dataset, "task": self.task, "setting": self.setting, "step": self.step.plain}
+        if self.selection:
+            spec["selection"] = self.selection
+        if self.presence is not None:
+            spec["presence"] = self.presence
+        if self.listed is not None:
+            spec["listed"] = self.listed.identity
+        return spec
 
-    @property
+    @cached_property
     def file(self) -> str:
         """Path below the results folder; ``15+1`` reads "one class after fifteen"."""
         key = short_hash(canonical_json(self.spec), 8)
@@ -67,7 +88,7 @@ class MemoryJob:
             "selection": self.selection,
             "size": self.size,
             "seed": self.seed,
-            "step": asdict(self.step),
+            "step": self.step.plain,
         }
 
     @property

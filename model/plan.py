@@ -7,8 +7,8 @@ step is shared: 100-50, 100-10 and 100-5, and all methods that do nothing specia
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -20,9 +20,11 @@ from model.config import (
     ExplicitScenario,
     Memory,
     MethodEntry,
+    Recipe,
     unknown_name,
 )
 from model.datasets import sources
+from model.datasets.index_lists import IndexList, IndexListError, configured_lists, published_lists
 from model.datasets.prepared import Category
 from model.evaluation import protocols
 from model.jobs import Evaluation, Grid, MemoryJob, Run, Split, Training
@@ -31,18 +33,26 @@ from model.methods import registry as methods
 from model.methods.base import Method
 from model.networks import registry as networks
 from model.provenance import canonical_json, short_hash
-from model.scenario import JOINT, Scenario, ScenarioError, Step
+from model.scenario import JOINT, Scenario, ScenarioError
 from model.training import loaders
 
 DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
 """Hooks that turn outputs into an answer; the last three are those of mask networks."""
 
 
-def _hyper_parameters(
-    name: str, values: Mapping[str, Any], family: methods.Family, stage: Literal["train", "predict"]
-) -> dict[str, Any]:
-    method = methods.build(name, values, family)
-    return {field: getattr(method, field) for field in method.hyper_parameters(stage)}
+@dataclass(frozen=True)
+class _Cell:
+    """What all methods of a scenario have in common: one place of a grid."""
+
+    experiment: Experiment
+    recipe: Recipe
+    scenario: Scenario
+    setting: str
+    seed: int
+    steps: tuple[Split, ...]
+    """Images of every step. The base step of ``sequential`` is that of ``disjoint``: there are no past labels to keep."""
+    together: Split
+    """Images of the upper bound: all that have a class."""
 
 
 def _same_decision(one: type[Method], other: type[Method]) -> bool:
@@ -66,6 +76,9 @@ class Plan:
         self.trainings: dict[str, Training] = {}
         self.evaluations: dict[str, Evaluation] = {}
         self.runs: list[Run] = []
+        self._keys: set[tuple[Any, ...]] = set()
+        self._built: dict[tuple[str, str, str], Method] = {}
+        self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
         self._scenarios: dict[tuple[str, str, str], Scenario] = {}
         used = {experiment.dataset for experiment in config.experiments}
         for name in sorted(used):
@@ -94,10 +107,13 @@ class Plan:
                     "give it another name"
                 )
             for setting in experiment.settings:
+                steps, together = self._images(experiment, scenario, setting, where)
                 for number, entry in enumerate(experiment.methods):
                     method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
                     for seed in experiment.seeds:
-                        self._add(experiment, scenario, setting, entry, method, seed, where)
+                        recipe = self.config.recipes[experiment.recipe]
+                        cell = _Cell(experiment, recipe, scenario, setting, seed, steps, together)
+                        self._add(cell, entry, method, where)
         for name in experiment.protocols:
             family = self.config.recipes[experiment.recipe].family
             try:
@@ -107,7 +123,7 @@ class Plan:
 
     def _check_recipe(self, name: str) -> None:
         recipe = self.config.recipes[name]
-        network = {key: value for key, value in recipe.network.items() if key not in ("name", "weights")}
+        network = {key: value for key, value in recipe.whole_network.items() if key not in ("name", "weights")}
         transform = dict(recipe.transform)
         try:
             networks.check_arguments(recipe.network["name"], network)
@@ -138,6 +154,55 @@ class Plan:
         except ScenarioError as error:
             raise ConfigError(f"{where}.scenarios: {error}") from None
 
+    def _images(
+        self, experiment: Experiment, scenario: Scenario, setting: str, where: str
+    ) -> tuple[tuple[Split, ...], Split]:
+        """Splits of every step, and of all classes at once."""
+        lists: Sequence[IndexList | None] = [None] * len(scenario)
+        if setting == "partition":
+            lists = self._lists(experiment, scenario, where)
+        by = experiment.images_by if experiment.images_by != experiment.task else None
+        steps = []
+        for index, listed in enumerate(lists):
+            rule = "disjoint" if setting == "sequential" and index == 0 else setting
+            steps.append(Split(experiment.dataset, experiment.task, rule, scenario.step(index), by, listed))
+        every = Scenario.from_name(JOINT, scenario.order).step(0)
+        return tuple(steps), Split(experiment.dataset, experiment.task, "overlapped", every, by)
+
+    def _lists(self, experiment: Experiment, scenario: Scenario, where: str) -> tuple[IndexList, ...]:
+        """Lists of the user's own for this scenario, else the published ones for the same classes."""
+        dataset = self.config.datasets[experiment.dataset]
+        if dataset.lists is None:
+            raise ConfigError(
+                f"{where}.settings: 'partition' reads lists of images; say under datasets.{experiment.dataset}.lists "
+                "where they are, or 'download: true' (docs/protocols.md)"
+            )
+        if scenario.name in dataset.lists.files:
+            files, entries = dataset.lists.files[scenario.name], dataset.lists.entries
+            try:
+                return configured_lists(files, entries, len(scenario), scenario.name)
+            except IndexListError as error:
+                raise ConfigError(f"datasets.{experiment.dataset}.lists.files: {error}") from None
+        published = published_lists(dataset.kind) if experiment.task == "semantic" else ()
+        for lists in published:
+            if self._released(experiment, lists.scenario) == [set(step) for step in scenario.increments]:
+                return lists.steps
+        known = ", ".join(lists.scenario for lists in published) or "none"
+        raise ConfigError(
+            f"{where}.scenarios: no list of images is published for '{scenario.name}' of '{experiment.dataset}' "
+            f"({experiment.task}; published: {known}); name your own under datasets.{experiment.dataset}.lists.files"
+        )
+
+    def _released(self, experiment: Experiment, name: str) -> list[set[int]]:
+        """Classes of each step of a scenario in the published order, whatever the configuration calls it."""
+        dataset = self.config.datasets[experiment.dataset]
+        orders = sources.orders(dataset.kind, dataset.options, experiment.task)
+        try:
+            scenario = Scenario.from_name(name, [c.id for c in self.categories[experiment.dataset]], orders)
+        except ScenarioError:  # other data in the same layout, with other classes
+            return []
+        return [set(step) for step in scenario.increments]
+
     def _method(
         self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str
     ) -> type[Method]:
@@ -145,7 +210,7 @@ class Plan:
         try:
             method = methods.resolve(entry.name, family)
             for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
-                methods.build(entry.name, values, family)
+                self._build(entry.name, values, family)
         except ValueError as error:
             raise ConfigError(f"{where}: {error} (recipe '{experiment.recipe}')") from None
         if experiment.task not in method.tasks:
@@ -156,7 +221,7 @@ class Plan:
             reason = method.unsupported[setting, experiment.task]
             raise ConfigError(f"{where}: '{entry.name}' does not support setting '{setting}': {reason}")
         try:
-            networks.check_requirements(self.config.recipes[experiment.recipe].network, method.network_arguments)
+            networks.check_requirements(self.config.recipes[experiment.recipe].whole_network, method.network_arguments)
         except ValueError as error:
             raise ConfigError(f"{where}: recipe '{experiment.recipe}' does not suit '{entry.name}': {error}") from None
         memory = entry.memory or experiment.memory
@@ -173,123 +238,107 @@ class Plan:
                 )
         return method
 
-    def _add(
-        self,
-        experiment: Experiment,
-        scenario: Scenario,
-        setting: str,
-        entry: MethodEntry,
-        method: type[Method],
-        seed: int,
-        where: str,
-    ) -> None:
-        trainings: list[Training] = []
+    def _add(self, cell: _Cell, entry: MethodEntry, method: type[Method], where: str) -> None:
         if method.all_at_once:
-            classes = [c for increment in scenario.increments for c in increment]
-            step = Scenario.from_name(JOINT, classes).step(0)
-            trainings.append(self._base(experiment, "overlapped", entry, method, step, seed))
+            trainings = [self._base(cell, entry, method, cell.together)]
         else:
-            for index in range(len(scenario)):
-                step = scenario.step(index)
-                if index == 0:
-                    trainings.append(self._base(experiment, setting, entry, method, step, seed))
-                else:
-                    trainings.append(
-                        self._increment(experiment, scenario, setting, entry, method, step, seed, trainings[-1])
-                    )
-        evaluations = {
-            protocol: tuple(self._evaluation(experiment, entry, method, training, protocol) for training in trainings)
-            for protocol in experiment.protocols
-        }
+            trainings = [self._base(cell, entry, method, cell.steps[0])]
+            for split in cell.steps[1:]:
+                trainings.append(self._increment(cell, entry, method, split, trainings[-1]))
+        experiment = cell.experiment
         run = Run(
             experiment.dataset,
             experiment.task,
-            scenario,
-            setting,
+            cell.scenario,
+            cell.setting,
             experiment.recipe,
             entry.title,
-            seed,
+            cell.seed,
             tuple(trainings),
-            evaluations,
+            {
+                name: tuple(self._evaluation(cell, entry, method, t, name) for t in trainings)
+                for name in experiment.protocols
+            },
             method.all_at_once,
         )
-        if any(run.key == other.key for other in self.runs):
+        if run.key in self._keys:
             raise ConfigError(f"{where}: the run {'/'.join(map(str, run.key))} is configured twice")
+        self._keys.add(run.key)
         self.runs.append(run)
 
-    def _training_spec(
-        self,
-        experiment: Experiment,
-        setting: str,
-        name: str,
-        values: Mapping[str, Any],
-        step: Step,
-        seed: int,
-    ) -> dict[str, Any]:
-        recipe = self.config.recipes[experiment.recipe]
-        return {
-            "dataset": experiment.dataset,
-            "task": experiment.task,
-            "setting": setting,
-            "seed": seed,
-            "step": asdict(step),
-            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, recipe.family, "train")},
-            "recipe": recipe.resolved(step.index, len(step.current)),
-        }
+    def _build(self, name: str, values: Mapping[str, Any], family: methods.Family) -> Method:
+        """A method with checked hyper-parameters; checking takes longer than everything else that is planned."""
+        key = (name, canonical_json(dict(values)), family)
+        if key not in self._built:
+            self._built[key] = methods.build(name, values, family)
+        return self._built[key]
 
-    def _base(
-        self, experiment: Experiment, setting: str, entry: MethodEntry, method: type[Method], step: Step, seed: int
-    ) -> Training:
+    def _hyper_parameters(
+        self, name: str, values: Mapping[str, Any], family: methods.Family, stage: Literal["train", "predict"]
+    ) -> dict[str, Any]:
+        method = self._build(name, values, family)
+        return {field: getattr(method, field) for field in method.hyper_parameters(stage)}
+
+    def _training_spec(self, cell: _Cell, split: Split, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        step = split.step
+        key = (cell.experiment.recipe, step.index == 0, len(step.current))
+        if key not in self._resolved:
+            self._resolved[key] = cell.recipe.resolved(step.index, len(step.current))
+        spec = {
+            "dataset": split.dataset,
+            "task": split.task,
+            "setting": split.setting,
+            "seed": cell.seed,
+            "step": step.plain,
+            "method": {
+                "name": name,
+                "hyper_parameters": self._hyper_parameters(name, values, cell.recipe.family, "train"),
+            },
+            "recipe": dict(self._resolved[key]),
+        }
+        return {**spec, "selection": split.selection} if split.selection else spec
+
+    def _base(self, cell: _Cell, entry: MethodEntry, method: type[Method], split: Split) -> Training:
         name, values = entry.name, entry.at_step(0)
-        # Without past classes there are no labels to keep: the base step of "sequential" is that of "disjoint".
-        setting = "disjoint" if setting == "sequential" else setting
         if 0 not in entry.steps and (method.base_method is not None or method.base_fields is not None):
             name = method.base_method or entry.name
             values = {key: values[key] for key in method.base_fields or () if key in values}
-        owner = methods.resolve(name, self.config.recipes[experiment.recipe].family)
-        spec = self._training_spec(experiment, setting, name, values, step, seed)
-        key = short_hash(canonical_json({k: v for k, v in spec.items() if k != "seed"}), 8)
-        directory = f"base/{experiment.dataset}/{experiment.recipe}_{len(step.current)}-classes_{key}/seed{seed}"
-        split = Split(experiment.dataset, experiment.task, setting, step)
+        owner = methods.resolve(name, cell.recipe.family)
+        spec = self._training_spec(cell, split, name, values)
+        same = {k: v for k, v in spec.items() if k != "seed"}
+        # The size that evaluation needs is no matter of training, but two recipes that differ in it judge one checkpoint twice.
+        key = short_hash(canonical_json({**same, "evaluation_size": cell.recipe.evaluation_size}), 8)
+        network = cell.recipe.network["name"]
+        directory = f"base/{split.dataset}/{network}_{len(split.step.current)}-classes_{key}/seed{cell.seed}"
         return self._register(Training(directory, spec, split, None, None, owner))
 
     def _increment(
-        self,
-        experiment: Experiment,
-        scenario: Scenario,
-        setting: str,
-        entry: MethodEntry,
-        method: type[Method],
-        step: Step,
-        seed: int,
-        previous: Training,
+        self, cell: _Cell, entry: MethodEntry, method: type[Method], split: Split, previous: Training
     ) -> Training:
-        spec = self._training_spec(experiment, setting, entry.name, entry.at_step(step.index), step, seed)
-        grid = f"{experiment.dataset}/{experiment.task}_{scenario.name}_{setting}/{experiment.recipe}"
-        directory = f"runs/{grid}/{entry.title}/seed{seed}/step{step.index}"
+        experiment, step = cell.experiment, split.step
+        spec = self._training_spec(cell, split, entry.name, entry.at_step(step.index))
+        grid = f"{experiment.dataset}/{experiment.task}_{cell.scenario.name}_{cell.setting}/{experiment.recipe}"
+        directory = f"runs/{grid}/{entry.title}/seed{cell.seed}/step{step.index}"
         memory = None
         wanted = entry.memory or experiment.memory
         if method.memory_policy != "none" and wanted is not None:
-            memory = self._memory(experiment, scenario, setting, wanted, seed, step.index)
-        split = Split(experiment.dataset, experiment.task, setting, step)
+            memory = self._memory(cell, wanted, step.index)
         return self._register(Training(directory, spec, split, previous, memory, method))
 
-    def _memory(
-        self, experiment: Experiment, scenario: Scenario, setting: str, wanted: Memory, seed: int, index: int
-    ) -> MemoryJob | None:
+    def _memory(self, cell: _Cell, wanted: Memory, index: int) -> MemoryJob | None:
         if index == 0:
             return None
         return MemoryJob(
-            experiment.dataset,
-            experiment.task,
-            setting,
-            scenario.name,
+            cell.experiment.dataset,
+            cell.experiment.task,
+            cell.setting,
+            cell.scenario.name,
             wanted.selection,
             wanted.size,
-            seed,
-            scenario.step(index),
-            self._memory(experiment, scenario, setting, wanted, seed, index - 1),
-            Split(experiment.dataset, experiment.task, setting, scenario.step(index - 1)),
+            cell.seed,
+            cell.scenario.step(index),
+            self._memory(cell, wanted, index - 1),
+            cell.steps[index - 1],
         )
 
     def _register(self, training: Training) -> Training:
@@ -301,26 +350,29 @@ class Plan:
         return known
 
     def _evaluation(
-        self, experiment: Experiment, entry: MethodEntry, method: type[Method], training: Training, protocol: str
+        self, cell: _Cell, entry: MethodEntry, method: type[Method], training: Training, protocol: str
     ) -> Evaluation:
-        recipe = self.config.recipes[experiment.recipe]
+        recipe = cell.recipe
         name = training.spec["method"]["name"]
         values = entry.at_step(training.split.step.index)
         reading = protocol
         if training.shared:  # read once for all methods that decide as the base method does by default
-            decided = _hyper_parameters(entry.name, values, recipe.family, "predict")
-            default = _hyper_parameters(name, {}, recipe.family, "predict")
+            decided = self._hyper_parameters(entry.name, values, recipe.family, "predict")
+            default = self._hyper_parameters(name, {}, recipe.family, "predict")
             if _same_decision(method, training.method) and decided == default:
                 values = {}
             else:
                 name = entry.name
-                reading = f"{protocol}_{entry.title}"
+                reading = f"{protocol}_{entry.title}_{short_hash(canonical_json([name, decided]), 6)}"
         spec = {
-            "dataset": experiment.dataset,
-            "task": experiment.task,
-            "step": asdict(training.split.step),
+            "dataset": training.split.dataset,
+            "task": training.split.task,
+            "step": training.split.step.plain,
             "protocol": asdict(protocols.get(protocol)),
-            "method": {"name": name, "hyper_parameters": _hyper_parameters(name, values, recipe.family, "predict")},
+            "method": {
+                "name": name,
+                "hyper_parameters": self._hyper_parameters(name, values, recipe.family, "predict"),
+            },
             "family": recipe.family,
             "network": recipe.network["name"],
             "size": recipe.evaluation_size,

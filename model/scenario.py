@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 SETTINGS = ("overlapped", "disjoint", "sequential", "partition")
 JOINT = "joint"
@@ -39,6 +40,11 @@ class Step:
     def seen(self) -> tuple[int, ...]:
         """Every category id known after this step, in learning order."""
         return self.past + self.current
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The fields as plain data, for descriptions of jobs."""
+        return {"index": self.index, "past": self.past, "current": self.current}
 
 
 @dataclass(frozen=True)

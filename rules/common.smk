@@ -1,5 +1,6 @@
 """Names and input functions; what depends on what is decided in model/plan.py."""
 
+import os
 import shlex
 import sys
 from functools import cache
@@ -9,9 +10,11 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 
+from model import gpu_lease
 from model.command_line import prefer_checkout
-from model.config import ConfigError, parse_config
+from model.config import ConfigError, expand, parse_config
 from model.datasets import sources
+from model.datasets.index_lists import IndexListError, find_list
 from model.plan import Plan
 from model.provenance import canonical_json, code_fingerprint, short_hash
 
@@ -59,6 +62,9 @@ def prepared(dataset):
 
 def gpus_per_training():
     """One where there is a GPU to be had, none on a machine without: resources never invalidate a result."""
+    if gpu_lease.POOL in os.environ:
+        return int(bool(gpu_lease.gpu_pool(os.environ)))
+
     import torch
 
     return int(torch.cuda.is_available())
@@ -70,6 +76,23 @@ GPUS_PER_TRAINING = gpus_per_training()
 def preparation_spec(wildcards):
     entry = PLAN.dataset(wildcards.dataset)
     return canonical_json({"name": wildcards.dataset, "kind": entry.kind, "options": entry.model_extra or {}})
+
+
+def split_job(wildcards):
+    return PLAN.splits[f"splits/{wildcards.dataset}/{wildcards.group}/{wildcards.split}.json"]
+
+
+def split_list(wildcards):
+    split = split_job(wildcards)
+    if split.listed is None:
+        return []
+    lists = PLAN.dataset(wildcards.dataset).lists
+    if lists.download:
+        return [RESULTS / "lists" / wildcards.dataset / split.listed.file]
+    try:
+        return [find_list(Path(expand(lists.folder)), split.listed)]
+    except IndexListError as error:
+        raise WorkflowError(f"datasets.{wildcards.dataset}.lists: {error}") from None
 
 
 def memory_job(wildcards):

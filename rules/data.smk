@@ -1,5 +1,8 @@
 """Raw files -> prepared dataset -> class index -> images and visible labels of every step."""
 
+# As many as the machine has, up to these; on a cluster the profile says how many.
+PREPARATION_THREADS = 32
+
 
 rule prepare_dataset:
     """Bring a raw source into the one form that everything else reads."""
@@ -9,7 +12,7 @@ rule prepare_dataset:
         RESULTS / "logs/data/{dataset}/prepare.log",
     benchmark:
         RESULTS / "benchmarks/data/{dataset}/prepare.tsv"
-    threads: workflow.cores
+    threads: PREPARATION_THREADS
     params:
         spec=preparation_spec,
         code=lambda wildcards: fingerprint(
@@ -29,7 +32,7 @@ rule class_index:
         RESULTS / "logs/data/{dataset}/class_index.log",
     benchmark:
         RESULTS / "benchmarks/data/{dataset}/class_index.tsv"
-    threads: workflow.cores
+    threads: PREPARATION_THREADS
     params:
         code=fingerprint("index_classes.py"),
     shell:
@@ -40,6 +43,7 @@ rule split_steps:
     """Images and visible labels of one step."""
     input:
         index=RESULTS / "data/{dataset}/class_index.npz",
+        listed=split_list,
     output:
         RESULTS / "splits/{dataset}/{group}/{split}.json",
     log:
@@ -49,10 +53,10 @@ rule split_steps:
     wildcard_constraints:
         group="[^/]+",
         split="[^/]+",
+    localrule: True
     params:
-        spec=lambda wildcards: canonical_json(
-            PLAN.splits[f"splits/{wildcards.dataset}/{wildcards.group}/{wildcards.split}.json"].spec
-        ),
+        spec=lambda wildcards: canonical_json(split_job(wildcards).spec),
+        listed=lambda wildcards, input: f"--list {shlex.quote(str(input.listed))}" if input.listed else "",
         code=fingerprint("split_steps.py"),
     shell:
-        "{PYTHON} {SCRIPTS}/split_steps.py --spec {params.spec:q} --index {input.index:q} --output {output:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/split_steps.py --spec {params.spec:q} --index {input.index:q} {params.listed} --output {output:q} > {log:q} 2>&1"

@@ -6,8 +6,12 @@ full annotation of an image (background and void never count), N the classes of 
     overlapped   C ∩ N ≠ ∅                     labels of past classes hidden
     disjoint     C ∩ N ≠ ∅ and C ⊆ N ∪ P       labels of past classes hidden
     sequential   the images of disjoint        labels of past classes kept
+    partition    a list that was published     labels of past classes hidden
 
-There is no threshold on the number of pixels; an image without any class belongs to no step.
+There is no threshold on the number of pixels; an image without any class belongs to no step. "Earlier" is meant in learning
+order; the released disjoint rule of SSUL and BARM takes all classes with smaller ids instead, which is the same in the natural
+order only. What an image has is told by the annotation of the task, or of another one where a release says so: BalConpas
+chooses the images of semantic segmentation by panoptic segments.
 """
 
 from __future__ import annotations
@@ -18,13 +22,17 @@ from typing import Any, Literal
 import numpy as np
 
 from model.datasets.class_index import ClassIndex
+from model.datasets.index_lists import IndexList
 from model.scenario import SETTINGS, Scenario, Step
 
 RULES = {
     "overlapped": "at least one class of the step",
     "disjoint": "at least one class of the step and no class of a later step",
     "sequential": "at least one class of the step and no class of a later step; labels of past classes are kept",
+    "partition": "listed for the step",
 }
+Entries = Sequence[int] | Sequence[str]
+"""What an index list holds: positions among the images sorted by name, or names."""
 ValidationRule = Literal["all", "seen", "current"]
 
 
@@ -38,8 +46,9 @@ def select_images(index: ClassIndex, step: Step, task: str, setting: str) -> np.
     Raises:
         SplitError: if the setting is unknown or no image is left.
     """
-    if setting not in SETTINGS:
-        raise SplitError(f"setting '{setting}' does not exist (known: {', '.join(SETTINGS)})")
+    rules = [name for name in SETTINGS if name != "partition"]
+    if setting not in rules:
+        raise SplitError(f"setting '{setting}' does not exist, or is no rule (rules: {', '.join(rules)})")
     presence = index.presence(task)
     chosen = presence[:, index.columns(step.current)].any(axis=1)
     if setting != "overlapped":
@@ -56,24 +65,92 @@ def select_images(index: ClassIndex, step: Step, task: str, setting: str) -> np.
     return rows
 
 
+def listed_images(index: ClassIndex, step: Step, task: str, wanted: IndexList, entries: Entries) -> np.ndarray:
+    """Rows of the class index that a list names, ascending.
+
+    Args:
+        index: of the training images.
+        step: whose list it is.
+        task: whose annotation tells what an image has.
+        wanted: what the list is.
+        entries: its content.
+
+    Raises:
+        SplitError: if the list was drawn from another number of images, names an image that is not there, or one without a
+            class of the step: it belongs to other data or another class order.
+    """
+    where = f"{wanted.title} of step {step.index}"
+    total = len(index.image_ids)
+    if wanted.total is not None and wanted.total != total:
+        raise SplitError(
+            f"{where} counts positions in {wanted.total} images, but split '{index.split}' of '{index.dataset}' has {total}: "
+            "the partition needs the complete dataset; use another setting for a part of it"
+        )
+    if not entries:
+        raise SplitError(f"{where} is empty")
+    if wanted.entries == "positions":
+        rows = _rows_at(index, [int(entry) for entry in entries], where)
+    else:
+        rows = index.rows([str(entry) for entry in entries])
+    present = index.presence(task)[rows][:, index.columns(step.current)].any(axis=1)
+    if not present.all():
+        stranger = index.image_ids[rows[~present][0]]
+        raise SplitError(
+            f"{where} names {int((~present).sum())} images without a class of the step, '{stranger}' among them: "
+            "the list belongs to another class order or to other data"
+        )
+    return np.sort(rows)
+
+
+def _rows_at(index: ClassIndex, positions: Sequence[int], where: str) -> np.ndarray:
+    by_name = np.argsort(np.array(index.image_ids))
+    if min(positions) < 0 or max(positions) >= len(by_name):
+        raise SplitError(f"{where} names position {max(positions)}, but there are {len(by_name)} images")
+    return by_name[np.array(positions, dtype=np.int64)]
+
+
 def visible_classes(step: Step, setting: str) -> tuple[int, ...]:
     """Category ids whose labels a step may use, in learning order."""
     return step.seen if setting == "sequential" else step.current
 
 
-def make_split(index: ClassIndex, step: Step, task: str, setting: str) -> dict[str, Any]:
+def make_split(
+    index: ClassIndex,
+    step: Step,
+    task: str,
+    setting: str,
+    *,
+    presence: str | None = None,
+    listed: tuple[IndexList, Entries] | None = None,
+    selection: str = "",
+) -> dict[str, Any]:
     """The training images of a step, as the content of its split file.
 
+    Args:
+        index: of the training images.
+        step: which classes are learnt.
+        task: what is learnt.
+        setting: the rule; ``partition`` needs ``listed``.
+        presence: the task whose annotation tells what an image has; None for ``task`` itself.
+        listed: the list of the step and its entries.
+        selection: what the training's description says about how the images were chosen, besides the setting.
+
     Raises:
-        SplitError: as :func:`select_images`.
+        SplitError: as :func:`select_images` and :func:`listed_images`.
     """
-    rows = select_images(index, step, task, setting)
+    if (setting == "partition") != (listed is not None):
+        raise SplitError(f"setting '{setting}' {'needs a list of images' if listed is None else 'takes no list'}")
+    if listed is None:
+        rows = select_images(index, step, presence or task, setting)
+    else:
+        rows = listed_images(index, step, presence or task, *listed)
     return {
         "dataset": index.dataset,
         "task": task,
         "setting": setting,
+        "selection": selection,
         "split": index.split,
-        "rule": RULES[setting],
+        "rule": RULES[setting] if listed is None else f"{RULES[setting]}: {listed[0].title}",
         "step": step.index,
         "past": list(step.past),
         "current": list(step.current),

@@ -81,7 +81,7 @@ class Context:
         batches: call it for one fresh, unaugmented-order pass over this step's training batches on ``device``.
         state: the method's state so far.
         device: where tensors live.
-        setting: of the scenario: overlapped, disjoint or sequential.
+        setting: of the scenario: overlapped, disjoint, sequential or partition.
     """
 
     network: nn.Module

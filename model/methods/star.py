@@ -82,7 +82,8 @@ class STAR(PixelMethod):
         (
             "sequential",
             "semantic",
-        ): "labels of past classes are hidden from the losses and the background is reconstructed"
+        ): "labels of past classes are hidden from the losses and the background is reconstructed",
+        ("partition", "semantic"): "what it reconstructs is defined for the overlapped and the disjoint setting",
     }
 
     def trainable(self, network: Any, step: Step) -> Trainable:

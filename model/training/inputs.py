@@ -6,12 +6,13 @@ scenario, setting or step is an error at the start and not a wrong figure at the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.datasets.split_file import read_split
+from model.replay.memory_file import read_memory
 from model.training.spec import TrainingSpec
 
 
@@ -43,10 +44,11 @@ def read_step_images(spec: TrainingSpec, split: Path, memory: Path | None) -> St
     """Read the split file and, where there is one, the memory file.
 
     Raises:
-        InputError: if a file cannot be read, lacks a key, or belongs to another dataset, task, setting or step.
+        FileError: if a file cannot be read, or is not laid out as such a file.
+        InputError: if it belongs to another dataset, task, setting or step.
     """
     step = spec.step
-    listed = _read(split)
+    listed = read_split(split)
     expected = {
         "dataset": spec.dataset,
         "task": spec.task,
@@ -55,49 +57,30 @@ def read_step_images(spec: TrainingSpec, split: Path, memory: Path | None) -> St
         "past": list(step.past),
         "current": list(step.current),
     }
+    if spec.selection:
+        expected["selection"] = spec.selection
     _verify(listed, expected, split)
-    visible = tuple(_entry(listed, "visible", split))
-    images = tuple(_entry(listed, "images", split))
-    if not images:
-        raise InputError(f"{split}: lists no image for step {step.index}")
     replayed: list[Mapping[str, Any]] = []
     if memory is not None:
-        kept = _read(memory)
+        kept = read_memory(memory)
         _verify(
             kept, {"dataset": spec.dataset, "task": spec.task, "step": step.index, "classes": list(step.past)}, memory
         )
-        replayed = _entry(kept, "images", memory)
+        replayed = kept["images"]
     return StepImages(
-        _entry(listed, "split", split),
-        images,
-        visible,
+        listed["split"],
+        tuple(listed["images"]),
+        tuple(listed["visible"]),
         tuple(image["id"] for image in replayed),
         tuple(tuple(map(int, image["classes"])) for image in replayed),
     )
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); delete it to have it made again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys and values, found {type(content).__name__}")
-    return content
-
-
-def _entry(content: Mapping[str, Any], key: str, path: Path) -> Any:
-    if key not in content:
-        raise InputError(f"{path}: has no entry '{key}'; delete it to have it made again")
-    return content[key]
-
-
 def _verify(content: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
     for key, value in expected.items():
-        found = _entry(content, key, path)
+        found = content.get(key)
         if found != value:
             raise InputError(
-                f"{path}: has {key} = {found}, but the job is about {key} = {value}; give the job's own file"
+                f"{path}: has {key} = {found}, but the job is about {key} = {value}; give the job's own file, or delete "
+                "this one to have it made again"
             )

@@ -265,7 +265,9 @@ def build_networks(
             initial.load_initial_weights(arguments["name"], network, spec.recipe.network[WEIGHTS])
         return network.to(device), None, {}
     checkpoint = load_checkpoint(previous)
-    verify_checkpoint(checkpoint, previous, classes=step.past, network_arguments=arguments, step=step.index - 1)
+    added = spec.recipe.added_arguments if step.index == 1 else ()
+    known = {key: value for key, value in arguments.items() if key not in added}
+    verify_checkpoint(checkpoint, previous, classes=step.past, network_arguments=known, step=step.index - 1)
     network = build(checkpoint.classes_per_step, constructor)
     load_network(network, checkpoint.network, previous)
     old_model = frozen_copy(network).to(device) if method.needs_old_model else None

@@ -91,11 +91,13 @@ class RecipeSpec(_Typed):
 
     ``batch_size`` counts the images that one optimiser step follows; ``accumulate`` divides them into so many passes.
     ``leak_next_class`` leaves the labels of one class of the next step visible, as the released semantic figures of
-    BalConpas have it (see :mod:`model.training.mask_batches`).
+    BalConpas have it (see :mod:`model.training.mask_batches`). ``added_arguments`` names those of the network that the base step
+    does not have: what later steps add does not change it.
     """
 
     family: Literal["per-pixel", "mask"]
     network: dict[str, Any]
+    added_arguments: tuple[str, ...] = ()
     transform: dict[str, Any]
     optimiser: OptimiserSpec
     schedule: ScheduleSpec = ScheduleSpec()
@@ -123,11 +125,15 @@ class RecipeSpec(_Typed):
 
 
 class TrainingSpec(_Typed):
-    """One training job."""
+    """One training job.
+
+    ``selection`` tells how its images were chosen where the setting does not: which list, which annotation.
+    """
 
     dataset: str
     task: Literal["panoptic", "semantic", "instance"]
-    setting: Literal["overlapped", "disjoint", "sequential"]
+    setting: Literal["overlapped", "disjoint", "sequential", "partition"]
+    selection: str = ""
     seed: Annotated[int, Field(ge=0)]
     step: StepSpec
     method: MethodSpec

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from model.datasets import sources
 from model.datasets.class_index import build_class_index
-from model.datasets.coco import Coco, CocoError, packaged_categories, read_categories
+from model.datasets.coco import Coco, CocoError, packaged_table, read_categories
 from model.datasets.prepared import PreparedDataset
 
 CATEGORIES = [
@@ -131,7 +131,8 @@ def test_the_packaged_class_table_is_that_of_the_panoptic_annotation() -> None:
         pytest.skip("SEGUE_DATA is not set: the sample of COCO's panoptic API is not at hand")
     file = Path(os.environ["SEGUE_DATA"]) / "coco_panoptic_sample/panoptic_coco_categories.json"
     official = json.loads(file.read_text())
-    assert packaged_categories() == [{key: row[key] for key in ("id", "name", "isthing")} for row in official]
+    ours = [(c.id, c.name, int(c.isthing)) for c in packaged_table()]
+    assert ours == [(row["id"], row["name"], row["isthing"]) for row in official]
 
 
 def test_a_part_of_one_split_may_stand_for_both(tmp_path: Path) -> None:

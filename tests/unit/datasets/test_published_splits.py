@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from model.datasets.class_index import ClassIndex
-from model.datasets.splits import make_split, split_counts, validation_images
+from model.datasets.class_orders import published_orders
+from model.datasets.index_lists import published_lists, read_index_list
+from model.datasets.splits import SplitError, make_split, select_images, split_counts, validation_images
 from model.scenario import Scenario, Step
 
 DATA = os.environ.get("SEGUE_DATA")
@@ -72,7 +75,7 @@ def published() -> list[tuple[str, str, int, Step]]:
 
 def test_published_voc_lists_image_for_image() -> None:
     lists = json.loads((protocol() / "voc_index_lists.json").read_text())
-    checked = 0
+    checked: Counter[str] = Counter()
     for task, part, number, step in published():
         if part == "train":
             index = class_index("voc", "train")
@@ -83,8 +86,53 @@ def test_published_voc_lists_image_for_image() -> None:
             found = validation_images(index, step, "semantic", "current" if part == "val" else "seen")
         expected = tuple(index.image_ids[row] for row in lists[task][part][str(number)])
         assert found == expected, (task, part, number)
-        checked += 1
-    assert checked > 60
+        checked["train" if part == "train" else "judged"] += 1
+    assert checked == {"train": 33, "judged": 46}
+
+
+def test_published_partition_of_ade20k_as_read(tmp_path: Path) -> None:
+    index = class_index("ade", "train")
+    orders = published_orders("ade20k", "semantic")
+    lists = json.loads((protocol() / "ade_index_lists.json").read_text())
+    theirs = {"50-50": "50", "50-50b": "50b"}
+    for released in published_lists("ade20k"):
+        scenario = Scenario.from_name(released.scenario, index.categories, orders)
+        everywhere: Counter[str] = Counter()
+        for number, wanted in enumerate(released.steps):
+            expected = lists[theirs.get(released.scenario, released.scenario)]["train"][str(number)]
+            np.save(tmp_path / "list.npy", np.array(expected))
+            entries = read_index_list(tmp_path / "list.npy", wanted)
+            split = make_split(index, scenario.step(number), "semantic", "partition", listed=(wanted, entries))
+            assert split["images"] == [index.image_ids[row] for row in expected]
+            everywhere.update(split["images"])
+        assert len(everywhere) == 20196 and set(everywhere.values()) == {1}, "every image has one step"
+
+
+def test_the_partition_of_one_order_is_refused_for_another(tmp_path: Path) -> None:
+    index = class_index("ade", "train")
+    lists = json.loads((protocol() / "ade_index_lists.json").read_text())
+    wanted = next(one for one in published_lists("ade20k") if one.scenario == "100-50b").steps[1]
+    step = Scenario.from_name("100-50c", index.categories, published_orders("ade20k", "semantic")).step(1)
+    with pytest.raises(SplitError, match="images without a class of the step"):
+        make_split(index, step, "semantic", "partition", listed=(wanted, lists["100-50b"]["train"]["1"]))
+
+
+def test_published_counts_of_the_two_rules() -> None:
+    classes = json.loads((protocol() / "task_classes.json").read_text())
+    checked = 0
+    with (protocol() / "published_counts.tsv").open() as stream:
+        for row in csv.DictReader(stream, delimiter="\t"):
+            task, _, part = row["list"].partition("/")
+            if part != "train":
+                continue
+            steps = [tuple(c for c in step if c) for step in classes[row["dataset"]][task.removesuffix("-ov")]]
+            number = int(row["step"])
+            step = Step(number, tuple(c for past in steps[:number] for c in past), steps[number])
+            index = class_index(row["dataset"], "train")
+            found = [len(select_images(index, step, "semantic", rule)) for rule in ("overlapped", "disjoint")]
+            assert found == [int(row["any_new_class"]), int(row["only_new_old_bg"])], row
+            checked += 1
+    assert checked == 33 + 22
 
 
 def test_published_voc_validation_sizes() -> None:

@@ -43,6 +43,7 @@ def test_content_of_the_split_file() -> None:
         "dataset": "toy",
         "task": "semantic",
         "setting": "disjoint",
+        "selection": "",
         "split": "train",
         "rule": "at least one class of the step and no class of a later step",
         "step": 1,
@@ -51,6 +52,14 @@ def test_content_of_the_split_file() -> None:
         "visible": [11],
         "images": ["image1", "image5"],
     }
+
+
+def test_another_annotation_may_tell_what_an_image_has() -> None:
+    segments = (TOY.pixels > 0).astype(int)
+    segments[1] = 0  # classes in the label map, but no segment
+    index = ClassIndex("toy", "train", TOY.image_ids, TOY.categories, TOY.pixels, segments)
+    split = make_split(index, STEPS.step(1), "semantic", "overlapped", presence="panoptic")
+    assert split["task"] == "semantic" and split["images"] == ["image5"]
 
 
 @given(st.integers(0, 2**32 - 1), st.permutations(range(10, 16)))

@@ -17,9 +17,7 @@ from model.methods import registry
 from model.methods.base import Method
 from model.methods.registry import MethodError, build, known, module_of, resolve
 from model.networks.deeplabv3.outputs import PixelOutputs
-
-SETTINGS = ("overlapped", "disjoint", "sequential")
-
+from model.scenario import SETTINGS
 
 ROWS = [(family, name) for family in registry.METHODS for name in known(family)]
 
