@@ -30,6 +30,8 @@ Named switches for what the release does and the paper does not say:
     ``released_supervision``  increments: losses of the raw prompts and of the last layer only, not of every layer
     ``released_statistics``   increments: batch statistics of the frozen network go on changing (not with ``frozen-bn``)
 
+The file is longer than most because the method changes training, the decision rule and all three readings of it.
+
 Verified against: e_eclipse (decoder in training and test mode, logits before and after, criterion with gradients, readings,
 first weights of a step).
 """

@@ -27,6 +27,9 @@ head 10 times. Released defects that the published figures contain, each with a 
     ``released_norms``       the random norm of a drawn feature is drawn anew for each channel
     ``released_deviations``  from step 1 on, deviations of the j-th new class are measured from the j-th *old* prototype
 
+The file is longer than most because the method has all four phases: it measures classes after a step, plans what to replay before
+the next, replays inside the losses and decides without a background channel.
+
 Verified against: g_star (statistics, counts, plan, whole increments with gradients, both feature losses).
 """
 

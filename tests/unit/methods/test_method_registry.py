@@ -11,12 +11,15 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from model.config import parse_config
 from model.methods import registry
 from model.methods.base import Method
 from model.methods.registry import MethodError, build, known, module_of, resolve
 from model.networks.deeplabv3.outputs import PixelOutputs
+from model.plan import Plan
 from model.scenario import SETTINGS
 
 ROWS = [(family, name) for family in registry.METHODS for name in known(family)]
@@ -138,3 +141,10 @@ def test_the_example_of_the_documentation_works(monkeypatch, tmp_path) -> None:
     documented = method.losses(nn.Identity(), None, outputs, old_outputs, labels, {})
     expected = build("lwf", {"distillation_weight": 30}).losses(nn.Identity(), None, outputs, old_outputs, labels, {})
     assert documented == expected
+
+    (experiment,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = {"schema_version": 1, "datasets": {"shapes": {"kind": "shapes"}}, **yaml.safe_load(experiment)}
+    plan = Plan(parse_config(config, recipes=Path(__file__).parents[3] / "config" / "recipes"))
+    (run,) = [run for run in plan.runs if run.method == name]
+    assert all(training.memory is not None for training in run.trainings[1:])
+    assert run.trainings[1].spec["method"] == {"name": name, "hyper_parameters": {"distillation_weight": 30.0}}
