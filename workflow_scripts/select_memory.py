@@ -6,8 +6,10 @@ from pathlib import Path
 
 from model.command_line import run
 from model.datasets.class_index import ClassIndex
+from model.datasets.split_file import read_split
 from model.files import write_json
 from model.replay.memory import make_memory
+from model.replay.memory_file import read_memory
 
 
 def main() -> None:
@@ -21,8 +23,8 @@ def main() -> None:
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
     memory = make_memory(
-        json.loads(arguments.previous.read_text(encoding="utf-8")) if arguments.previous else None,
-        json.loads(arguments.split.read_text(encoding="utf-8")),
+        read_memory(arguments.previous) if arguments.previous else None,
+        read_split(arguments.split),
         ClassIndex.load(arguments.index),
         selection=spec["selection"],
         size=spec["size"],

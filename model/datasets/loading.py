@@ -50,6 +50,7 @@ class PixelItems(Dataset[PixelSample]):
             raise ValueError("exemplars need a lookup table of their own: their visible classes differ from the step's")
         self.dataset, self.split = dataset, split
         self.records: list[ImageRecord] = [dataset.record(split, name) for name in (*image_ids, *memory_ids)]
+        dataset.check_photographs(self.records)
         self.images = len(image_ids)
         self.lookup, self.memory_lookup = lookup, memory_lookup
         self.transform, self.seed, self.saliency = transform, seed, saliency

@@ -57,6 +57,7 @@ class MaskItems(Dataset[MaskSample]):
         names = (*image_ids, *(exemplar.name for exemplar in exemplars))
         self.dataset = dataset
         self.records: list[ImageRecord] = [dataset.record(split, name) for name in names]
+        dataset.check_photographs(self.records)
         self.images = len(image_ids)
         self.labels: list[Labels] = [labels] * len(image_ids) + [exemplar.labels for exemplar in exemplars]
         self.read = READERS[task](dataset, split)

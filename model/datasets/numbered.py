@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -90,14 +91,60 @@ def load(
     draws: Iterable[Sequence[Draw]],
     workers: int,
     pin_memory: bool,
-) -> DataLoader[Any]:
-    """Batches of the given draws, in their order."""
+) -> Iterable[Batch]:
+    """Batches of the given draws, in their order.
+
+    Raises:
+        ItemError: while iterating, for an item that a loading process could not read; without loading processes the error of
+            the item itself.
+    """
     if workers:
         one_thread_before_fork()
-    return DataLoader(
-        items,
-        batch_sampler=draws,  # type: ignore[arg-type]  # draws in place of indices, which the stubs do not foresee
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
+    return _Batches(
+        DataLoader(
+            _Reported(items) if workers else items,
+            batch_sampler=draws,  # type: ignore[arg-type]  # draws in place of indices, which the stubs do not foresee
+            num_workers=workers,
+            collate_fn=partial(_collate_reported, collate) if workers else collate,
+            pin_memory=pin_memory,
+        )
     )
+
+
+class ItemError(ValueError):
+    """What a loading process said about an item that it could not read."""
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """An error on its way from a loading process: torch would hand over its traceback as the message."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class _Reported(Dataset[Any]):
+    """Items of which those that cannot be read are told as a :class:`_Problem`."""
+
+    items: Dataset[Any]
+
+    def __getitem__(self, draw: Draw) -> Any:
+        try:
+            return self.items[draw]
+        except ValueError as error:  # every error of ours about data is one
+            return _Problem(str(error))
+
+
+def _collate_reported(collate: Callable[[Sequence[Any]], Batch], samples: Sequence[Any]) -> Batch | _Problem:
+    return next((sample for sample in samples if isinstance(sample, _Problem)), None) or collate(samples)
+
+
+@dataclass(frozen=True)
+class _Batches(Generic[Batch]):
+    loader: DataLoader[Any]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            if isinstance(batch, _Problem):
+                raise ItemError(batch.message)
+            yield batch

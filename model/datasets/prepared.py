@@ -27,8 +27,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from model.checked_json import check_layout, read_checked
 from model.datasets.images import read_rgb
-from model.files import write_text
+from model.datasets.prepared_layout import Annotations, DatasetFile
+from model.files import read_json, write_text
 
 TASKS = ("semantic", "panoptic", "instance")
 FORMAT = 2
@@ -37,6 +39,9 @@ _COLUMNS = ("id", "file", "height", "width")
 
 class PreparedDatasetError(ValueError):
     """A prepared folder that cannot be read; the message names the file and the remedy."""
+
+
+_PREPARE = "delete it to have the dataset prepared again"
 
 
 @dataclass(frozen=True)
@@ -96,20 +101,15 @@ class PreparedDataset:
         """Read ``dataset.json`` of a prepared folder.
 
         Raises:
-            PreparedDatasetError: if the folder is missing, unfinished or of another format.
+            FileError: if the folder is missing or unfinished, or the file was damaged.
+            PreparedDatasetError: if it is of another format.
         """
         folder = Path(folder).resolve()
         file = folder / "dataset.json"
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise PreparedDatasetError(f"{file} does not exist: prepare the dataset first") from None
-        except json.JSONDecodeError as error:
-            raise PreparedDatasetError(f"{file} is not valid JSON ({error}): prepare the dataset again") from error
+        content = read_json(file, _PREPARE)
         if content.get("format") != FORMAT:
-            raise PreparedDatasetError(
-                f"{file} has format {content.get('format')}, expected {FORMAT}: prepare the dataset again"
-            )
+            raise PreparedDatasetError(f"{file} has format {content.get('format')}, expected {FORMAT}; {_PREPARE}")
+        check_layout(content, file, DatasetFile, _PREPARE)
         return cls(
             folder=folder,
             name=content["name"],
@@ -169,7 +169,7 @@ class PreparedDataset:
         except KeyError:
             raise PreparedDatasetError(
                 f"{self.folder / f'{split}.csv'}: no image '{image_id}'; the split or memory file that names it was "
-                "made from another preparation of this dataset"
+                "made from another preparation of this dataset; delete that file to have it made again"
             ) from None
 
     def read_image(self, record: ImageRecord) -> np.ndarray:
@@ -179,6 +179,19 @@ class PreparedDataset:
             ImageError: if the file cannot be read as an image.
         """
         return read_rgb(record.file)
+
+    def check_photographs(self, records: Iterable[ImageRecord]) -> None:
+        """Refuse images whose photograph is not there any more, before anything is computed with the others.
+
+        Raises:
+            PreparedDatasetError: naming the first one.
+        """
+        for record in records:
+            if not record.file.is_file():
+                raise PreparedDatasetError(
+                    f"{record.file} does not exist, but dataset '{self.name}' was prepared with it: put it back, or "
+                    f"delete {self.folder / 'dataset.json'} to have the dataset prepared again"
+                )
 
     def semantic_file(self, split: str, record: ImageRecord) -> Path:
         """Where the label map of an image lies."""
@@ -252,8 +265,7 @@ class PreparedDataset:
         file = self.folder / name
         if not file.exists():
             raise PreparedDatasetError(f"{file} does not exist: dataset '{self.name}' has no such annotation")
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return content
+        return read_checked(file, Annotations, _PREPARE)
 
 
 def write_dataset(
@@ -321,5 +333,8 @@ def _read_records(folder: Path, split: str) -> Iterable[ImageRecord]:
         reader = csv.DictReader(stream)
         if tuple(reader.fieldnames or ()) != _COLUMNS:
             raise PreparedDatasetError(f"{file} has columns {reader.fieldnames}, expected {', '.join(_COLUMNS)}")
-        for row in reader:
-            yield ImageRecord(row["id"], folder / row["file"], int(row["height"]), int(row["width"]))
+        for number, row in enumerate(reader, start=2):
+            try:
+                yield ImageRecord(row["id"], folder / row["file"], int(row["height"]), int(row["width"]))
+            except (TypeError, ValueError):
+                raise PreparedDatasetError(f"{file}: line {number} is not {', '.join(_COLUMNS)}; {_PREPARE}") from None

@@ -1,3 +1,5 @@
+import shutil
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -116,3 +118,15 @@ def test_missing_pieces_are_named(shapes: PreparedDataset) -> None:
         loader(shapes, image_ids=["nothing"])
     with pytest.raises(ValueError, match="lookup table of their own"):
         loader(shapes, memory_lookup=None)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_item_that_cannot_be_read_is_told_in_one_line_from_any_process(
+    shapes_folder: Path, tmp_path: Path, workers: int
+) -> None:
+    copy = PreparedDataset.open(shutil.copytree(shapes_folder, tmp_path / "copy"))
+    for record in copy.records("train"):
+        copy.semantic_file("train", record).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"\.png is not a one-channel image") as caught:
+        next(loader(copy, workers=workers).batches(0, 1))
+    assert "\n" not in str(caught.value)

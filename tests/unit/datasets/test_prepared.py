@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from model.datasets.prepared import (
     PreparedDatasetError,
     write_dataset,
 )
+from model.files import FileError
 
 
 def test_what_is_written_is_read(shapes: PreparedDataset) -> None:
@@ -57,7 +59,7 @@ def test_loading_processes_get_a_copy(shapes: PreparedDataset) -> None:
 
 
 def test_problems_are_named(shapes: PreparedDataset, tmp_path: Path) -> None:
-    with pytest.raises(PreparedDatasetError, match=r"dataset\.json does not exist"):
+    with pytest.raises(FileError, match=r"dataset\.json does not exist"):
         PreparedDataset.open(tmp_path)
     with pytest.raises(PreparedDatasetError, match="no split 'test'"):
         shapes.records("test")
@@ -66,11 +68,33 @@ def test_problems_are_named(shapes: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(PreparedDatasetError, match="no annotation for task 'depth'"):
         shapes.classes("depth")
     (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(PreparedDatasetError, match="is not valid JSON"):
+    with pytest.raises(FileError, match="is not valid JSON"):
         PreparedDataset.open(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"format": 0}))
     with pytest.raises(PreparedDatasetError, match="has format 0, expected 2"):
         PreparedDataset.open(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps({"format": 2, "name": "x", "categories": [{"id": "1"}]}))
+    with pytest.raises(
+        FileError, match=r"dataset\.json: categories\.0\.id: input should be a valid integer, found '1'"
+    ):
+        PreparedDataset.open(tmp_path)
+
+
+def test_a_photograph_that_vanished_is_named_before_any_is_read(shapes_folder: Path, tmp_path: Path) -> None:
+    copy = PreparedDataset.open(shutil.copytree(shapes_folder, tmp_path / "copy"))
+    records = [*copy.records("train")[:2], replace(copy.records("train")[2], file=tmp_path / "gone.png")]
+    copy.check_photographs(records[:2])
+    with pytest.raises(PreparedDatasetError, match=r"gone\.png does not exist, but dataset .* was prepared with it"):
+        copy.check_photographs(records)
+
+
+def test_a_damaged_table_names_the_line(shapes_folder: Path, tmp_path: Path) -> None:
+    copy = PreparedDataset.open(shutil.copytree(shapes_folder, tmp_path / "copy"))
+    table = copy.folder / "val.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:2], lines[2].rsplit(",", 2)[0]]))
+    with pytest.raises(PreparedDatasetError, match=r"val\.csv: line 3 is not id, file, height, width"):
+        copy.records("val")
 
 
 def test_a_label_map_that_vanished_is_named(shapes_folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from model.datasets.prepared import Category, ImageRecord, PreparedDataset, write_dataset, write_records
+from model.files import FileError
 from model.networks.registry import build as build_network
 from model.provenance import PROJECT, import_closure
 from model.training import loaders
@@ -105,7 +106,8 @@ def split_content(index, **changes):
 def memory_content(**changes):
     images = [{"id": name, "classes": {"5": 1}} for name in ("0", "1", "2")]
     content = {"dataset": "patches", "task": "semantic", "selection": "random", "size": 3, "seed": 0, "step": 1}
-    return {**content, "classes": [5, 2], "images": images, "counts": {"5": 3}, **changes}
+    counts = {"counts": {"5": 3}, "training_counts": {"5": 12}}
+    return {**content, "classes": [5, 2], "images": images, **counts, **changes}
 
 
 @pytest.fixture
@@ -192,9 +194,8 @@ def test_hyper_parameters_reach_the_method(run, files, base):
 def test_exemplars_enter_with_the_labels_of_all_classes_seen(run, files, base):
     plain, _ = run(job(1, "finetuning-replay"), files(1, base, memory_content()))
     assert plain.facts["exemplars"] == 3 and plain.facts["images"] == 12
-    fewer, _ = run(
-        job(1, "finetuning-replay"), files(1, base, memory_content(images=[{"id": "0", "classes": {"5": 1}}]))
-    )
+    less = memory_content(images=[{"id": "0", "classes": {"5": 1}}], counts={"5": 1})
+    fewer, _ = run(job(1, "finetuning-replay"), files(1, base, less))
     assert not same_weights(plain.checkpoint.network, fewer.checkpoint.network)
 
 
@@ -248,21 +249,22 @@ def test_accumulated_passes_share_one_batch_size(run, files):
         ({"step": 1}, "has step = 1, but the job is about step = 0"),
         ({"current": [2, 5]}, r"has current = \[2, 5\]"),
         ({"setting": "disjoint"}, "has setting = disjoint"),
-        ({"images": []}, "lists no image"),
+        ({"images": []}, "images: list should have at least 1 item"),
+        ({"images": [1]}, "images.0: input should be a valid string, found '1'"),
     ],
 )
 def test_a_split_of_another_job_is_refused(run, files, changes, message):
-    with pytest.raises(InputError, match=r"split0\.json: " + message):
+    with pytest.raises(ValueError, match=r"split0\.json: " + message):
         run(job(0), files(0, **changes))
 
 
 def test_a_damaged_or_missing_split_is_named(run, files, tmp_path):
     given = files(0)
     given.split.write_text('{"dataset": ')
-    with pytest.raises(InputError, match=r"split0\.json: not valid JSON"):
+    with pytest.raises(FileError, match=r"split0\.json is not valid JSON"):
         run(job(0), given)
     given.split.unlink()
-    with pytest.raises(InputError, match=r"split0\.json: no such file"):
+    with pytest.raises(FileError, match=r"split0\.json does not exist"):
         run(job(0), given)
 
 
