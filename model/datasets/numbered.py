@@ -144,7 +144,11 @@ class _Batches(Generic[Batch]):
     loader: DataLoader[Any]
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.loader:
-            if isinstance(batch, _Problem):
-                raise ItemError(batch.message)
-            yield batch
+        return _checked(iter(self.loader))  # processes start now, not when the first batch is asked for
+
+
+def _checked(batches: Iterator[Any]) -> Iterator[Any]:
+    for batch in batches:
+        if isinstance(batch, _Problem):
+            raise ItemError(batch.message)
+        yield batch

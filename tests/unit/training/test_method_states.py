@@ -1,0 +1,168 @@
+"""Every method of the registry: its state survives being saved and loaded, and a step that is stopped ends as if it had not been.
+
+The jobs are those of the configuration that has all methods, on a few small images and for a few iterations.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from model.config import parse_config
+from model.datasets.class_index import ClassIndex, build_class_index
+from model.datasets.prepared import PreparedDataset
+from model.datasets.shapes import Shapes
+from model.datasets.splits import make_split
+from model.files import write_json
+from model.jobs import MemoryJob, Split, Training
+from model.plan import Plan
+from model.replay.memory import make_memory
+from model.training.checkpoint import load_checkpoint, save_checkpoint
+from model.training.interruption import Interrupted
+from model.training.job import JobFiles, Outcome, run_job
+from model.training.resume import Snapshots, resume_key
+from model.training.spec import parse_spec
+
+PROJECT = Path(__file__).parents[3]
+CPU = torch.device("cpu")
+IMAGES = {"train_images": 16, "val_images": 1, "stuff": 4, "things": 4, "size": [48, 48]}
+SHORT = {"base": {"iterations": 2}, "increment": {"iterations": 4}, "batch_size": 4}
+MASK_NETWORK = {"channels": 32, "queries": 6, "encoder_feed_forward": 32, "decoder_feed_forward": 32, "points": 32}
+STOP_AFTER = 2
+
+
+def shortened(name: str) -> dict[str, Any]:
+    """A recipe of the demonstration, for a few iterations; mask networks, which are slow, are smaller too."""
+    recipe = yaml.safe_load((PROJECT / "config" / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    network = {**recipe["network"], **(MASK_NETWORK if recipe["family"] == "mask" else {})}
+    if "prompts" in network:
+        network["prompts"] = 3
+    return {**recipe, **SHORT, "network": network}
+
+
+def make_plan() -> Plan:
+    config = yaml.safe_load((PROJECT / "config" / "demo-methods.yaml").read_text(encoding="utf-8"))
+    config["datasets"] = {"shapes": {"kind": "shapes", **IMAGES}}
+    config["recipes"] = {entry["recipe"]: shortened(entry["recipe"]) for entry in config["experiments"]}
+    for entry in config["experiments"]:
+        entry["scenarios"], entry["seeds"] = ["4-2"], [0]
+        if "memory" in entry:
+            entry["memory"] = {**entry["memory"], "size": 5}
+    return Plan(parse_config(config))
+
+
+PLAN = make_plan()
+RUNS = {(run.task, run.method): run for run in PLAN.runs if len(run.trainings) > 1}
+
+
+class Notes:
+    """A reporter that stops the process's training after an iteration."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+
+    def iteration(self, iteration: int, learning_rate: float, terms: dict[str, float]) -> None:
+        if iteration == self.stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class Workshop:
+    """Makes what a training needs, each thing once, as the rules of the workflow do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        Shapes(**IMAGES).prepare(self.data, "shapes", 1)
+        self.index: ClassIndex = build_class_index(PreparedDataset.open(self.data), "train", 1)
+
+    def split(self, job: Split) -> Path:
+        file = self.folder / job.file
+        if not file.exists():
+            write_json(file, make_split(self.index, job.step, job.task, job.setting))
+        return file
+
+    def memory(self, job: MemoryJob) -> Path:
+        file = self.folder / job.file
+        if not file.exists():
+            previous = None if job.previous is None else json.loads(self.memory(job.previous).read_text())
+            split = json.loads(self.split(job.split).read_text())
+            options = {"selection": job.selection, "size": job.size, "seed": job.seed}
+            write_json(file, make_memory(previous, split, self.index, **options))
+        return file
+
+    def files(self, training: Training) -> JobFiles:
+        previous = None if training.previous is None else self.checkpoint(training.previous)
+        memory = None if training.memory is None else self.memory(training.memory)
+        return JobFiles(self.data, self.split(training.split), previous, memory)
+
+    def checkpoint(self, training: Training) -> Path:
+        file = self.folder / training.checkpoint
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(file, self.train(training).checkpoint)
+        return file
+
+    def train(self, training: Training, stop_after: int | None = None, snapshots: Path | None = None) -> Outcome:
+        spec = parse_spec(json.dumps(training.spec))
+        kept = None if snapshots is None else Snapshots(snapshots, resume_key({}, {}))
+        return run_job(
+            spec, self.files(training), device=CPU, make_reporter=lambda _: Notes(stop_after), snapshots=kept
+        )
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("workshop"))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality of nested plain values and tensors, bit for bit; NaN equals NaN."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+@pytest.mark.parametrize(("task", "method"), RUNS)
+def test_a_stopped_step_ends_as_if_it_had_run_in_one_go(
+    workshop: Workshop, tmp_path: Path, task: str, method: str
+) -> None:
+    second = RUNS[task, method].trainings[2]
+    whole = workshop.train(second)
+    with pytest.raises(Interrupted):
+        workshop.train(second, STOP_AFTER, tmp_path)
+    resumed = workshop.train(second, snapshots=tmp_path)
+    assert resumed.facts["resumed_at"] == STOP_AFTER
+    assert same(resumed.checkpoint.network, whole.checkpoint.network)
+    assert same(resumed.checkpoint.method_state, whole.checkpoint.method_state)
+
+
+@pytest.mark.parametrize(("task", "method"), RUNS)
+def test_the_state_of_a_method_is_read_back_as_it_was_written(
+    workshop: Workshop, tmp_path: Path, task: str, method: str
+) -> None:
+    first = RUNS[task, method].trainings[1]
+    outcome = workshop.train(first)
+    save_checkpoint(tmp_path / "checkpoint.pt", outcome.checkpoint)
+    assert same(load_checkpoint(tmp_path / "checkpoint.pt").method_state, outcome.checkpoint.method_state)
+
+
+def test_methods_that_are_to_keep_something_do(workshop: Workshop) -> None:
+    """Otherwise the tests above would compare nothing; the thresholds of plop live within a step only."""
+    for task, method in RUNS:
+        state = load_checkpoint(workshop.checkpoint(RUNS[task, method].trainings[1])).method_state
+        assert bool(state) == (method in {"ewc", "pi", "rw", "plop", "star", "star-m"}), (method, list(state))
