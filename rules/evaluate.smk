@@ -23,4 +23,4 @@ rule evaluate_step:
         spec=lambda wildcards: canonical_json(evaluation_job(wildcards).spec),
         code=lambda wildcards: fingerprint("evaluate_step.py", *evaluation_job(wildcards).modules),
     shell:
-        "{PYTHON} {SCRIPTS}/evaluate_step.py --spec {params.spec:q} --data {input.data:q} --checkpoint {input.checkpoint:q} --record {output.record:q} --counts {output.counts:q} --predictions {output.predictions:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/lease_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/evaluate_step.py --spec {params.spec:q} --data {input.data:q} --checkpoint {input.checkpoint:q} --record {output.record:q} --counts {output.counts:q} --predictions {output.predictions:q} > {log:q} 2>&1"

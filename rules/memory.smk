@@ -16,6 +16,7 @@ rule select_memory:
     wildcard_constraints:
         chain="[^/]+",
         rule="[^/]+",
+    localrule: True
     params:
         spec=lambda wildcards: canonical_json(memory_job(wildcards).spec),
         code=fingerprint("select_memory.py"),

@@ -28,7 +28,7 @@ rule train_base:
         code=lambda wildcards: training_code(base_training(wildcards)),
         work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
     shell:
-        "{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/lease_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
 
 
 rule train_step:
@@ -59,4 +59,4 @@ rule train_step:
         work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
         memory=lambda wildcards: " ".join(f"--memory {shlex.quote(str(file))}" for file in step_memory(wildcards)),
     shell:
-        "{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/lease_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
