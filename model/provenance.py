@@ -27,6 +27,7 @@ UNTRACKED = frozenset(
     {
         "model.command_line",
         "model.config",
+        "model.datasets.archives",
         "model.datasets.class_orders",
         "model.jobs",
         "model.judges.registry",

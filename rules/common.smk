@@ -1,6 +1,7 @@
 """Names and input functions; what depends on what is decided in model/plan.py."""
 
 import os
+import re
 import shlex
 import sys
 from functools import cache
@@ -58,6 +59,19 @@ def fingerprint(*entries):
 
 def prepared(dataset):
     return RESULTS / "data" / dataset / "dataset.json"
+
+
+def archive_notes(dataset):
+    """What says that the official archives a dataset asks for are unpacked."""
+    entry = PLAN.dataset(dataset)
+    try:
+        return [str(note) for note in sources.archive_notes(entry.kind, entry.options)]
+    except ValueError as error:
+        raise WorkflowError(f"dataset '{dataset}': {error}") from None
+
+
+# (root, archive) of each.
+ARCHIVES = sorted({tuple(note[: -len(".json")].rsplit("/archives/", 1)) for d in PLAN.datasets for note in archive_notes(d)})
 
 
 def gpus_per_training():

@@ -4,8 +4,24 @@
 PREPARATION_THREADS = 32
 
 
+rule fetch_archive:
+    """Fetch, check and unpack an official archive of a dataset that asks for it; goes on where it was interrupted."""
+    output:
+        note="{root}/archives/{archive}.json",
+    log:
+        "{root}/archives/{archive}.log",
+    wildcard_constraints:
+        root=one_of(re.escape(root) for root, _ in ARCHIVES),
+        archive=one_of({archive for _, archive in ARCHIVES}),
+    localrule: True  # compute nodes of clusters seldom reach the internet
+    shell:
+        "{PYTHON} {SCRIPTS}/fetch_archive.py --archive {wildcards.archive} --root {wildcards.root:q} 2>&1 | tee {log:q}"
+
+
 rule prepare_dataset:
     """Bring a raw source into the one form that everything else reads."""
+    input:
+        archives=lambda wildcards: ancient(archive_notes(wildcards.dataset)),
     output:
         RESULTS / "data/{dataset}/dataset.json",
     log:

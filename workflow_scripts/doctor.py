@@ -12,6 +12,7 @@ from pathlib import Path
 from model.command_line import run
 from model.config import load_config
 from model.datasets import sources
+from model.datasets.archives import describe
 from model.networks.initial_weights import weights_file
 
 MINIMUM_PYTHON = (3, 11)
@@ -112,10 +113,16 @@ def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
         try:
             categories = sources.categories(entry.kind, entry.options)
             problems = sources.missing(entry.kind, entry.options)
+            pending = ", ".join(describe(one) for one in sources.pending(entry.kind, entry.options))
+            if pending:
+                lines.append((f"dataset {name}", True, f"the workflow fetches {pending}"))
+                continue
+            short, is_error = sources.incomplete(entry.kind, entry.options) if not problems else ([], False)
             prepared = Path(config.results) / "data" / name / "dataset.json"
             state = "prepared" if prepared.is_file() else "not prepared yet: `make demo` or snakemake does it"
-            text = "; ".join(problems) or f"{len(categories)} classes, {state}"
-            lines.append((f"dataset {name}", not problems, text))
+            part = f" (a part: {'; '.join(short)})" if short else ""
+            text = "; ".join(problems) or f"{len(categories)} classes, {state}{part}"
+            lines.append((f"dataset {name}", not problems and not (short and is_error), text))
         except (ValueError, OSError) as error:
             lines.append((f"dataset {name}", False, str(error)))
     return lines

@@ -14,7 +14,6 @@ the archives; the table for the 150 classes lies beside this file, other data in
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from model.datasets import archives
 from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
+from model.datasets.completeness import Count, stems, unmatched
 from model.datasets.images import image_size, read_channels, read_labels, read_rgb
 from model.datasets.panoptic_form import Instance, compose_panoptic, instance_annotation, write_annotations
 from model.datasets.preparation import PreparedImage, RawImage, prepare_split, write_manifest
@@ -33,10 +34,9 @@ OTHER = 255
 SPLITS = {"train": "training", "val": "validation"}
 INSTANCE_CLASSES = "instance_classes.csv"
 _FACTS = Path(__file__).parent / "ade20k_classes.csv"
-_WHERE = (
-    "images and labels: http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, instances: "
-    "http://sceneparsing.csail.mit.edu/data/ChallengeData2017/annotations_instance.tar (unpack it inside)"
-)
+_OFFICIAL = {"train": 20_210, "val": 2_000}
+"""Number of images."""
+_PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
 
 
 class Ade20kError(ValueError):
@@ -66,10 +66,14 @@ class Ade20k:
     Attributes:
         root: folder that holds ``images`` and ``annotations``.
         instances: whether instance maps are needed; without them the dataset is for semantic segmentation only.
+        download: whether the workflow fetches the official archives that are not there.
+        complete: whether a part of the official images is an error; always so after a download.
     """
 
     root: str
     instances: bool = True
+    download: bool = False
+    complete: bool = False
 
     def categories(self) -> tuple[Category, ...]:
         """The class table; that of ADE20K while the folder is not there."""
@@ -82,13 +86,24 @@ class Ade20k:
 
     def missing(self) -> list[str]:
         """What is not in the folder."""
-        root = Path(self.root)
+        root, where = Path(self.root), archives.where(*self._archives())
         if not root.is_dir():
-            return [f"folder {root} does not exist ({_WHERE})"]
-        problems = [f"{root / part} does not exist ({_WHERE})" for part in self._parts() if not (root / part).is_dir()]
+            return [f"folder {root} does not exist: {where}"]
+        problems = [f"{root / part} does not exist: {where}" for part in self._parts() if not (root / part).is_dir()]
         if not any((root / "images" / raw).is_dir() for raw in SPLITS.values()):
-            problems.append(f"{root / 'images'} has neither of {', '.join(SPLITS.values())}")
+            problems.append(f"{root / 'images'} has neither of {', '.join(SPLITS.values())}: {where}")
         return problems
+
+    def downloads(self) -> Mapping[str, Path]:
+        """Official archives that are asked for."""
+        return dict.fromkeys(self._archives(), Path(self.root)) if self.download else {}
+
+    def counts(self) -> Sequence[Count]:
+        """Images of each split; nothing official is known about data with classes of their own."""
+        if len(self.categories()) != len(packaged_table().names):
+            return ()
+        folders = {split: Path(self.root) / "images" / raw for split, raw in SPLITS.items()}
+        return [Count(folder, len(stems(folder, _PHOTOGRAPHS)), _OFFICIAL[s]) for s, folder in folders.items()]
 
     def orders(self, task: str) -> Mapping[str, Sequence[int]]:
         """Published class orders; the letters b and c are MiB's for semantic segmentation, CoMFormer's otherwise."""
@@ -124,6 +139,9 @@ class Ade20k:
             splits=tuple(splits),
         )
 
+    def _archives(self) -> tuple[str, ...]:
+        return ("ade20k-scenes", *(("ade20k-instances",) if self.instances else ()))
+
     def _parts(self) -> tuple[str, ...]:
         return ("images", "annotations", *(("annotations_instance",) if self.instances else ()))
 
@@ -132,24 +150,45 @@ def list_images(root: Path, split: str, instances: bool) -> list[RawImage]:
     """Raw files of a split, sorted by name.
 
     Raises:
-        Ade20kError: if there is no image, two images share a name, or a label map is missing.
+        Ade20kError: if there is no image, two images share a name, or photographs, label maps and instance maps do not match.
     """
     folder = root / "images" / split
-    photographs = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    photographs = stems(folder, _PHOTOGRAPHS)
     if not photographs:
-        raise Ade20kError(f"{folder} has no image (.jpg or .png)")
-    repeated = [stem for stem, number in Counter(file.stem for file in photographs).items() if number > 1]
-    if repeated:
-        raise Ade20kError(f"{folder} has two images named '{repeated[0]}': remove one")
-    images = []
-    for file in photographs:
-        labels = root / "annotations" / split / f"{file.stem}.png"
-        objects = root / "annotations_instance" / split / f"{file.stem}.png" if instances else None
-        for part in (labels, objects):
-            if part is not None and not part.is_file():
-                raise Ade20kError(f"{part} does not exist, but its image {file} does: unpack the archive again")
-        images.append(RawImage(file.stem, file, labels, objects))
-    return images
+        raise Ade20kError(f"{folder} has no image ({', '.join(_PHOTOGRAPHS)}): unpack the archive again")
+    for ending in _PHOTOGRAPHS:
+        for stem, name in stems(folder, (ending,)).items():
+            if photographs[stem] != name:
+                raise Ade20kError(f"{folder} has two images named '{stem}': remove one")
+    labels = stems(root / "annotations" / split, (".png",))
+    objects = stems(root / "annotations_instance" / split, (".png",)) if instances else {}
+    _check_pairs(root, split, "annotations_instance", objects, "annotations", labels)
+    _check_pairs(root, split, "images", photographs, "annotations", labels)
+    _check_pairs(root, split, "annotations", labels, "images", photographs)
+    if instances:
+        _check_pairs(root, split, "images", photographs, "annotations_instance", objects)
+    return [
+        RawImage(
+            stem,
+            folder / name,
+            root / "annotations" / split / labels[stem],
+            root / "annotations_instance" / split / objects[stem] if instances else None,
+        )
+        for stem, name in photographs.items()
+    ]
+
+
+def _check_pairs(
+    root: Path, split: str, part: str, present: Mapping[str, str], partner: str, partners: Mapping[str, str]
+) -> None:
+    """Whether every file of one folder has its partner in another one."""
+    if lonely := unmatched(present, partners):
+        stem, number = lonely
+        ending = ".jpg" if partner == "images" else ".png"
+        raise Ade20kError(
+            f"{root / partner / split / stem}{ending} does not exist, but {root / part / split / present[stem]} does "
+            f"({number:,} of {len(present):,} there are alone): the data were unpacked only in part, unpack the archive again"
+        )
 
 
 def prepare_image(raw: RawImage, table: ClassTable) -> PreparedImage:

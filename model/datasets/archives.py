@@ -1,14 +1,15 @@
 """The official archives of the datasets: where they are, how they are checked, and where their contents belong.
 
-The table lies beside this file. An archive is kept in ``<root>/archives``; a note of the same name beside it says that its
-contents are complete below ``root``. Without the note, data that somebody else has put there count as complete as well,
-unless an own unpacking was interrupted.
+The table lies beside this file; ``$SEGUE_ARCHIVES`` names another one with the same columns, for archives that were packed anew.
+An archive is kept in ``<root>/archives``; a note of the same name beside it says that its contents are complete below ``root``.
+Without the note, data that somebody else has put there count as complete as well, unless an own unpacking was interrupted.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -65,25 +66,42 @@ class Archive:
         return self.started(root).exists() or not all((root / path).exists() for path in self.gives)
 
 
-@cache
 def official_archives() -> Mapping[str, Archive]:
-    """All archives by name."""
-    with _TABLE.open(newline="", encoding="utf-8") as stream:
-        return {
-            row["name"]: Archive(
-                name=row["name"],
-                kind=row["kind"],
-                file=row["file"],
-                url=row["url"],
-                size=int(row["bytes"]) if row["bytes"] else None,
-                checksum=Checksum.parse(row["checksum"]) if row["checksum"] else None,
-                part=row["part"],
-                into=row["into"],
-                nested=tuple(row["nested"].split()),
-                gives=tuple(row["gives"].split()),
-            )
-            for row in csv.DictReader(stream)
-        }
+    """All archives by name.
+
+    Raises:
+        DownloadError: if the table that ``$SEGUE_ARCHIVES`` names cannot be read.
+    """
+    return read_table(Path(os.environ.get("SEGUE_ARCHIVES", _TABLE)))
+
+
+@cache
+def read_table(file: Path) -> Mapping[str, Archive]:
+    """The archives of a table by name.
+
+    Raises:
+        DownloadError: if there is no such file, a column is missing, or a checksum is none.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            return {row["name"]: _archive(row) for row in csv.DictReader(stream)}
+    except (OSError, KeyError, ValueError) as error:
+        raise DownloadError(f"{file} cannot be read as a table of archives: {error!r}") from error
+
+
+def _archive(row: Mapping[str, str]) -> Archive:
+    return Archive(
+        name=row["name"],
+        kind=row["kind"],
+        file=row["file"],
+        url=row["url"],
+        size=int(row["bytes"]) if row["bytes"] else None,
+        checksum=Checksum.parse(row["checksum"]) if row["checksum"] else None,
+        part=row["part"],
+        into=row["into"],
+        nested=tuple(row["nested"].split()),
+        gives=tuple(row["gives"].split()),
+    )
 
 
 def notes(root: Path, names: Sequence[str]) -> list[Path]:

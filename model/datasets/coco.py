@@ -1,16 +1,16 @@
 """COCO 2017, or other data in its panoptic layout.
 
-    annotations/panoptic_<split>.json   images, segments_info of every image, categories
-    panoptic_<split>/<stem>.png         segment id = R + 256·G + 65536·B, 0 = no label
-    <split>/<file_name>                 photographs
+    annotations/panoptic_<split>.json    images, segments_info of every image, categories
+    panoptic_<split>/<stem>.png          segment id = R + 256·G + 65536·B, 0 = no label
+    <split>/<file_name>                  photographs
+    annotations/instances_<split>.json   optional: objects that may overlap
 
 <split> is train2017 and val2017.
 
-The class table is that of the training annotation, in its order, and COCO's own while that is not there; ids are COCO's, with
-their gaps. Everything else is made
-from the segments: the label map (the category of each pixel's segment, void where there is none or where it is a crowd) and
-the instances (every segment of a thing, crowds included). COCO's own instance annotation differs from it: objects overlap
-there, segments do not. Areas and boxes are kept as annotated.
+The class table is that of the training annotation, in its order, and COCO's own while that is not there; ids are COCO's,
+with their gaps. The label map is made from the segments: the category of each pixel's segment, void where there is none or
+where it is a crowd. Instances are the segments of things, crowds included, or the objects of COCO's instance annotation, which
+overlap where segments do not. Areas and boxes are kept as annotated.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ import json
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
+from model.datasets import archives
 from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
+from model.datasets.completeness import Count, stems, unmatched
 from model.datasets.images import image_size, read_channels, read_rgb
 from model.datasets.panoptic_form import Instance, instance_annotation, write_annotations
 from model.datasets.preparation import PreparedImage, RawImage, prepare_split, write_manifest
@@ -35,8 +38,8 @@ from model.datasets.prepared import Category, ImageRecord, write_dataset, write_
 
 VOID = 255
 _FACTS = Path(__file__).parent / "coco_classes.csv"
-_FACTS = Path(__file__).parent / "coco_classes.csv"
-_WHERE = "unpack the images and the panoptic annotations of https://cocodataset.org there"
+_OFFICIAL = {"train2017": 118_287, "val2017": 5_000}
+"""Number of images."""
 
 
 class CocoError(ValueError):
@@ -51,12 +54,18 @@ class Coco:
         root: folder that holds ``annotations`` and the folders of images and panoptic maps.
         train, val: which of COCO's splits the two are; the same for both shows whether a network can learn images by heart.
         first: use only so many images of each, in the order of the annotation; None uses all.
+        instances: what objects are: ``segments`` of things, or those of the ``official`` instance annotation.
+        download: whether the workflow fetches the official archives that are not there.
+        complete: whether a part of the official images is an error; always so after a download.
     """
 
     root: str
     train: str = "train2017"
     val: str = "val2017"
     first: int | None = None
+    instances: Literal["segments", "official"] = "segments"
+    download: bool = False
+    complete: bool = False
 
     def __post_init__(self) -> None:
         if self.first is not None and self.first < 1:
@@ -71,14 +80,15 @@ class Coco:
         """The class table of the training annotation; that of COCO while the annotation is not there.
 
         Raises:
-            CocoError: if an id cannot be stored in a label map.
+            CocoError: if the annotation has no class table, or an id cannot be stored in a label map.
         """
-        if not self._file("train").is_file():
+        file = self._file("train")
+        if not file.is_file():
             return packaged_table()
-        rows = self._annotation("train")["categories"]
+        rows = read_categories(file)
         ids = [int(row["id"]) for row in rows]
         if not ids or min(ids) < 1 or max(ids) >= VOID or len(set(ids)) != len(ids):
-            raise CocoError(f"{self._file('train')}: category ids must differ and lie in 1…{VOID - 1}")
+            raise CocoError(f"{file}: category ids must differ and lie in 1…{VOID - 1}")
         return tuple(
             Category(number, str(row["name"]), bool(row["isthing"]), _color(row, number))
             for number, row in zip(ids, rows, strict=True)
@@ -86,12 +96,25 @@ class Coco:
 
     def missing(self) -> list[str]:
         """What is not in the folder."""
-        root = Path(self.root)
+        root, where = Path(self.root), archives.where(*self._archives())
         if not root.is_dir():
-            return [f"folder {root} does not exist ({_WHERE})"]
+            return [f"folder {root} does not exist: {where}"]
         wanted = [root / part for raw in self.splits.values() for part in (raw, f"panoptic_{raw}")]
         wanted += [self._file(split) for split in self.splits]
-        return [f"{path} does not exist ({_WHERE})" for path in wanted if not path.exists()]
+        if self.instances == "official":
+            wanted += [self._file(split, "instances") for split in self.splits]
+        return [f"{path} does not exist: {where}" for path in wanted if not path.exists()]
+
+    def downloads(self) -> Mapping[str, Path]:
+        """Official archives that are asked for."""
+        return dict.fromkeys(self._archives(), Path(self.root)) if self.download else {}
+
+    def counts(self) -> Sequence[Count]:
+        """Photographs of each split, unless only the first ones are used."""
+        folders = [Path(self.root) / raw for raw in dict.fromkeys(self.splits.values()) if raw in _OFFICIAL]
+        if self.first is not None:
+            return ()
+        return [Count(folder, len(stems(folder, (".jpg",))), _OFFICIAL[folder.name]) for folder in folders]
 
     def orders(self, task: str) -> Mapping[str, Sequence[int]]:
         """Published class orders, where the class table is that of COCO."""
@@ -103,11 +126,11 @@ class Coco:
         categories = self.categories()
         things = frozenset(category.id for category in categories if category.isthing)
         known = frozenset(category.id for category in categories)
+        work = partial(prepare_image, things=things, known=known)
         lines = {}
         for split in self.splits:
-            images, segments = self._images(split)
-            work = partial(prepare_image, segments=segments, things=things, known=known)
-            settings = {"things": sorted(things), "segments": segments}
+            images = self.list_images(split)
+            settings = {"classes": sorted(known), "things": sorted(things)}
             lines[split] = prepare_split(folder, split, images, work, settings, workers)
             sizes = zip(images, lines[split], strict=True)
             write_records(folder, split, (ImageRecord(i.id, i.image, n["height"], n["width"]) for i, n in sizes))
@@ -123,41 +146,43 @@ class Coco:
             splits=tuple(self.splits),
         )
 
-    def _file(self, split: str) -> Path:
-        return Path(self.root) / "annotations" / f"panoptic_{self.splits[split]}.json"
+    def list_images(self, split: str) -> list[RawImage]:
+        """Raw files and annotation of each image, in the order of the annotation.
 
-    @cached_property
-    def _read(self) -> dict[str, dict[str, Any]]:
-        return {}
-
-    def _annotation(self, split: str) -> dict[str, Any]:
-        if split not in self._read:
-            file = self._file(split)
-            try:
-                self._read[split] = json.loads(file.read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                raise CocoError(f"{file} does not exist ({_WHERE})") from None
-            except json.JSONDecodeError as error:
-                raise CocoError(f"{file} is not valid JSON ({error}): unpack the archive again") from None
-        return self._read[split]
-
-    def _images(self, split: str) -> tuple[list[RawImage], dict[str, list[dict[str, Any]]]]:
-        """Raw files and the segments of each image, in the order of the annotation."""
-        root, raw = Path(self.root).resolve(), self.splits[split]
-        content = self._annotation(split)
+        Raises:
+            CocoError: if the annotation is broken, or names a file that is not there.
+        """
+        root, raw, file = Path(self.root).resolve(), self.splits[split], self._file(split)
+        content = _read_json(file)
         files = {image["id"]: image["file_name"] for image in content["images"]}
-        images, segments = [], {}
+        objects = self._objects(split) if self.instances == "official" else None
+        images = []
         for one in content["annotations"][: self.first]:
             if one["image_id"] not in files:
-                raise CocoError(f"{self._file(split)}: annotation of image {one['image_id']}, which is not listed")
-            stem = Path(one["file_name"]).stem
+                raise CocoError(f"{file}: annotation of image {one['image_id']}, which it does not list")
+            annotation = {"segments": one["segments_info"]}
+            if objects is not None:
+                annotation["objects"] = objects.get(one["image_id"], [])
             photograph, drawn = root / raw / files[one["image_id"]], root / f"panoptic_{raw}" / one["file_name"]
-            for part in (photograph, drawn):
-                if not part.is_file():
-                    raise CocoError(f"{part} does not exist, but {self._file(split)} names it ({_WHERE})")
-            images.append(RawImage(stem, photograph, drawn))
-            segments[stem] = one["segments_info"]
-        return images, segments
+            images.append(RawImage(Path(one["file_name"]).stem, photograph, drawn, annotation=annotation))
+        _check_present(file, [image.image for image in images])
+        _check_present(file, [image.labels for image in images])
+        return images
+
+    def _file(self, split: str, sort: str = "panoptic") -> Path:
+        return Path(self.root) / "annotations" / f"{sort}_{self.splits[split]}.json"
+
+    def _archives(self) -> tuple[str, ...]:
+        photographs = dict.fromkeys(f"coco-{raw}" for raw in self.splits.values() if raw in _OFFICIAL)
+        return (*photographs, "coco-panoptic", *(("coco-instances",) if self.instances == "official" else ()))
+
+    def _objects(self, split: str) -> dict[Any, list[dict[str, Any]]]:
+        """Annotations of COCO's instance annotation by image."""
+        objects: dict[Any, list[dict[str, Any]]] = {}
+        for one in _read_json(self._file(split, "instances"))["annotations"]:
+            kept = {key: one[key] for key in ("category_id", "segmentation", "area", "bbox", "iscrowd")}
+            objects.setdefault(one["image_id"], []).append(kept)
+        return objects
 
 
 def packaged_table() -> tuple[Category, ...]:
@@ -169,20 +194,13 @@ def packaged_table() -> tuple[Category, ...]:
         )
 
 
-def packaged_categories() -> list[dict[str, Any]]:
-    """COCO's 133 panoptic categories, in the order of its annotation."""
-    with _FACTS.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return [{"id": int(row["id"]), "name": row["name"], "isthing": int(row["isthing"])} for row in rows]
-
-
 def read_categories(file: Path) -> list[dict[str, Any]]:
-    """The class table of an annotation, without reading the rest: COCO's has 300 MB.
+    """The class table of an annotation, without reading the rest: COCO's has 300 MB, and every plan asks for the table.
 
     Raises:
         CocoError: if there is none, or the file breaks off before its end.
     """
-    broken = f"{file} is not a whole panoptic annotation: unpack the archive again ({_WHERE})"
+    broken = f"{file} is not a whole panoptic annotation: unpack its archive again"
     if file.stat().st_size < 2:
         raise CocoError(broken)
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -198,13 +216,11 @@ def read_categories(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def prepare_image(
-    raw: RawImage, segments: Mapping[str, Sequence[Mapping[str, Any]]], things: frozenset[int], known: frozenset[int]
-) -> PreparedImage:
+def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) -> PreparedImage:
     """Convert one image.
 
     Raises:
-        CocoError: if sizes differ, a pixel belongs to no listed segment, or a segment has an unknown class.
+        CocoError: if sizes differ, a pixel belongs to no listed segment, or a segment or object has an unknown class.
         ImageError: if a file cannot be read.
     """
     height, width = image_size(raw.image)
@@ -212,23 +228,67 @@ def prepare_image(
     encoded = read_channels(raw.labels)[..., :3]
     if encoded.shape[:2] != (height, width):
         raise CocoError(f"{raw.labels} is {encoded.shape[1::-1]}, its image {raw.image} is {(width, height)}")
-    ids = encoded.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
-    listed = segments[raw.id]
-    if strangers := sorted(set(np.unique(ids).tolist()) - {0} - {int(one["id"]) for one in listed}):
-        raise CocoError(f"{raw.labels} has segment {strangers[0]}, which its annotation does not list")
+    ids = encoded[..., 0] + encoded[..., 1] * np.int32(256) + encoded[..., 2] * np.int32(65536)
     semantic = np.full(ids.shape, VOID, dtype=np.uint8)
-    kept, instances = [], []
-    for one in listed:
+    kept, instances, listed = [], [], int(np.count_nonzero(ids == 0))
+    for one in raw.annotation["segments"]:
         category, crowd = int(one["category_id"]), int(one.get("iscrowd", 0))
         if category not in known:
             raise CocoError(f"{raw.labels}: segment {one['id']} has class {category}, which is not in the class table")
         mask = ids == one["id"]
+        listed += int(np.count_nonzero(mask))
         if not crowd:
             semantic[mask] = category
         kept.append({key: one[key] for key in ("id", "category_id", "area", "bbox")} | {"iscrowd": crowd})
         if category in things and mask.any():
             instances.append({**instance_annotation(Instance(category, mask)), "iscrowd": crowd})
+    if listed != ids.size:
+        strangers = set(np.unique(ids).tolist()) - {0} - {int(one["id"]) for one in raw.annotation["segments"]}
+        found = (
+            f"segment {min(strangers)}, which its annotation does not list" if strangers else "a segment listed twice"
+        )
+        raise CocoError(f"{raw.labels} has {found}: map and annotation are not of one release, unpack both again")
+    if "objects" in raw.annotation:
+        instances = [_object(raw, one, (height, width), things) for one in raw.annotation["objects"]]
     return PreparedImage(height, width, {"semantic": semantic, "panoptic": encoded}, kept, instances)
+
+
+def _object(raw: RawImage, one: Mapping[str, Any], size: tuple[int, int], things: frozenset[int]) -> dict[str, Any]:
+    """An official object with its mask as compressed RLE."""
+    if one["category_id"] not in things:
+        raise CocoError(f"{raw.image}: an object has class {one['category_id']}, which is no thing of the class table")
+    shape = one["segmentation"]
+    encoded = (
+        coco_mask.frPyObjects(shape, *size) if isinstance(shape, list) or isinstance(shape["counts"], list) else shape
+    )
+    if isinstance(encoded, list):
+        encoded = coco_mask.merge(encoded)
+    counts = encoded["counts"]
+    rle = {"size": list(size), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+    return {**one, "segmentation": rle, "iscrowd": int(one["iscrowd"])}
+
+
+def _check_present(annotation: Path, files: Sequence[Path]) -> None:
+    """Whether the files that an annotation names are there."""
+    for folder in dict.fromkeys(file.parent for file in files):
+        wanted = [file.name for file in files if file.parent == folder]
+        present = stems(folder, {Path(name).suffix.lower() for name in wanted})
+        if absent := unmatched(wanted, present.values()):
+            name, number = absent
+            raise CocoError(
+                f"{folder / name} does not exist, but {annotation} names it ({number:,} of {len(wanted):,} are missing): "
+                "unpack its archive again"
+            )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CocoError(f"{file} does not exist: unpack its archive") from None
+    except json.JSONDecodeError as error:
+        raise CocoError(f"{file} is not valid JSON ({error}): unpack its archive again") from None
+    return content
 
 
 def _color(row: Mapping[str, Any], number: int) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from model.datasets.colors import class_color
+from model.datasets.completeness import Count
 from model.datasets.images import image_size, read_labels, read_rgb
 from model.datasets.panoptic_form import Instance, compose_panoptic, instance_annotation, write_annotations
 from model.datasets.preparation import PreparedImage, RawImage, prepare_split, write_manifest
@@ -147,6 +148,19 @@ class Folder:
             wanted += [root / self._part(split, part) for part in ("images", "labels", "list")]
         return [f"{path} does not exist" for path in dict.fromkeys(wanted) if not path.exists()]
 
+    @property
+    def complete(self) -> bool:
+        """Nothing was published that could be complete."""
+        return False
+
+    def downloads(self) -> Mapping[str, Path]:
+        """None: there are no official archives."""
+        return {}
+
+    def counts(self) -> Sequence[Count]:
+        """None are official."""
+        return ()
+
     def orders(self, task: str) -> Mapping[str, Sequence[int]]:
         """None are published; the configuration can give its own."""
         return {}
@@ -252,7 +266,7 @@ def prepare_image(raw: RawImage, rule: LabelRule, things: frozenset[int], stuff:
     semantic = prepared.astype(np.uint8 if prepared.max() < 256 else np.uint16)
     maps = {"semantic": semantic}
     if raw.saliency is not None:
-        maps["saliency"] = _read_saliency(raw.saliency, semantic)
+        maps["saliency"] = read_saliency(raw.saliency, semantic)
     if raw.instances is None:
         return PreparedImage(height, width, maps)
     instances = _read_instances(raw.instances, semantic, rule, things)
@@ -261,7 +275,13 @@ def prepare_image(raw: RawImage, rule: LabelRule, things: frozenset[int], stuff:
     return PreparedImage(height, width, {**maps, "panoptic": panoptic}, segments, annotations)
 
 
-def _read_saliency(file: Path, semantic: np.ndarray) -> np.ndarray:
+def read_saliency(file: Path, semantic: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 saliency map, 255 where an object stands out.
+
+    Raises:
+        FolderError: if it has another size than the label map.
+        ImageError: if it cannot be read.
+    """
     saliency = read_labels(file)
     if saliency.shape != semantic.shape:
         raise FolderError(f"{file} is {saliency.shape[::-1]}, its image is {semantic.shape[::-1]}")

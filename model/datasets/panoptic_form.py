@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from model.datasets.prepared import Category
-from model.files import write_text
+from model.files import atomic_file
 
 
 @dataclass(frozen=True)
@@ -76,30 +76,31 @@ def instance_annotation(instance: Instance) -> dict[str, Any]:
 def write_annotations(
     folder: Path, split: str, categories: Sequence[Category], lines: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write ``panoptic_<split>.json`` and ``instances_<split>.json`` from the lines of the preparation."""
-    images = [
+    """Write ``panoptic_<split>.json`` and ``instances_<split>.json`` from the lines of the preparation, one at a time."""
+    table = [{"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in categories]
+    panoptic = (
+        {"image_id": line["id"], "file_name": f"{line['id']}.png", "segments_info": line["segments"]} for line in lines
+    )
+    annotations = ({"image_id": line["id"], **annotation} for line in lines for annotation in line["instances"])
+    instances = ({"id": number, **annotation} for number, annotation in enumerate(annotations, start=1))
+    things = [row for row in table if row["isthing"]]
+    _write_lists(folder / f"panoptic_{split}.json", images=_images(lines), annotations=panoptic, categories=table)
+    _write_lists(folder / f"instances_{split}.json", images=_images(lines), annotations=instances, categories=things)
+
+
+def _images(lines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (
         {"id": line["id"], "file_name": f"{line['id']}.png", "height": line["height"], "width": line["width"]}
         for line in lines
-    ]
-    table = [{"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in categories]
-    panoptic = {
-        "images": images,
-        "annotations": [
-            {"image_id": line["id"], "file_name": f"{line['id']}.png", "segments_info": line["segments"]}
-            for line in lines
-        ],
-        "categories": table,
-    }
-    annotations = [{"image_id": line["id"], **annotation} for line in lines for annotation in line["instances"]]
-    instances = {
-        "images": images,
-        "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)],
-        "categories": [row for row in table if row["isthing"]],
-    }
-    write_json(folder / f"panoptic_{split}.json", panoptic)
-    write_json(folder / f"instances_{split}.json", instances)
+    )
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write compact JSON."""
-    write_text(file, json.dumps(content, separators=(",", ":")) + "\n")
+def _write_lists(file: Path, **lists: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON object of lists, an entry at a time: COCO's annotation would fill gigabytes of memory as objects."""
+    with atomic_file(file) as stream:
+        for number, (key, entries) in enumerate(lists.items()):
+            stream.write(f"{',' if number else '{'}{json.dumps(key)}:[".encode())
+            for place, entry in enumerate(entries):
+                stream.write((b"," if place else b"") + json.dumps(entry, separators=(",", ":")).encode())
+            stream.write(b"]")
+        stream.write(b"}\n")

@@ -1,27 +1,36 @@
 """Preparing many images: in parallel, with progress, and so that an interrupted run goes on where it stopped.
 
-For every image a line with the sizes and times of its raw files, the hashes of what was written, and its annotations goes
-into a journal. A later run keeps an image if its raw files are unchanged and the written files still have their hashes.
+An image that cannot be prepared does not stop the others: what they give is kept in the journal, so that only the image that
+was repaired is done when preparing starts again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from model.datasets.images import one_thread_before_fork, write_png
+from model.datasets.journal import Journal, JournalLines, Line, digest
+from model.datasets.progress import progress_bar
 from model.files import write_text
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_PROBLEMS = 10
+"""So many images that cannot be prepared are enough to stop: more of them have one cause."""
+
+
+class PreparationError(ValueError):
+    """Images that cannot be prepared; the message names their files."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class RawImage:
         labels: raw label map.
         instances: raw instance map, if there is one.
         saliency: raw saliency map, if there is one.
+        annotation: what is known about the image from elsewhere, such as its entry in a JSON file; JSON can express it.
     """
 
     id: str
@@ -41,6 +51,7 @@ class RawImage:
     labels: Path
     instances: Path | None = None
     saliency: Path | None = None
+    annotation: Any = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -73,7 +84,7 @@ def prepare_split(
     prepare_image: Callable[[RawImage], PreparedImage],
     settings: Mapping[str, Any],
     workers: int,
-) -> list[dict[str, Any]]:
+) -> JournalLines:
     """Prepare all images of a split.
 
     Args:
@@ -86,58 +97,84 @@ def prepare_split(
 
     Returns:
         One journal line an image: ``id``, ``height``, ``width``, ``files`` {path: sha256}, ``segments``, ``instances``.
+
+    Raises:
+        PreparationError: if several images cannot be prepared; a single one raises its own error.
     """
-    journal = folder / "journal" / f"{split}.jsonl"
-    done = _kept_lines(folder, journal, images, settings)
-    todo = [image for image in images if image.id not in done]
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    header = json.dumps({"settings": settings}, sort_keys=True)
-    write_text(journal, "".join(line + "\n" for line in (header, *map(json.dumps, done.values()))))
+    wanted = {image.id: image for image in images}
     work = partial(_prepare_one, folder, split, prepare_image)
-    with (
-        journal.open("a", encoding="utf-8") as stream,
-        tqdm(total=len(images), initial=len(done), desc=f"preparing {split}", unit="image", disable=None) as progress,
-    ):
-        for line in in_parallel(work, todo, workers):
-            stream.write(json.dumps(line) + "\n")
-            done[line["id"]] = line
-            progress.update()
-    return [done[image.id] for image in images]
+    problems: list[ValueError | OSError] = []
+    with Journal(folder / "journal" / f"{split}.jsonl", settings, partial(_holds, folder, wanted)) as journal:
+        todo = [image for image in images if image.id not in journal]
+        with (
+            progress_bar(len(images), f"preparing {split}", "image", start=len(journal)) as progress,
+            closing(in_parallel(work, todo, workers)) as results,
+        ):
+            for result in results:
+                if isinstance(result, (ValueError, OSError)):
+                    problems.append(result)
+                    if len(problems) == _PROBLEMS:
+                        break
+                else:
+                    journal.add(result)
+                    progress.update()
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            number = len(problems) if len(problems) < _PROBLEMS else f"at least {_PROBLEMS}"
+            raise PreparationError(
+                f"{number} of {len(images):,} images of split '{split}' cannot be prepared (what is done is kept): "
+                f"{'; '.join(map(str, problems))}"
+            )
+        return journal.lines([image.id for image in images])
 
 
-def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterable[Result]:
-    """Results in the order of the items, computed by processes where that pays."""
+def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result, None, None]:
+    """Results in the order of the items, computed by processes where that pays.
+
+    Raises:
+        PreparationError: if a process is killed from outside.
+    """
     if workers < 2 or len(items) < 64:  # starting processes takes longer than a few images
         yield from map(work, items)
         return
     one_thread_before_fork()
-    with ProcessPoolExecutor(workers) as pool:
+    pool = ProcessPoolExecutor(workers)
+    try:
         yield from pool.map(work, items, chunksize=8)
+    except BrokenProcessPool:
+        raise PreparationError(
+            f"one of {workers} processes was killed, probably because memory ran out: start again with fewer cores; what "
+            "is done is kept"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_manifest(folder: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Write ``manifest.json``: how many images, segments and instances, and the hash of every written map."""
-    content = {
-        split: {
-            "images": len(lines),
-            "segments": sum(len(line["segments"]) for line in lines),
-            "instances": sum(len(line["instances"]) for line in lines),
-            "files": {name: digest for line in lines for name, digest in sorted(line["files"].items())},
-        }
-        for split, lines in splits.items()
-    }
+    content: dict[str, dict[str, Any]] = {}
+    for split, lines in splits.items():
+        entry = content[split] = {"images": len(lines), "segments": 0, "instances": 0, "files": {}}
+        for line in lines:
+            entry["segments"] += len(line["segments"])
+            entry["instances"] += len(line["instances"])
+            entry["files"].update(sorted(line["files"].items()))
     write_text(folder / "manifest.json", json.dumps(content, indent=1) + "\n")
 
 
 def _prepare_one(
     folder: Path, split: str, prepare_image: Callable[[RawImage], PreparedImage], raw: RawImage
-) -> dict[str, Any]:
-    result = prepare_image(raw)
+) -> Line | ValueError | OSError:
+    try:
+        result = prepare_image(raw)
+    except (ValueError, OSError) as error:
+        return error
     digests = {}
     for kind, array in result.maps.items():
         name = f"{kind}/{split}/{raw.id}.png"
         write_png(folder / name, array)
-        digests[name] = _digest(folder / name)
+        digests[name] = digest(folder / name)
     return {
         "id": raw.id,
         "raw": _state(raw),
@@ -149,40 +186,21 @@ def _prepare_one(
     }
 
 
-def _kept_lines(
-    folder: Path, journal: Path, images: Sequence[RawImage], settings: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """Journal lines that still hold, by image id."""
-    if not journal.exists():
-        return {}
-    header, *lines = journal.read_text(encoding="utf-8").splitlines() or [""]
-    if header != json.dumps({"settings": settings}, sort_keys=True):
-        return {}
-    wanted = {image.id: image for image in images}
-    kept = {}
-    for text in lines:
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            break  # the run was interrupted while it wrote this line
-        image = wanted.get(line["id"])
-        if image is not None and line["raw"] == _state(image) and _intact(folder, line["files"]):
-            kept[line["id"]] = line
-    return kept
+def _holds(folder: Path, wanted: Mapping[str, RawImage], line: Line) -> bool:
+    """Whether a line of an earlier run is of a wanted image whose raw and written files have not changed."""
+    image = wanted.get(line["id"])
+    if image is None or line["raw"] != _state(image):
+        return False
+    return all((folder / name).is_file() and digest(folder / name) == known for name, known in line["files"].items())
 
 
 def _state(raw: RawImage) -> list[list[Any]]:
-    """Name, size and time of the raw files; a file that is not there has neither."""
-    states = []
+    """Name, size and time of the raw files; a file that is not there has neither. The hash of an annotation."""
+    states: list[list[Any]] = []
     for file in raw.files:
         stat = file.stat() if file.exists() else None
         states.append([file.name, stat.st_size if stat else -1, stat.st_mtime_ns if stat else -1])
+    if raw.annotation is not None:
+        text = json.dumps(raw.annotation, sort_keys=True)
+        states.append(["annotation", hashlib.sha256(text.encode()).hexdigest()])
     return states
-
-
-def _intact(folder: Path, files: Mapping[str, str]) -> bool:
-    return all((folder / name).is_file() and _digest(folder / name) == digest for name, digest in files.items())
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

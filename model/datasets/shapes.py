@@ -19,6 +19,7 @@ import numpy as np
 
 from model.datasets.ade20k import INSTANCE_CLASSES, SPLITS, Ade20k
 from model.datasets.colors import class_color
+from model.datasets.completeness import Count
 from model.datasets.images import write_png
 from model.datasets.preparation import in_parallel
 from model.datasets.prepared import Category
@@ -62,6 +63,19 @@ class Shapes:
     def missing(self) -> list[str]:
         """Nothing: everything is generated."""
         return []
+
+    @property
+    def complete(self) -> bool:
+        """Nothing was published that could be complete."""
+        return False
+
+    def downloads(self) -> Mapping[str, Path]:
+        """None: there are no official archives."""
+        return {}
+
+    def counts(self) -> Sequence[Count]:
+        """None are official."""
+        return ()
 
     def orders(self, task: str) -> Mapping[str, Sequence[int]]:
         """The dataset has no class orders but the natural one."""

@@ -6,6 +6,7 @@ The table holds module paths as text, so a job depends on the code of its own ki
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib import import_module
@@ -15,12 +16,15 @@ from typing import Any, Protocol, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from model.datasets import archives
+from model.datasets.completeness import Count, shortfalls
 from model.datasets.prepared import Category
 
 SOURCES: Mapping[str, str] = {
     "shapes": "model.datasets.shapes:Shapes",
     "ade20k": "model.datasets.ade20k:Ade20k",
     "coco": "model.datasets.coco:Coco",
+    "voc": "model.datasets.voc:Voc",
     "folder": "model.datasets.folder:Folder",
 }
 
@@ -41,6 +45,16 @@ class Source(Protocol):
 
     def missing(self) -> list[str]:
         """What is not there yet and where to get it; empty if preparation can start."""
+
+    def downloads(self) -> Mapping[str, Path]:
+        """Official archives that are to be fetched where they are not there yet, and the folder that each belongs to."""
+
+    def counts(self) -> Sequence[Count]:
+        """How many images there are, and how many were published; empty where nothing was."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether other numbers of images than the published ones are an error."""
 
     def orders(self, task: str) -> Mapping[str, Sequence[int]]:
         """Published class orders by letter, in category ids."""
@@ -96,6 +110,37 @@ def missing(kind: str, options: Mapping[str, Any]) -> list[str]:
     return source(kind, options).missing()
 
 
+def downloads(kind: str, options: Mapping[str, Any]) -> Mapping[str, Path]:
+    """Official archives that configured raw data ask for, and the folder that each belongs to.
+
+    Raises:
+        SourceError: if that folder names an environment variable that is not set.
+    """
+    found = source(kind, options).downloads()
+    for root in found.values():
+        if "$" in str(root):
+            raise SourceError(
+                f"root '{root}' names an environment variable that is not set: say where archives are to go"
+            )
+    return found
+
+
+def pending(kind: str, options: Mapping[str, Any]) -> list[archives.Archive]:
+    """Archives that configured raw data ask for and that are not there yet."""
+    return [one for name, root in downloads(kind, options).items() for one in archives.wanted(root, [name])]
+
+
+def archive_notes(kind: str, options: Mapping[str, Any]) -> list[Path]:
+    """Files that say that archives were fetched and unpacked, for the archives that preparing needs."""
+    return [note for name, root in downloads(kind, options).items() for note in archives.notes(root, [name])]
+
+
+def incomplete(kind: str, options: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Numbers of images that are not the published ones, a sentence each, and whether that is an error."""
+    raw = source(kind, options)
+    return shortfalls(raw.counts()), raw.complete or bool(raw.downloads())
+
+
 def orders(kind: str, options: Mapping[str, Any], task: str) -> Mapping[str, Sequence[int]]:
     """Published class orders of a kind by letter, in category ids."""
     return source(kind, options).orders(task)
@@ -119,6 +164,20 @@ def prepare(
     raw = source(kind, options)
     if problems := raw.missing():
         raise SourceError(f"dataset '{name}' cannot be prepared: {'; '.join(problems)}")
+    short, is_error = incomplete(kind, options)
+    if short and is_error:
+        notes = [str(note) for note in archive_notes(kind, options)]
+        again = (
+            f"delete {', '.join(notes)} to have its archives unpacked again" if notes else "unpack its archives again"
+        )
+        raise SourceError(
+            f"dataset '{name}' is not complete: {'; '.join(short)}. {again[0].upper()}{again[1:]}; if a part is meant, leave "
+            "out its options 'complete' and 'download'"
+        )
+    for sentence in short:
+        print(
+            f"warning: dataset '{name}': {sentence}; results on a part compare with nothing published", file=sys.stderr
+        )
     stamp = folder / PREPARED_BY
     if folder.exists() and (not stamp.exists() or stamp.read_text(encoding="utf-8") != code):
         rmtree(folder)

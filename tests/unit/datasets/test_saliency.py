@@ -9,10 +9,10 @@ import torch
 
 from model.datasets import sources
 from model.datasets.batch import PixelBatch
-from model.datasets.folder import FolderError
 from model.datasets.images import write_png
 from model.datasets.labels import pixel_lookup
 from model.datasets.loading import PixelLoader, pixel_loader
+from model.datasets.preparation import PreparationError
 from model.datasets.prepared import PreparedDataset, PreparedDatasetError
 from model.datasets.transforms import RandomResizedCrop, ScaleCrop, Transform
 
@@ -83,5 +83,5 @@ def test_a_missing_or_foreign_map_is_named(dataset: PreparedDataset) -> None:
 def test_maps_of_another_size_are_refused(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", saliency_size=(20, 28))
     options = {"root": str(raw), "classes": ["a", "b", "c", "d"], "splits": SPLITS}
-    with pytest.raises(FolderError, match=r"saliency/train0\.png is \(28, 20\), its image is \(56, 40\)"):
+    with pytest.raises(PreparationError, match=r"^4 of 4 images.*saliency/train0\.png is \(28, 20\), its image is \(56, 40\)"):
         sources.prepare("folder", options, tmp_path / "out", name="mine")

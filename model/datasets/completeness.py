@@ -1,0 +1,48 @@
+"""Whether raw data are all that their authors published: a folder that was unpacked only in part is noticed before it is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many files of one sort there are, and how many were published.
+
+    Attributes:
+        what: where they lie, or which list names them.
+        found: how many there are.
+        official: how many there should be.
+    """
+
+    what: Path
+    found: int
+    official: int
+
+
+def shortfalls(counts: Iterable[Count]) -> list[str]:
+    """A sentence for every count that is not the official one."""
+    return [f"{c.what} has {c.found:,} images, officially {c.official:,}" for c in counts if c.found != c.official]
+
+
+def stems(folder: Path, endings: Collection[str]) -> dict[str, str]:
+    """Files of a folder by name without ending; none if the folder does not exist. Hidden files do not count.
+
+    Args:
+        folder: to list.
+        endings: in lower case, with the dot.
+    """
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    return {name.rpartition(".")[0]: name for name in names if name[name.rfind(".") :].lower() in endings}
+
+
+def unmatched(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, int] | None:
+    """The first of the names that are wanted and not present, and how many there are; None if there is none."""
+    absent = sorted(set(wanted) - set(present))
+    return (absent[0], len(absent)) if absent else None
