@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.datasets.class_index import ClassIndex
@@ -28,6 +28,7 @@ INDEX = ClassIndex("toy", "train", ("c", "a", "b"), (1, 2), np.array([[9, 0], [9
 STEP = Scenario("1-1", ((1,), (2,))).step(1)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(12)), st.booleans())
 def test_files_of_equal_content_are_one_list_whatever_their_order(tmp_path_factory, positions, as_text):
     folder = tmp_path_factory.mktemp("lists")
