@@ -1,5 +1,7 @@
 """Segue: continual (class-incremental) segmentation as one workflow. Start with README.md; `make demo` runs config.yaml."""
 
+import time
+
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -18,6 +20,23 @@ include: "rules/memory.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/results.smk"
+
+
+from model.results_folder import Reservation, failures
+
+RESERVATION = Reservation(RESULTS)
+STARTED = time.time()
+
+
+onstart:
+    try:
+        RESERVATION.take()
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+onerror:
+    print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED), sep="\n", file=sys.stderr)
 
 
 rule all:
@@ -44,3 +63,11 @@ rule prepare_all:
     input:
         [RESULTS / file for file in PLAN.splits],
         [RESULTS / file for file in PLAN.memories],
+
+
+onsuccess:
+    # Everything is known to have ended well: nobody needs to be given a finished training back.
+    from model.training.work_folder import forget_finished
+
+    for directory in PLAN.trainings:
+        forget_finished(RESULTS / "work" / directory)

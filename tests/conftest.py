@@ -1,0 +1,38 @@
+"""What tests of several folders share: command-line options, and one run of the micro configuration."""
+
+import fcntl
+import os
+import shutil
+
+import pytest
+from checkout import Checkout, fresh_checkout
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos-kills",
+        type=int,
+        default=3,
+        help="how often the chaos test kills a running workflow or training (default: 3)",
+    )
+    parser.addoption(
+        "--chaos-seed", type=int, default=0, help="seed of the moments and kinds of these kills (default: 0)"
+    )
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The micro configuration has run here, once for all workers; tests only read it, or take a copy."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    complete = shared / "micro-complete"
+    with (shared / "micro-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(shared / "micro", ignore_errors=True)
+            checkout = fresh_checkout(shared / "micro")
+            done = checkout.snakemake()
+            assert done.returncode == 0, done.stderr + done.stdout
+            complete.touch()
+    return Checkout(shared / "micro")
