@@ -1,5 +1,7 @@
 """Segue: continual (class-incremental) segmentation as one workflow. Start with README.md; `make demo` runs config.yaml."""
 
+import time
+
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -18,6 +20,24 @@ include: "rules/memory.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/results.smk"
+include: "rules/hooks.smk"
+
+
+from model.results_folder import Reservation, failures
+
+RESERVATION = Reservation(RESULTS)
+STARTED = time.time()
+
+
+onstart:
+    try:
+        RESERVATION.take()
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+onerror:
+    print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED), sep="\n", file=sys.stderr)
 
 
 rule all:

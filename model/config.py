@@ -233,6 +233,14 @@ class DatasetEntry(BaseModel):
     orders: dict[Annotated[str, Field(pattern="^[a-z]$|^[a-z][a-z0-9-]+$")], list[int]] = {}
     lists: IndexLists | None = None
 
+    @field_validator("orders")
+    @classmethod
+    def _once_each(cls, value: dict[str, list[int]]) -> dict[str, list[int]]:
+        for letter, order in value.items():
+            if again := [number for place, number in enumerate(order) if number in order[:place]]:
+                raise ValueError(f"order '{letter}' has class {again[0]} twice; an order names every class once")
+        return value
+
     @property
     def options(self) -> dict[str, Any]:
         """The options of the kind, with ``$NAME`` of environment variables filled in."""
@@ -318,6 +326,10 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str
             text = "is required"
         elif problem["type"] == "value_error":
             text = str(problem["ctx"]["error"])
+        elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
+            text = unknown_name("value", problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+        elif problem["type"] == "too_short":
+            text = "is empty: give at least one entry, or remove the key"
         else:
             text = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
         lines.append(f"{source}: {key}: {text}")

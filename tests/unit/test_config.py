@@ -99,7 +99,15 @@ def test_environment_variables_are_filled_in_only_when_asked(monkeypatch):
         (changed("experiments", 0, "seeds", value=["a"]), "experiments[0].seeds[0]: input should be a valid integer"),
         (changed("experiments", 0, "seeds", value=[1, 1]), "'1' is listed twice"),
         (changed("experiments", 0, "methods", value=["mib", "mib"]), "give one of them a 'label'"),
-        (changed("experiments", 0, "settings", value=["overlaped"]), "'overlapped', 'disjoint', 'sequential' or 'partition'"),
+        (
+            changed("experiments", 0, "settings", value=["overlaped"]),
+            "experiments[0].settings[0]: unknown value 'overlaped'; did you mean 'overlapped'?",
+        ),
+        (changed("experiments", 0, "methods", value=[]), "experiments[0].methods: is empty: give at least one entry"),
+        (
+            changed("datasets", "toy", "orders", value={"b": [3, 1, 3]}),
+            "datasets.toy.orders: order 'b' has class 3 twice; an order names every class once",
+        ),
         (
             changed("recipes", "small", "batch_size", value=0),
             "recipes.small.batch_size: input should be greater than or equal to 1",
