@@ -394,6 +394,11 @@ class Plan:
         """The configured source of a dataset."""
         return self.config.datasets[name]
 
+    def downloads_lists(self, name: str) -> bool:
+        """Whether the published lists of a dataset are to be fetched."""
+        lists = self.config.datasets[name].lists
+        return lists is not None and lists.download
+
     @cached_property
     def memories(self) -> dict[str, MemoryJob]:
         """Memory jobs by file, the earlier steps of each chain included."""

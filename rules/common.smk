@@ -101,7 +101,7 @@ def split_list(wildcards):
     if split.listed is None:
         return []
     lists = PLAN.dataset(wildcards.dataset).lists
-    if lists.download:
+    if PLAN.downloads_lists(wildcards.dataset):
         return [RESULTS / "lists" / wildcards.dataset / split.listed.file]
     try:
         return [find_list(Path(expand(lists.folder)), split.listed)]

@@ -55,6 +55,22 @@ rule class_index:
         "{PYTHON} {SCRIPTS}/index_classes.py --data {input:q} --output {output:q} --workers {threads} > {log:q} 2>&1"
 
 
+rule fetch_list:
+    """Fetch a published list of the images of a step, and check its content."""
+    output:
+        RESULTS / "lists/{dataset}/{list}.npy",
+    log:
+        RESULTS / "logs/lists/{dataset}/{list}.log",
+    wildcard_constraints:
+        dataset=one_of(re.escape(name) for name in PLAN.datasets if PLAN.downloads_lists(name)),
+        list=r"[^/]+/[^/]+",
+    localrule: True
+    params:
+        kind=lambda wildcards: PLAN.dataset(wildcards.dataset).kind,
+    shell:
+        "{PYTHON} {SCRIPTS}/fetch_list.py --kind {params.kind} --list {wildcards.list}.npy --output {output:q} > {log:q} 2>&1"
+
+
 rule split_steps:
     """Images and visible labels of one step."""
     input:

@@ -181,7 +181,9 @@ def test_a_shared_base_step_is_read_once_where_the_decisions_agree():
     ):
         found = plan({"task": "panoptic", "methods": methods}, recipe=MASK_RECIPE)
         of_base = [directory for directory in found.evaluations if directory.startswith("base/")]
-        names = [directory.rsplit("/", 1)[1].rsplit("_", 1) for directory in of_base]  # a reading of its own ends in a key
+        names = [
+            directory.rsplit("/", 1)[1].rsplit("_", 1) for directory in of_base
+        ]  # a reading of its own ends in a key
         assert {name[0] for name in names} == readings and len(of_base) == len(readings)
 
 
@@ -222,3 +224,98 @@ def test_first_weights_and_what_reads_them_belong_to_the_base_step(monkeypatch):
     found = plan({}, recipe={**RECIPE, "network": network}).runs[0].trainings
     assert str(found[0].weights) == "/weights/r.pth" and found[1].weights is None
     assert "model.networks.checkpoints" in found[0].modules and "model.networks.checkpoints" not in found[1].modules
+
+
+LISTS = {"lists": {"folder": "lists", "files": {"6-3": ["a.txt", "b.txt", "c.txt"], "6-6": ["a.txt", "d.txt"]}}}
+
+
+def test_a_partition_reads_a_list_a_step_and_shares_equal_lists():
+    found = plan({"settings": ["partition"], "scenarios": ["6-3", "6-6"]}, dataset=LISTS)
+    assert [split.listed.file for split in found.splits.values()] == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    assert len(trainings(found, "base")) == 1
+    spec = found.runs[0].trainings[1].spec
+    assert spec["setting"] == "partition" and spec["selection"] == "list b.txt"
+    other = {"lists": {"folder": "lists", "files": {"6-3": ["e.txt", "b.txt", "c.txt"]}}}
+    again = plan({"settings": ["partition"]}, dataset=other)
+    assert trainings(again, "base") != trainings(found, "base"), "another list is another base step"
+
+
+def test_published_lists_are_known_by_the_classes_of_their_steps():
+    config = {
+        "schema_version": 1,
+        "datasets": {"ade": {"kind": "ade20k", "root": "nowhere", "lists": {"download": True}}},
+        "recipes": {"small": RECIPE},
+        "experiments": [
+            {**EXPERIMENT, "dataset": "ade", "scenarios": ["100-50", "100-10b"], "settings": ["partition"]}
+        ],
+    }
+    found = Plan(parse_config(config))
+    assert [split.listed.images for split in found.splits.values()][:3] == [13452, 6744, 10375]
+    steps = [list(step) for step in found.runs[0].scenario.increments]
+    config["experiments"][0]["scenarios"] = [{"name": "mine", "steps": [steps[0][::-1], steps[1]]}]
+    mine = Plan(parse_config(config))
+    assert [split.listed.file for split in mine.splits.values()] == ["100-50/train-0.npy", "100-50/train-1.npy"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ({}, "'partition' reads lists of images; say under datasets.toy.lists"),
+        (
+            {"lists": {"download": True}},
+            "no list of images is published for '6-3' of 'toy' (semantic; published: none)",
+        ),
+        ({"lists": {"folder": "x", "files": {"6-3": ["a.txt"]}}}, "has 3 steps, but 1 lists are given"),
+        ({"lists": {}}, "datasets.toy.lists: give either 'folder', where the lists lie, or 'download: true'"),
+    ],
+)
+def test_a_partition_without_lists_says_what_to_do(dataset, expected):
+    with pytest.raises(ConfigError) as caught:
+        plan({"settings": ["partition"]}, dataset=dataset)
+    assert expected in str(caught.value)
+
+
+def test_images_chosen_by_another_annotation_are_another_split_and_base_step():
+    default, same, other = (plan({"task": "semantic", "images_by": by}) for by in (None, "semantic", "panoptic"))
+    assert default.splits.keys() == same.splits.keys() and default.trainings.keys() == same.trainings.keys()
+    assert not default.splits.keys() & other.splits.keys()
+    assert trainings(default, "base") != trainings(other, "base")
+    assert other.runs[0].trainings[0].spec["selection"] == "panoptic annotation"
+
+
+def test_recipes_that_agree_about_the_base_step_share_it():
+    later = {**RECIPE, "increment": {"iterations": 7}}
+    wider = {**RECIPE, "evaluation_size": 32}
+    config = {
+        "schema_version": 1,
+        "datasets": {"toy": {"kind": "shapes", "stuff": 6, "things": 6}},
+        "recipes": {"small": RECIPE, "later": later, "wider": wider},
+        "experiments": [{**EXPERIMENT, "recipe": recipe} for recipe in ("small", "later", "wider")],
+    }
+    found = Plan(parse_config(config))
+    first = [run.trainings[0].directory for run in found.runs]
+    assert first[0] == first[1] != first[2], "a base step is judged at one size"
+    assert len(trainings(found, "runs")) == 3 * 2
+
+
+def test_an_argument_that_later_steps_add_is_no_matter_of_the_base_step():
+    recipe = {
+        **RECIPE,
+        "family": "mask",
+        "network": {"name": "mask2former-eclipse"},
+        "optimiser": {"name": "adamw", "learning_rate": 1e-4},
+        "transform": {"name": "fixed-square", "size": 32},
+    }
+    few, many = (
+        plan(
+            {"task": "panoptic", "methods": ["eclipse"]},
+            recipe={**recipe, "increment": {"iterations": 5, "network": {"prompts": prompts}}},
+        )
+        for prompts in (3, 4)
+    )
+    assert trainings(few, "base") == trainings(many, "base")
+    steps = few.runs[0].trainings
+    assert "prompts" not in steps[0].spec["recipe"]["network"] and "added_arguments" not in steps[0].spec["recipe"]
+    assert steps[2].spec["recipe"]["network"]["prompts"] == 3
+    with pytest.raises(ConfigError, match=r"'increment\.network' repeats 'name'"):
+        plan({}, recipe={**RECIPE, "increment": {"iterations": 5, "network": {"name": "other"}}})

@@ -1,0 +1,37 @@
+"""Published lists from a local server: fetched once, refused if they are others."""
+
+import io
+
+import numpy as np
+import pytest
+from archive_server import Offer, serving
+
+from model.datasets.index_lists import IndexList, IndexListError, content_hash
+from model.datasets.list_download import obtain_list
+
+WANTED = IndexList("100-50/train-0.npy", sha256=content_hash([3, 1, 4]), images=3, total=20)
+
+
+def array(*positions: int) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array(positions))
+    return stream.getvalue()
+
+
+def test_a_list_is_fetched_once_and_its_content_counts(tmp_path):
+    offer = Offer({"index-lists/100-50/train-0.npy": array(4, 3, 1)}, breaks=[20])
+    file = tmp_path / "lists" / "100-50" / "train-0.npy"
+    with serving(offer) as address:
+        obtain_list(WANTED, file, address)
+        asked = len(offer.asked)
+        obtain_list(WANTED, file, address)
+    assert np.load(file).tolist() == [4, 3, 1]
+    assert asked == 2 and len(offer.asked) == asked, "broken once, gone on with, and not asked for again"
+
+
+def test_another_list_is_refused_and_does_not_stay(tmp_path):
+    file = tmp_path / "train-0.npy"
+    offer = Offer({"index-lists/100-50/train-0.npy": array(4, 3, 2)})
+    with serving(offer) as address, pytest.raises(IndexListError, match="is not the published list of 3 images"):
+        obtain_list(WANTED, file, address)
+    assert list(tmp_path.iterdir()) == []
