@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from model.datasets.color_jitter import color_jitter
+from model.datasets.resampling import Window, resize_image
 from model.datasets.segments import Segments
 
 PADDING = 128
@@ -69,24 +69,23 @@ class ShortestEdgeCrop:
     def __call__(self, image: np.ndarray, segments: Segments, generator: np.random.Generator) -> Augmented:
         side = self.shortest[int(generator.integers(len(self.shortest)))]
         longest = 4 * max(self.shortest) if self.longest is None else self.longest
-        image, segments = resize(image, segments, shortest_edge_size(image.shape[:2], side, longest))
-        image, segments = self._crop(image, segments, generator)
+        size = shortest_edge_size(image.shape[:2], side, longest)
+        image, segments = resize(image, segments, size, self._window(size, segments, generator))
         if self.color:
             image = color_jitter(image, generator)
         return pad(*mirror(image, segments, self.flip, generator), self.size)
 
-    def _crop(
-        self, image: np.ndarray, segments: Segments, generator: np.random.Generator
-    ) -> tuple[np.ndarray, Segments]:
-        height, width = (min(self.size, side) for side in image.shape[:2])
-        classes = segments.class_map() if self.category_area < 1 else None
+    def _window(self, size: Size, segments: Segments, generator: np.random.Generator) -> Window:
+        """A crop of the resized image."""
+        height, width = (min(self.size, side) for side in size)
+        classes = resize_classes(segments, size) if self.category_area < 1 else None
         for _ in range(_CROP_TRIES):
-            top = int(generator.integers(image.shape[0] - height + 1))
-            left = int(generator.integers(image.shape[1] - width + 1))
-            window = np.s_[top : top + height, left : left + width]
-            if classes is None or _mixed(classes[window], self.category_area):
+            top = int(generator.integers(size[0] - height + 1))
+            left = int(generator.integers(size[1] - width + 1))
+            window = Window(top, left, height, width)
+            if classes is None or _mixed(classes[window.slices], self.category_area):
                 break
-        return image[window], segments.drawn(segments.layers[:, *window])
+        return window
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,10 @@ class LargeScaleJitter:
         image, segments = mirror(image, segments, self.flip, generator)
         factor = self.size * generator.uniform(*self.scale) / max(image.shape[:2])
         height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-        image, segments = resize(image, segments, (height, width))
         share = generator.random()
         top, left = (round(max(0, side - self.size) * share) for side in (height, width))
-        window = np.s_[top : top + self.size, left : left + self.size]
-        return pad(image[window], segments.drawn(segments.layers[:, *window]), self.size)
+        window = Window(top, left, min(self.size, height), min(self.size, width))
+        return pad(*resize(image, segments, (height, width), window), self.size)
 
 
 @dataclass(frozen=True)
@@ -163,16 +161,27 @@ def shortest_edge_size(size: Size, shortest: int, longest: int) -> Size:
     return height, width
 
 
-def resize(image: np.ndarray, segments: Segments, size: Size) -> tuple[np.ndarray, Segments]:
-    """Image bilinear, segments nearest, to (height, width)."""
-    if image.shape[:2] == size:
-        return image, segments
-    pixels = Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], Image.Resampling.BILINEAR)
+def resize(
+    image: np.ndarray, segments: Segments, size: Size, window: Window | None = None
+) -> tuple[np.ndarray, Segments]:
+    """Image bilinear, segments nearest, to (height, width); of both only a window, if one is given."""
+    window = window or Window(0, 0, *size)
+    return resize_image(image, size, window), segments.drawn(_resize_layers(segments.layers, size, window))
+
+
+def resize_classes(segments: Segments, size: Size) -> np.ndarray:
+    """(H, W) int64 label of each pixel of the resized image, -1 without one."""
+    return segments.drawn(_resize_layers(segments.layers, size, Window(0, 0, *size))).class_map()
+
+
+def _resize_layers(layers: np.ndarray, size: Size, window: Window) -> np.ndarray:
+    if layers.shape[1:] == size:
+        return layers[:, *window.slices]
     rows, columns = (
         ((np.arange(after) + 0.5) * before / after).astype(np.int64)
-        for before, after in zip(image.shape[:2], size, strict=True)
+        for before, after in zip(layers.shape[1:], size, strict=True)
     )
-    return np.asarray(pixels), segments.drawn(segments.layers[:, rows[:, None], columns])
+    return layers.take(rows[window.slices[0]], axis=1).take(columns[window.slices[1]], axis=2)
 
 
 def mirror(

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
-from PIL import Image
+
+from model.datasets.resampling import Window, resize_image, resize_labels
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -93,11 +93,10 @@ class ScaleCrop:
     def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
         factor = generator.uniform(*self.scale)
         height, width = (max(1, int(side * factor)) for side in labels.shape)
-        image, labels = resize(image, labels, height, width)
-        image, labels = pad(image, labels, self.size, self.pad_label)
-        top, left = (int(generator.integers(side - self.size + 1)) for side in labels.shape)
-        window = np.s_[top : top + self.size, left : left + self.size]
-        return mirror(image[window], labels[window], self.flip, generator)
+        top, left = (int(generator.integers(max(side, self.size) - self.size + 1)) for side in (height, width))
+        window = Window(top, left, min(self.size, height), min(self.size, width))
+        image, labels = resize(image, labels, height, width, window)
+        return mirror(*pad(image, labels, self.size, self.pad_label), self.flip, generator)
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,8 @@ class ResizeCentreCrop:
             height, width = self.size, int(self.size * width / height)
         else:
             height, width = int(self.size * height / width), self.size
-        image, labels = resize(image, labels, height, width)
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
-        window = np.s_[top : top + self.size, left : left + self.size]
-        return image[window], labels[window]
+        return resize(image, labels, height, width, Window(top, left, self.size, self.size))
 
 
 @dataclass(frozen=True)
@@ -150,12 +147,9 @@ def build_transform(name: str, **arguments: Any) -> Transform:
     return transform
 
 
-def resize(image: np.ndarray, labels: np.ndarray, height: int, width: int) -> Pair:
-    """Image bilinear (anti-aliased when shrinking), labels nearest."""
-    if labels.shape == (height, width):
-        return image, labels
-    pixels = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(pixels), cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+def resize(image: np.ndarray, labels: np.ndarray, height: int, width: int, window: Window | None = None) -> Pair:
+    """Image bilinear (anti-aliased when shrinking), labels nearest; of both only a window, if one is given."""
+    return resize_image(image, (height, width), window), resize_labels(labels, (height, width), window)
 
 
 def pad(image: np.ndarray, labels: np.ndarray, size: int, label: int) -> Pair:
