@@ -25,10 +25,17 @@ from model.datasets import archives
 from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
 from model.datasets.completeness import Count, stems, unmatched
-from model.datasets.images import image_size, read_channels, read_labels, read_rgb
+from model.datasets.images import read_channels, read_labels
 from model.datasets.panoptic_form import Instance, compose_panoptic, instance_annotation, write_annotations
-from model.datasets.preparation import PreparedImage, RawImage, prepare_split, write_manifest
-from model.datasets.prepared import Category, ImageRecord, write_dataset, write_records
+from model.datasets.preparation import (
+    PreparedImage,
+    RawImage,
+    image_records,
+    prepare_split,
+    read_photograph,
+    write_manifest,
+)
+from model.datasets.prepared import Category, write_dataset, write_records
 
 OTHER = 255
 SPLITS = {"train": "training", "val": "validation"}
@@ -124,8 +131,7 @@ class Ade20k:
         for split, raw in splits.items():
             images = list_images(root, raw, self.instances)
             lines[split] = prepare_split(folder, split, images, work, settings, workers)
-            sizes = zip(images, lines[split], strict=True)
-            write_records(folder, split, (ImageRecord(i.id, i.image, n["height"], n["width"]) for i, n in sizes))
+            write_records(folder, split, image_records(folder, split, images, lines[split]))
             if self.instances:
                 write_annotations(folder, split, table.categories, lines[split])
         write_manifest(folder, lines)
@@ -198,8 +204,7 @@ def prepare_image(raw: RawImage, table: ClassTable) -> PreparedImage:
         Ade20kError: if sizes differ, a label is unknown, or an instance has no class or several.
         ImageError: if a file cannot be read.
     """
-    height, width = image_size(raw.image)
-    read_rgb(raw.image)  # a truncated photograph is found now and not in the middle of a training
+    height, width, photograph = read_photograph(raw)
     labels = read_labels(raw.labels)
     if labels.shape != (height, width):
         raise Ade20kError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}")
@@ -210,12 +215,14 @@ def prepare_image(raw: RawImage, table: ClassTable) -> PreparedImage:
         )
     semantic = (labels.astype(np.uint8) - np.uint8(1)).astype(np.uint8)
     if raw.instances is None:
-        return PreparedImage(height, width, {"semantic": semantic})
+        return PreparedImage(height, width, {**photograph, "semantic": semantic})
     instances = read_instances(raw.instances, (height, width), table)
     stuff = [category.id for category in table.categories if not category.isthing]
     panoptic, segments = compose_panoptic(semantic, instances, stuff)
     annotations = [instance_annotation(instance) for instance in instances]
-    return PreparedImage(height, width, {"semantic": semantic, "panoptic": panoptic}, segments, annotations)
+    return PreparedImage(
+        height, width, {**photograph, "semantic": semantic, "panoptic": panoptic}, segments, annotations
+    )
 
 
 def read_instances(file: Path, size: tuple[int, int], table: ClassTable) -> list[Instance]:

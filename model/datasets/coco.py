@@ -31,10 +31,17 @@ from model.datasets import archives
 from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
 from model.datasets.completeness import Count, stems, unmatched
-from model.datasets.images import image_size, read_channels, read_rgb
+from model.datasets.images import read_channels
 from model.datasets.panoptic_form import Instance, instance_annotation, write_annotations
-from model.datasets.preparation import PreparedImage, RawImage, prepare_split, write_manifest
-from model.datasets.prepared import Category, ImageRecord, write_dataset, write_records
+from model.datasets.preparation import (
+    PreparedImage,
+    RawImage,
+    image_records,
+    prepare_split,
+    read_photograph,
+    write_manifest,
+)
+from model.datasets.prepared import Category, write_dataset, write_records
 
 VOID = 255
 _FACTS = Path(__file__).parent / "coco_classes.csv"
@@ -132,8 +139,7 @@ class Coco:
             images = self.list_images(split)
             settings = {"classes": sorted(known), "things": sorted(things)}
             lines[split] = prepare_split(folder, split, images, work, settings, workers)
-            sizes = zip(images, lines[split], strict=True)
-            write_records(folder, split, (ImageRecord(i.id, i.image, n["height"], n["width"]) for i, n in sizes))
+            write_records(folder, split, image_records(folder, split, images, lines[split]))
             write_annotations(folder, split, categories, lines[split])
         write_manifest(folder, lines)
         write_dataset(
@@ -223,8 +229,7 @@ def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) 
         CocoError: if sizes differ, a pixel belongs to no listed segment, or a segment or object has an unknown class.
         ImageError: if a file cannot be read.
     """
-    height, width = image_size(raw.image)
-    read_rgb(raw.image)  # a truncated photograph is found now and not in the middle of a training
+    height, width, photograph = read_photograph(raw)
     encoded = read_channels(raw.labels)[..., :3]
     if encoded.shape[:2] != (height, width):
         raise CocoError(f"{raw.labels} is {encoded.shape[1::-1]}, its image {raw.image} is {(width, height)}")
@@ -250,7 +255,7 @@ def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) 
         raise CocoError(f"{raw.labels} has {found}: map and annotation are not of one release, unpack both again")
     if "objects" in raw.annotation:
         instances = [_object(raw, one, (height, width), things) for one in raw.annotation["objects"]]
-    return PreparedImage(height, width, {"semantic": semantic, "panoptic": encoded}, kept, instances)
+    return PreparedImage(height, width, {**photograph, "semantic": semantic, "panoptic": encoded}, kept, instances)
 
 
 def _object(raw: RawImage, one: Mapping[str, Any], size: tuple[int, int], things: frozenset[int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.datasets.images import one_thread_before_fork, write_png
+from model.datasets.images import one_thread_before_fork, read_cmyk, read_rgb, write_png
 from model.datasets.journal import Journal, JournalLines, Line, digest
+from model.datasets.prepared import ImageRecord
 from model.datasets.progress import progress_bar
 from model.files import write_text
 
@@ -27,6 +28,10 @@ Result = TypeVar("Result")
 
 _PROBLEMS = 10
 """So many images that cannot be prepared are enough to stop: more of them have one cause."""
+
+
+CONVERTED = "images"
+"""Folder of photographs that were converted to RGB."""
 
 
 class PreparationError(ValueError):
@@ -149,6 +154,30 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def read_photograph(raw: RawImage) -> tuple[int, int, dict[str, Any]]:
+    """Height and width of a published photograph, and, if it is one of the few in CMYK, what it is in RGB, to be written.
+
+    It is decoded altogether: a truncated photograph is found now and not in the middle of a training.
+
+    Raises:
+        ImageError: if the file cannot be read.
+    """
+    pixels = read_cmyk(raw.image)
+    if pixels is not None:
+        return *pixels.shape[:2], {CONVERTED: pixels}
+    return *read_rgb(raw.image).shape[:2], {}
+
+
+def image_records(
+    folder: Path, split: str, images: Sequence[RawImage], lines: Sequence[Mapping[str, Any]]
+) -> Iterator[ImageRecord]:
+    """The image table of a split: photographs stay where they are, but for those that had to be converted."""
+    for image, line in zip(images, lines, strict=True):
+        converted = f"{CONVERTED}/{split}/{image.id}.png"
+        file = folder / converted if converted in line["files"] else image.image
+        yield ImageRecord(image.id, file, line["height"], line["width"])
 
 
 def write_manifest(folder: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

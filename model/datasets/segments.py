@@ -19,6 +19,9 @@ from pycocotools import mask as coco_mask
 
 from model.datasets.prepared import ImageRecord, PreparedDataset, PreparedDatasetError
 
+_TABLE_SIZE = 65536
+"""Ids below it are looked up in a table; those of COCO are larger."""
+
 Labels = Mapping[int, int]
 """Category id to label, of the categories that may be seen."""
 
@@ -49,8 +52,9 @@ class Segments:
 
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (n,) int64 and masks (n, H, W) bool."""
-        numbers = np.arange(1, len(self.labels) + 1, dtype=np.int32)
-        masks = self.layers[self.layer_of] == numbers[:, None, None]
+        masks = np.empty((len(self.labels), *self.layers.shape[1:]), dtype=bool)
+        for number, layer in enumerate(self.layer_of.tolist()):
+            np.equal(self.layers[layer], number + 1, out=masks[number])
         kept = np.ones(len(masks), dtype=bool) if self.keep_empty else masks.any(axis=(1, 2))
         return self.labels[kept], masks[kept]
 
@@ -149,12 +153,15 @@ def disjoint_segments(
         keep_empty: see :class:`Segments`.
     """
     layer = np.zeros(ids.shape, dtype=np.int32)
-    if wanted:
-        values = np.asarray(wanted, dtype=np.int64)
-        order = np.argsort(values)
-        place = np.minimum(np.searchsorted(values, ids, sorter=order), len(values) - 1)
-        number = order[place]
-        layer = np.where(values[number] == ids, number + 1, 0).astype(np.int32)
+    if wanted and ids.max() < _TABLE_SIZE:
+        table = np.zeros(_TABLE_SIZE, dtype=np.int32)
+        for number, value in reversed([*enumerate(wanted, start=1)]):
+            if value < _TABLE_SIZE:
+                table[value] = number
+        layer = table[ids]
+    else:
+        for number, value in reversed([*enumerate(wanted, start=1)]):
+            layer[ids == value] = number
     none = np.zeros(len(labels), dtype=np.int64)
     return Segments(layer[None], np.asarray(labels, dtype=np.int64), none, keep_empty)
 

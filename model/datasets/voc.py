@@ -29,9 +29,16 @@ from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
 from model.datasets.completeness import Count, stems, unmatched
 from model.datasets.folder import read_saliency
-from model.datasets.images import ImageError, image_size, read_labels, read_rgb
-from model.datasets.preparation import PreparedImage, RawImage, prepare_split, write_manifest
-from model.datasets.prepared import Category, ImageRecord, write_dataset, write_records
+from model.datasets.images import ImageError, read_labels
+from model.datasets.preparation import (
+    PreparedImage,
+    RawImage,
+    image_records,
+    prepare_split,
+    read_photograph,
+    write_manifest,
+)
+from model.datasets.prepared import Category, write_dataset, write_records
 
 BACKGROUND, VOID = 0, 255
 NAMES = (
@@ -153,8 +160,7 @@ class Voc:
         for split in ("train", "val"):
             images = self.list_images(split)
             lines[split] = prepare_split(folder, split, images, prepare_image, {"labels": self.labels}, workers)
-            sizes = zip(images, lines[split], strict=True)
-            write_records(folder, split, (ImageRecord(i.id, i.image, n["height"], n["width"]) for i, n in sizes))
+            write_records(folder, split, image_records(folder, split, images, lines[split]))
         write_manifest(folder, lines)
         write_dataset(
             folder,
@@ -191,8 +197,7 @@ def prepare_image(raw: RawImage) -> PreparedImage:
         FolderError: if the saliency map has another size.
         ImageError: if a file cannot be read.
     """
-    height, width = image_size(raw.image)
-    read_rgb(raw.image)  # a truncated photograph is found now and not in the middle of a training
+    height, width, photograph = read_photograph(raw)
     labels = read_sbd(raw.labels) if raw.labels.suffix == ".mat" else read_labels(raw.labels)
     if labels.shape != (height, width):
         raise VocError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}")
@@ -202,7 +207,7 @@ def prepare_image(raw: RawImage) -> PreparedImage:
             f"{raw.labels} has label {strangers[0]}; VOC has 0 (background), 1…{len(NAMES)} and {VOID} (void): unpack its "
             "archive again"
         )
-    maps = {"semantic": labels.astype(np.uint8)}
+    maps = {**photograph, "semantic": labels.astype(np.uint8)}
     if raw.saliency is not None:
         maps["saliency"] = read_saliency(raw.saliency, labels)
     return PreparedImage(height, width, maps)

@@ -95,3 +95,24 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         read_labels(tmp_path / "rgb.png")
     with pytest.raises(ImageError, match="is not an 8-bit RGB image"):
         read_channels(tmp_path / "grey.png")
+
+
+@pytest.mark.parametrize(
+    "options", [{"subsampling": k} for k in (0, 1, 2)] + [{"progressive": True}, {"optimize": True}]
+)
+def test_colour_jpegs_have_the_values_that_pillow_gives(tmp_path: Path, options: dict[str, object]) -> None:
+    generator = np.random.default_rng(0)
+    for number, size in enumerate([(37, 53), (64, 48), (1, 9), (120, 7)]):
+        file = tmp_path / f"{number}.jpg"
+        pixels = np.kron(generator.integers(0, 256, (*[-(-side // 3) for side in size], 3)), np.ones((3, 3, 1), int))
+        Image.fromarray(pixels[: size[0], : size[1]].astype(np.uint8)).save(file, quality=80, **options)
+        with Image.open(file) as image:
+            expected = np.asarray(image.convert("RGB"))
+        assert np.array_equal(read_rgb(file), expected)
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"\0\0")  # ends otherwise, but everything is there
+        assert np.array_equal(read_rgb(file), expected)
+        file.write_bytes(whole[: len(whole) * 2 // 3])
+        if size == (64, 48):
+            with pytest.raises(ImageError, match=r"cannot be read"):
+                read_rgb(file)
