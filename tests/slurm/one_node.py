@@ -60,6 +60,8 @@ def why_not() -> str | None:
     """The reason why no cluster can be started here, or None."""
     if os.geteuid() != 0:
         return "starting SLURM's daemons needs root"
+    if Path("/dev/nvidiactl").exists():
+        return "jobs would take the made-up GPUs for the real ones of this machine"
     missing = [name for name in PROGRAMS if program(name) is None]
     if missing:
         return f"no {', '.join(missing)}; apt-get install -y --no-install-recommends slurm-wlm munge"

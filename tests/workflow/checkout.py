@@ -30,7 +30,11 @@ class Checkout:
 
     def snakemake(self, *arguments: str, config: str = MICRO) -> subprocess.CompletedProcess[str]:
         """Run the workflow; the caller looks at the return code."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }  # equal runs are equal on a CPU
         environment.pop("PYTHONPATH", None)
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", config, *arguments]
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
