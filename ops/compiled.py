@@ -22,10 +22,12 @@ def ms_deform_attn_compiled(
     flat = [size for pair in spatial_shapes for size in pair]
     inputs = (value, sampling_locations, attention_weights, flat)
     output: Tensor
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        output = torch.ops.segue.ms_deform_attn.default(*inputs)
+    elif torch.is_grad_enabled():
         output = _Eager.apply(*inputs)
     else:
-        output = torch.ops.segue.ms_deform_attn.default(*inputs)
+        output = _Eager.forward(*inputs)
     return output
 
 
@@ -75,17 +77,25 @@ def _backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 class _Eager(torch.autograd.Function):
-    """The registered gradient without its registration's detours, which cost a small network as much as the kernels."""
+    """The registered gradient without its registration's detours, which cost a small network as much as the kernels.
+
+    Below autograd, the dispatcher goes from here to the kernel; otherwise it would first ask the registration again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        output: Tensor = torch.ops.segue.ms_deform_attn.default(*inputs)
-        _save(ctx, inputs, output)
+    def forward(*inputs: Any) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            output: Tensor = torch.ops.segue.ms_deform_attn.default(*inputs)
         return output
+
+    setup_context = staticmethod(_save)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        return _backward(ctx, output_gradient)
+        if torch.is_grad_enabled():  # the gradient is to be differentiated: the registration knows what to say
+            return _backward(ctx, output_gradient)
+        with torch._C._AutoDispatchBelowAutograd():
+            return _backward(ctx, output_gradient)
 
 
 def _respect_deterministic_mode() -> None:
