@@ -16,6 +16,10 @@ PHOTOGRAPH_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
 """Modes of PIL with eight bits a channel that say which red, green and blue they stand for."""
 _END_OF_JPEG = b"\xff\xd9"
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_DRAWN = [
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT, cv2.IMWRITE_PNG_COMPRESSION, 1),
+]
 _AGAIN = "copy or unpack it again, or take it out of the dataset"
 
 
@@ -96,15 +100,22 @@ def image_size(file: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def write_png(file: Path, array: np.ndarray) -> None:
+def write_png(file: Path, array: np.ndarray, *, drawn: bool | None = None) -> None:
     """Write (H, W) uint8/uint16 or (H, W, 3) uint8 RGB, losslessly.
+
+    Args:
+        file: to write; its folder is made.
+        array: pixels.
+        drawn: whether large areas have one value, as in label maps: they are stored so that they are read several times as
+            fast, at the same size. By default what one channel is taken for.
 
     Raises:
         ImageError: if the array cannot be stored as PNG.
         NotWrittenError: if the file cannot be written.
     """
     pixels = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if array.ndim == 3 else array
-    done, encoded = cv2.imencode(".png", pixels)
+    drawn = array.ndim == 2 if drawn is None else drawn
+    done, encoded = cv2.imencode(".png", pixels, _DRAWN if drawn else [])
     if not done:
         raise ImageError(f"{file}: an array of shape {array.shape} and type {array.dtype} cannot be stored as PNG")
     part = file.with_name(f"{file.name}.part")  # a process that is killed leaves no half image under a valid name

@@ -61,6 +61,7 @@ class MaskItems(Dataset[MaskSample]):
         self.images = len(image_ids)
         self.labels: list[Labels] = [labels] * len(image_ids) + [exemplar.labels for exemplar in exemplars]
         self.read = READERS[task](dataset, split)
+        self.read.load()  # loading processes that are forked later share it
         self.transform, self.seed = transform, seed
 
     def __len__(self) -> int:

@@ -202,7 +202,7 @@ def _prepare_one(
     digests = {}
     for kind, array in result.maps.items():
         name = f"{kind}/{split}/{raw.id}.png"
-        write_png(folder / name, array)
+        write_png(folder / name, array, drawn=kind != CONVERTED)
         digests[name] = digest(folder / name)
     return {
         "id": raw.id,

@@ -62,6 +62,9 @@ class Segments:
 class SegmentReader(Protocol):
     """Reads the annotation of one task."""
 
+    def load(self) -> None:
+        """Read what all images share now, and not in every loading process again."""
+
     def __call__(self, record: ImageRecord, labels: Labels) -> Segments:
         """The segments of an image that may be seen."""
 
@@ -88,6 +91,10 @@ class PanopticReader:
             for annotation in self.dataset.panoptic_annotations(self.split)["annotations"]
         }
 
+    def load(self) -> None:
+        """Read the annotation."""
+        _ = self._entries
+
     def __call__(self, record: ImageRecord, labels: Labels) -> Segments:
         if record.id not in self._entries:
             raise _missing(self.dataset, f"panoptic_{self.split}.json", record)
@@ -111,6 +118,10 @@ class InstanceReader:
                 objects.setdefault(str(annotation["image_id"]), []).append(annotation)
         return objects
 
+    def load(self) -> None:
+        """Read the annotation."""
+        _ = self._objects
+
     def __call__(self, record: ImageRecord, labels: Labels) -> Segments:
         seen = [one for one in self._objects.get(record.id, ()) if one["category_id"] in labels]
         layers = np.zeros((len(seen), record.height, record.width), dtype=np.int32)
@@ -126,6 +137,9 @@ class SemanticReader:
 
     dataset: PreparedDataset
     split: str
+
+    def load(self) -> None:
+        """Nothing is shared."""
 
     def __call__(self, record: ImageRecord, labels: Labels) -> Segments:
         raw = self.dataset.read_semantic(self.split, record)

@@ -160,6 +160,14 @@ def test_the_real_sample_agrees_with_an_independent_count(tmp_path: Path) -> Non
     assert dict(zip(index.categories, index.counts("panoptic").sum(axis=0).tolist(), strict=True)) == {
         c: count.get(c, 0) for c in index.categories
     }
+    ours = {one["file_name"]: one for one in dataset.panoptic_annotations("train")["annotations"]}
+    assert len(ours) == len(content["annotations"])
+    for official in content["annotations"]:  # numbers, areas, boxes, classes and crowds, and the pixels of each
+        assert ours[official["file_name"]]["segments_info"] == official["segments_info"]
+        ids = dataset.read_panoptic("train", dataset.record("train", official["file_name"][:-4]))
+        values, pixels = np.unique(ids[ids > 0], return_counts=True)
+        areas = {segment["id"]: segment["area"] for segment in official["segments_info"]}
+        assert dict(zip(values.tolist(), pixels.tolist(), strict=True)) == areas
     crowds = {
         one["file_name"]: [s["id"] for s in one["segments_info"] if s["iscrowd"]] for one in content["annotations"]
     }
@@ -168,3 +176,27 @@ def test_the_real_sample_agrees_with_an_independent_count(tmp_path: Path) -> Non
         ours, ids = dataset.read_semantic("train", record), dataset.read_panoptic("train", record)
         expected = np.where(np.isin(ids, [0, *crowds[f"{record.id}.png"]]), 255, theirs)
         assert np.array_equal(ours, expected)
+
+
+def test_the_sample_of_the_panoptic_api_agrees_in_its_detection_form(tmp_path: Path) -> None:
+    if "SEGUE_DATA" not in os.environ:
+        pytest.skip("SEGUE_DATA is not set: the sample of COCO's panoptic API is not at hand")
+    sample, root = Path(os.environ["SEGUE_DATA"]) / "coco_panoptic_sample", tmp_path / "raw"
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train2017", "val2017"):
+        (root / split).symlink_to(sample / "input_images")
+        (root / f"panoptic_{split}").symlink_to(sample / "panoptic_examples")
+        (root / f"annotations/panoptic_{split}.json").symlink_to(sample / "panoptic_examples.json")
+    sources.prepare("coco", {"root": str(root)}, tmp_path / "out", name="sample")
+    dataset = PreparedDataset.open(tmp_path / "out")
+    things = set(dataset.classes("instance"))
+    expected = [
+        (f"{one['image_id']:012d}", one["category_id"], one["area"], coco_mask.decode(one["segmentation"]).tobytes())
+        for one in json.loads((sample / "panoptic_coco_detection_format.json").read_text())["annotations"]
+        if one["category_id"] in things
+    ]
+    found = [
+        (one["image_id"], one["category_id"], one["area"], coco_mask.decode(one["segmentation"]).tobytes())
+        for one in dataset.instance_annotations("val")["annotations"]
+    ]
+    assert sorted(found) == sorted(expected) and found
