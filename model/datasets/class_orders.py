@@ -17,6 +17,9 @@ from pathlib import Path
 TASKS = ("semantic", "panoptic")
 """Tasks on all classes of a table. No order of things alone (instance segmentation) has been published."""
 
+FIRST_LABEL = {"ade20k": 1}
+"""Raw label of the first category by kind of data, where ids count from 0 and labels do not."""
+
 
 class ClassOrderError(ValueError):
     """A table of orders that does not exist or holds no orders; the message names the file."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from presence_lists import class_index, protocol
 
-from model.datasets.class_index import ClassIndex
 from model.datasets.class_orders import published_orders
 from model.datasets.index_lists import published_lists, read_index_list
 from model.datasets.splits import SplitError, make_split, select_images, split_counts, validation_images
@@ -19,27 +19,7 @@ from model.scenario import Scenario, Step
 DATA = os.environ.get("SEGUE_DATA")
 pytestmark = pytest.mark.skipif(not DATA, reason="SEGUE_DATA is not set: published image lists are not at hand")
 
-LISTS = {
-    ("voc", "train"): ("voc2012_train_aug_classes.txt", 20),
-    ("voc", "val"): ("voc2012_val_classes.txt", 20),
-    ("ade", "train"): ("ade20k_train_classes.txt", 150),
-    ("ade", "val"): ("ade20k_val_classes.txt", 150),
-}
-
-
-def protocol() -> Path:
-    assert DATA is not None
-    return Path(DATA) / "protocol"
-
-
-@cache
-def class_index(dataset: str, split: str) -> ClassIndex:
-    name, classes = LISTS[dataset, split]
-    rows = [line.split() for line in (protocol() / name).read_text().splitlines()]
-    pixels = np.zeros((len(rows), classes), dtype=np.int64)
-    for row, (_, *present) in enumerate(rows):
-        pixels[row, np.array(present, dtype=int) - 1] = 1
-    return ClassIndex(dataset, split, tuple(row[0] for row in rows), tuple(range(1, classes + 1)), pixels)
+NAMES = {"voc": "voc", "ade": "ade20k"}
 
 
 @cache
@@ -55,7 +35,7 @@ def derived() -> dict[tuple[str, str], list[dict[str, str]]]:
 def test_derived_counts(setting: str) -> None:
     assert len(derived()) >= 13
     for (dataset, name), rows in derived().items():
-        index = class_index(dataset, "train")
+        index = class_index(NAMES[dataset], "train")
         found = split_counts(index, Scenario.from_name(name, index.categories), "semantic", setting)
         assert found == tuple(int(row[setting]) for row in rows), (dataset, name)
 
@@ -91,7 +71,7 @@ def test_published_voc_lists_image_for_image() -> None:
 
 
 def test_published_partition_of_ade20k_as_read(tmp_path: Path) -> None:
-    index = class_index("ade", "train")
+    index = class_index("ade20k", "train")
     orders = published_orders("ade20k", "semantic")
     lists = json.loads((protocol() / "ade_index_lists.json").read_text())
     theirs = {"50-50": "50", "50-50b": "50b"}
@@ -109,7 +89,7 @@ def test_published_partition_of_ade20k_as_read(tmp_path: Path) -> None:
 
 
 def test_the_partition_of_one_order_is_refused_for_another(tmp_path: Path) -> None:
-    index = class_index("ade", "train")
+    index = class_index("ade20k", "train")
     lists = json.loads((protocol() / "ade_index_lists.json").read_text())
     wanted = next(one for one in published_lists("ade20k") if one.scenario == "100-50b").steps[1]
     step = Scenario.from_name("100-50c", index.categories, published_orders("ade20k", "semantic")).step(1)
@@ -128,7 +108,7 @@ def test_published_counts_of_the_two_rules() -> None:
             steps = [tuple(c for c in step if c) for step in classes[row["dataset"]][task.removesuffix("-ov")]]
             number = int(row["step"])
             step = Step(number, tuple(c for past in steps[:number] for c in past), steps[number])
-            index = class_index(row["dataset"], "train")
+            index = class_index(NAMES[row["dataset"]], "train")
             found = [len(select_images(index, step, "semantic", rule)) for rule in ("overlapped", "disjoint")]
             assert found == [int(row["any_new_class"]), int(row["only_new_old_bg"])], row
             checked += 1

@@ -1,0 +1,108 @@
+"""Planning a grid of 20 methods over every published scenario, in one go and run by run.
+
+The scenarios, settings and recipes are those of ``config/published``; the methods are 20 copies of one of the registry for each
+experiment, with a hyper-parameter that differs, so that nothing but base steps can be shared. The baseline plans every scenario
+and method by itself, as separate configurations would; both must plan the same jobs, or the program fails. No data are needed.
+Times are CPU seconds of one process, without the imports.
+
+    python benchmarks/planning.py --json results/planning.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from model.config import Config, Experiment, MethodEntry, load_config
+from model.plan import Plan
+
+PROJECT = Path(__file__).resolve().parents[1]
+COPIES = {"per-pixel": ("mib", "distillation_weight"), "mask": ("balconpas", "distillation_weight")}
+
+
+def published() -> tuple[Config, list[Experiment]]:
+    """A configuration with every dataset and recipe, and the experiments that compare fine-tuning with joint training."""
+    files = sorted((PROJECT / "config" / "published").glob("*.yaml"))
+    configs = [load_config(file, PROJECT / "config" / "recipes") for file in files]
+    datasets = {name: entry for config in configs for name, entry in config.datasets.items()}
+    with_lists = {n: e for c in configs for n, e in c.datasets.items() if e.lists is not None}
+    recipes = {name: recipe for config in configs for name, recipe in config.recipes.items()}
+    everything = configs[0].model_copy(update={"datasets": {**datasets, **with_lists}, "recipes": recipes})
+    bounds = [e for c in configs for e in c.experiments if any(entry.name == "joint" for entry in e.methods)]
+    cells: dict[tuple[str, ...], Experiment] = {}
+    for experiment in bounds:
+        for scenario in map(str, experiment.scenarios):
+            for setting in experiment.settings:
+                key = (experiment.dataset, experiment.task, scenario, setting, experiment.recipe)
+                cell = experiment.model_copy(update={"scenarios": [scenario], "settings": [setting]})
+                known = cells.setdefault(key, cell)
+                protocols = list(dict.fromkeys([*known.protocols, *experiment.protocols]))
+                cells[key] = known.model_copy(update={"protocols": protocols})
+    return everything, list(cells.values())
+
+
+def copies(config: Config, experiment: Experiment, number: int) -> list[MethodEntry]:
+    """So many variants of one method of the experiment's family."""
+    name, field = COPIES[config.recipes[experiment.recipe].family]
+    return [
+        MethodEntry(name=name, label=f"{name}-{copy:02}", hyper_parameters={field: 1.0 + copy})
+        for copy in range(number)
+    ]
+
+
+def separate(grid: Config) -> Iterator[Config]:
+    """The same grid as one configuration a run."""
+    for experiment in grid.experiments:
+        for entry in experiment.methods:
+            yield grid.model_copy(update={"experiments": [experiment.model_copy(update={"methods": [entry]})]})
+
+
+def main() -> None:
+    """Plan both ways and print the times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--methods", type=int, default=20)
+    arguments = parser.parse_args()
+    everything, experiments = published()
+    experiments = [
+        e.model_copy(update={"methods": copies(everything, e, arguments.methods), "memory": None}) for e in experiments
+    ]
+    grid = everything.model_copy(update={"experiments": experiments})
+
+    for config in separate(grid.model_copy(update={"experiments": experiments[:1]})):
+        Plan(config)  # imports
+    start = time.process_time()
+    plan = Plan(grid)
+    ours = time.process_time() - start
+
+    start = time.process_time()
+    trainings, runs = dict[str, dict[str, object]](), 0
+    for config in separate(grid):
+        alone = Plan(config)
+        runs += len(alone.runs)
+        trainings |= {directory: training.spec for directory, training in alone.trainings.items()}
+    baseline = time.process_time() - start
+    if runs != len(plan.runs) or trainings != {d: t.spec for d, t in plan.trainings.items()}:
+        sys.exit("the two ways do not plan the same jobs")
+
+    shared = sum(training.shared for training in plan.trainings.values())
+    print(
+        f"{arguments.methods} methods, {len(experiments)} published scenarios: {len(plan.runs):,} runs, "
+        f"{len(plan.trainings):,} trainings ({shared} base steps), {len(plan.evaluations):,} evaluations"
+    )
+    print(f"in one go {ours:.1f} s, run by run {baseline:.1f} s: {baseline / ours:.1f} times faster")
+    if arguments.json:
+        case = f"{arguments.methods} methods x {len(experiments)} scenarios"
+        content = [{"case": case, "ours": ours, "baseline": baseline, "ratio": baseline / ours}]
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
