@@ -31,7 +31,7 @@ class Segments:
     """Segments of one image; those that do not overlap share a layer.
 
     Attributes:
-        layers: (L, H, W) int32, number of the segment from 1; 0 = none.
+        layers: (L, H, W) uint8, or int32 with more than 255 segments: number of the segment from 1; 0 = none.
         labels: (N,) int64, label of segment 1 … N.
         layer_of: (N,) int64, the layer that each segment is drawn in.
         keep_empty: whether a segment that a crop cuts away stays a target without pixels.
@@ -48,7 +48,7 @@ class Segments:
 
     def class_map(self) -> np.ndarray:
         """(H, W) int64 label of each pixel, -1 without one; where segments overlap, of the last one."""
-        return np.append(self.labels, -1)[self.layers.max(axis=0, initial=0) - 1]
+        return np.concatenate([[-1], self.labels])[self.layers.max(axis=0, initial=0)]
 
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (n,) int64 and masks (n, H, W) bool."""
@@ -124,7 +124,7 @@ class InstanceReader:
 
     def __call__(self, record: ImageRecord, labels: Labels) -> Segments:
         seen = [one for one in self._objects.get(record.id, ()) if one["category_id"] in labels]
-        layers = np.zeros((len(seen), record.height, record.width), dtype=np.int32)
+        layers = np.zeros((len(seen), record.height, record.width), dtype=_number_type(len(seen)))
         for number, one in enumerate(seen, start=1):
             layers[number - 1][coco_mask.decode(one["segmentation"]) > 0] = number
         found = np.array([labels[one["category_id"]] for one in seen], dtype=np.int64)
@@ -143,7 +143,9 @@ class SemanticReader:
 
     def __call__(self, record: ImageRecord, labels: Labels) -> Segments:
         raw = self.dataset.read_semantic(self.split, record)
-        seen = [category for category in np.unique(raw).tolist() if category in labels]
+        present = np.zeros(_TABLE_SIZE, dtype=bool)
+        present[raw] = True
+        seen = [category for category in np.flatnonzero(present).tolist() if category in labels]
         return disjoint_segments(raw, seen, [labels[category] for category in seen], keep_empty=False)
 
 
@@ -166,9 +168,10 @@ def disjoint_segments(
         labels: the label of each.
         keep_empty: see :class:`Segments`.
     """
-    layer = np.zeros(ids.shape, dtype=np.int32)
+    kind = _number_type(len(wanted))
+    layer = np.zeros(ids.shape, dtype=kind)
     if wanted and ids.max() < _TABLE_SIZE:
-        table = np.zeros(_TABLE_SIZE, dtype=np.int32)
+        table = np.zeros(_TABLE_SIZE, dtype=kind)
         for number, value in reversed([*enumerate(wanted, start=1)]):
             if value < _TABLE_SIZE:
                 table[value] = number
@@ -178,6 +181,11 @@ def disjoint_segments(
             layer[ids == value] = number
     none = np.zeros(len(labels), dtype=np.int64)
     return Segments(layer[None], np.asarray(labels, dtype=np.int64), none, keep_empty)
+
+
+def _number_type(segments: int) -> type[np.uint8] | type[np.int32]:
+    """The smallest type of the numbers of so many segments."""
+    return np.uint8 if segments < 256 else np.int32
 
 
 def _missing(dataset: PreparedDataset, file: str, record: ImageRecord) -> PreparedDatasetError:
