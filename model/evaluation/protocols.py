@@ -112,6 +112,16 @@ _PROTOCOLS = (
         source="MiB (CVPR 2020), released code and paper tables",
     ),
     Protocol(
+        name="sdr",
+        labelled_background=Reading("ignore", "count", EVERY_GROUP, "ground truth", _EPSILON),
+        unlabelled_background=Reading("ignore", "ignore", average_over="ground truth", epsilon=_EPSILON),
+        geometry=Geometry("resize-crop", 512),
+        images="seen",
+        unseen_segments="void",
+        segment_areas="annotation",
+        source="SDR (CVPR 2021), released code and paper tables",
+    ),
+    Protocol(
         name="plop",
         labelled_background=_PLOP,
         unlabelled_background=_PLOP,

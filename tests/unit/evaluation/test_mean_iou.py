@@ -101,6 +101,7 @@ def test_unlabelled_pixels_are_not_judged_by_segue(matrix: ConfusionMatrix) -> N
     ("protocol", "expected"),
     [
         ("plop", 100 * 2 / 4),  # the first image only, class 4 is background: row 0 is [2, 1, 0, 1]
+        ("sdr", 100 * 1 / 2),  # the first image only, class 4 is not judged: row 0 is [1, 1, 0, 0]
         ("ssul-barm", 100 * 1 / 3),  # both images, class 4 is not judged: row 0 is [1, 1, 0, 1]
     ],
 )
@@ -151,7 +152,7 @@ def test_groups_must_be_learnt(matrix: ConfusionMatrix) -> None:
 
 
 def test_every_protocol_is_complete() -> None:
-    assert known() == ("segue", "mib", "plop", "dkd-star", "ssul-barm", "balconpas", "comformer")
+    assert known() == ("segue", "mib", "sdr", "plop", "dkd-star", "ssul-barm", "balconpas", "comformer")
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name
         assert (protocol.geometry.kind == "full") == (protocol.geometry.size is None)
