@@ -40,6 +40,8 @@ EXPECTED = {
     "voc-ssul-barm": (8, 1 + 1 + 5 + 10 + 5 + 15 + 18 + 9, 5, 1),
 }
 
+READ_TWICE = {"ade20k-panoptic-orders": 1}  # one joint training under two protocols
+
 
 @pytest.fixture(autouse=True)
 def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +78,8 @@ def test_bounds_plan_with_the_expected_jobs_and_shared_base_steps(name):
     first = {run.trainings[0].directory for run in by_method["finetuning"]}
     every = {training.directory for run in by_method["joint"] for training in run.trainings}
     assert (len(first), len(every)) == (bases, joint) and not first & every
-    assert len(found.trainings) == len(found.evaluations) == increments + bases + joint
+    assert len(found.trainings) == increments + bases + joint
+    assert len(found.evaluations) == len(found.trainings) + READ_TWICE.get(name, 0)
     assert not NOTHING.exists() and not found.memories
 
 
