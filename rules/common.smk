@@ -71,7 +71,9 @@ def archive_notes(dataset):
 
 
 # (root, archive) of each.
-ARCHIVES = sorted({tuple(note[: -len(".json")].rsplit("/archives/", 1)) for d in PLAN.datasets for note in archive_notes(d)})
+ARCHIVES = sorted(
+    {tuple(note[: -len(".json")].rsplit("/archives/", 1)) for d in PLAN.datasets for note in archive_notes(d)}
+)
 
 
 def gpus_per_training():
