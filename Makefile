@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan report schemas lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan report schemas docs lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -59,6 +59,9 @@ report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they we
 
 schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types
 	@$(BIN)/python workflow_scripts/write_schemas.py
+
+docs: $(STAMP)  ## Write docs/troubleshooting.md from the cases of the bad-input test
+	@$(BIN)/python tests/bad_input/write_troubleshooting.py
 
 lock: $(STAMP)  ## Make the pinned requirements anew (needs uv)
 	@{ echo "# Made by \`make lock\` from pyproject.toml and envs/pins.txt; every platform, Python 3.11 and newer."; \

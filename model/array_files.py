@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,21 @@ import numpy as np
 
 class ArrayFileError(ValueError):
     """Why a file of arrays cannot be read; whoever reads it says which file, what it should be and the remedy."""
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of an ``.npy`` file; one of Python objects is refused.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ArrayFileError: if it is damaged, or holds other than numbers and text.
+    """
+    with _told():
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        content.close()
+        raise ArrayFileError("it holds several arrays, expected one")
 
 
 def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:
@@ -23,13 +39,18 @@ def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]
         FileNotFoundError: if there is no such file.
         ArrayFileError: if it is damaged, holds other than numbers and text, or lacks an array.
     """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a damaged archive raises anything: of zipfile, zlib, numpy's header parser
-        raise ArrayFileError(" ".join(str(error).split()) or type(error).__name__) from error
+    with _told(), np.load(path, allow_pickle=False) as content:
+        arrays = {name: content[name] for name in content.files}
     if absent := [name for name in needed if name not in arrays]:
         raise ArrayFileError(f"it has no entry '{absent[0]}'")
     return arrays
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, ArrayFileError):
+        raise
+    except Exception as error:  # a damaged file raises anything: of zipfile, zlib, numpy's header parser
+        raise ArrayFileError(" ".join(str(error).split()) or type(error).__name__) from error

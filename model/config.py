@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -315,10 +315,22 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[s
     return set(getattr(current, "model_fields", {}))
 
 
+def _beside(problems: Sequence[Any], location: tuple[int | str, ...]) -> list[Any]:
+    """Problems of the same value, whichever branch of a union they were found in."""
+    return [problem for problem in problems if problem["loc"][: len(location) - 1] == location[:-1]]
+
+
 def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
     lines = []
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems:
         location = problem["loc"]
+        if (
+            isinstance(problem["input"], dict)
+            and problem["type"] == "string_type"
+            and len(_beside(problems, location)) > 1
+        ):
+            continue  # where text may stand as well, whoever writes keys and values means them
         key = _key(location)
         if problem["type"] == "extra_forbidden":
             text = unknown_name("key", str(location[-1]), _fields_at(model, location))

@@ -48,7 +48,7 @@ def main() -> None:
     if checkpoint.classes != step.seen:
         raise ValueError(
             f"{arguments.checkpoint}: knows classes {list(checkpoint.classes)}, but step {step.index} has {list(step.seen)}; "
-            "it belongs to another scenario or class order"
+            "it belongs to another step, scenario or class order: give the checkpoint of this step"
         )
     constructor = dict(checkpoint.network_arguments)
     network = networks.build(constructor.pop("name"), checkpoint.classes_per_step, constructor)

@@ -207,7 +207,10 @@ def prepare_image(raw: RawImage, table: ClassTable) -> PreparedImage:
     height, width, photograph = read_photograph(raw)
     labels = read_labels(raw.labels)
     if labels.shape != (height, width):
-        raise Ade20kError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}")
+        raise Ade20kError(
+            f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}: "
+            "unpack both from the same archive"
+        )
     if int(labels.max()) > len(table.names):
         raise Ade20kError(
             f"{raw.labels} has label {int(labels.max())}, but the class table ends at {len(table.names)}: "
@@ -233,7 +236,9 @@ def read_instances(file: Path, size: tuple[int, int], table: ClassTable) -> list
     """
     channels = read_channels(file)
     if channels.shape[:2] != size:
-        raise Ade20kError(f"{file} is {channels.shape[1::-1]}, its image is {size[::-1]}")
+        raise Ade20kError(
+            f"{file} is {channels.shape[1::-1]}, its image is {size[::-1]}: unpack both from the same archive"
+        )
     classes, numbers = channels[..., 0], channels[..., 1]
     instances = []
     for number in np.unique(numbers[numbers > 0]).tolist():

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from model.datasets import archives
+from model.datasets import archives, coco_layout
 from model.datasets.class_orders import published_orders
 from model.datasets.colors import class_color
 from model.datasets.completeness import Count, stems, unmatched
@@ -156,14 +156,15 @@ class Coco:
         """Raw files and annotation of each image, in the order of the annotation.
 
         Raises:
-            CocoError: if the annotation is broken, or names a file that is not there.
+            LayoutError: if the annotation lacks an entry.
+            CocoError: if it is broken otherwise, or names a file that is not there.
         """
         root, raw, file = Path(self.root).resolve(), self.splits[split], self._file(split)
-        content = _read_json(file)
-        files = {image["id"]: image["file_name"] for image in content["images"]}
+        listed, annotations = coco_layout.panoptic_rows(_read_json(file), file)
+        files = {image["id"]: image["file_name"] for image in listed}
         objects = self._objects(split) if self.instances == "official" else None
         images = []
-        for one in content["annotations"][: self.first]:
+        for one in annotations[: self.first]:
             if one["image_id"] not in files:
                 raise CocoError(f"{file}: annotation of image {one['image_id']}, which it does not list")
             annotation = {"segments": one["segments_info"]}
@@ -185,8 +186,9 @@ class Coco:
     def _objects(self, split: str) -> dict[Any, list[dict[str, Any]]]:
         """Annotations of COCO's instance annotation by image."""
         objects: dict[Any, list[dict[str, Any]]] = {}
-        for one in _read_json(self._file(split, "instances"))["annotations"]:
-            kept = {key: one[key] for key in ("category_id", "segmentation", "area", "bbox", "iscrowd")}
+        file = self._file(split, "instances")
+        for one in coco_layout.rows(_read_json(file), "annotations", coco_layout.INSTANCES, file):
+            kept = {key: one[key] for key in coco_layout.INSTANCES[1:]}
             objects.setdefault(one["image_id"], []).append(kept)
         return objects
 
@@ -232,7 +234,10 @@ def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) 
     height, width, photograph = read_photograph(raw)
     encoded = read_channels(raw.labels)[..., :3]
     if encoded.shape[:2] != (height, width):
-        raise CocoError(f"{raw.labels} is {encoded.shape[1::-1]}, its image {raw.image} is {(width, height)}")
+        raise CocoError(
+            f"{raw.labels} is {encoded.shape[1::-1]}, its image {raw.image} is {(width, height)}: "
+            "unpack both from the same archive"
+        )
     ids = encoded[..., 0] + encoded[..., 1] * np.int32(256) + encoded[..., 2] * np.int32(65536)
     semantic = np.full(ids.shape, VOID, dtype=np.uint8)
     kept, instances, listed = [], [], int(np.count_nonzero(ids == 0))
@@ -291,7 +296,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CocoError(f"{file} does not exist: unpack its archive") from None
-    except json.JSONDecodeError as error:
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CocoError(f"{file} is not valid JSON ({error}): unpack its archive again") from None
     return content
 

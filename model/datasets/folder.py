@@ -28,6 +28,7 @@ from model.datasets.preparation import PreparedImage, RawImage, prepare_split, w
 from model.datasets.prepared import Category, ImageRecord, write_dataset, write_records
 
 VOID = 255
+_SIZE = "sizes are (width, height); make both from the same original"
 _ENDINGS = (".jpg", ".jpeg", ".png")
 _PARTS = ("images", "labels", "list", "instances", "saliency")
 
@@ -105,13 +106,13 @@ class Folder:
         if with_instances and with_instances != set(self.splits):
             raise FolderError(f"only {sorted(with_instances)} have instances; give them for all splits or for none")
         if with_instances and not self.things:
-            raise FolderError("with instances, 'things' has to name the countable classes")
+            raise FolderError("with instances, the option 'things' has to name the countable classes: list them there")
 
     def categories(self) -> tuple[Category, ...]:
         """The class table, without background and ignored label."""
         names = self._names()
         if unknown := sorted(set(self.things) - set(names.values())):
-            raise FolderError(f"things names '{unknown[0]}', which is not in the class list")
+            raise FolderError(f"things names '{unknown[0]}', which is not in the class list: correct one of the two")
         ids = self.label_rule(names).classes
         return tuple(
             Category(ids[raw], name, name in self.things, class_color(number))
@@ -135,14 +136,16 @@ class Folder:
         if rule.background_id is not None and rule.background_id == rule.void_id:
             raise FolderError(f"background_label would become {VOID}, which is the ignored label; change label_offset")
         if min(ids.values()) < 0 or max(ids.values()) > 65535:
-            raise FolderError(f"label_offset {self.label_offset} moves classes out of 0…65535")
+            raise FolderError(f"label_offset {self.label_offset} moves classes out of 0…65535: choose another")
         return rule
 
     def missing(self) -> list[str]:
         """Folders and lists that are not there."""
         root = Path(self.root)
         if not root.is_dir():
-            return [f"folder {root} does not exist"]
+            return [
+                f"folder {root} does not exist: correct the option 'root'; a variable that is not set stands there as $NAME"
+            ]
         wanted = [root / self.classes] if isinstance(self.classes, str) else []
         for split in self.splits:
             wanted += [root / self._part(split, part) for part in ("images", "labels", "list")]
@@ -208,9 +211,9 @@ class Folder:
         source = root / self._part(split, "list")
         names = source.read_text(encoding="utf-8").split()
         if not names:
-            raise FolderError(f"{source} names no image")
+            raise FolderError(f"{source} names no image: write their names there, one a line, without endings")
         if len(set(names)) != len(names):
-            raise FolderError(f"{source} names '{next(n for n in names if names.count(n) > 1)}' twice")
+            raise FolderError(f"{source} names '{next(n for n in names if names.count(n) > 1)}' twice: remove a line")
 
         def optional(part: str, name: str) -> Path | None:
             if part not in self.splits[split]:
@@ -256,12 +259,12 @@ def prepare_image(raw: RawImage, rule: LabelRule, things: frozenset[int], stuff:
     read_rgb(raw.image)  # a truncated photograph is found now and not in the middle of a training
     labels = read_labels(raw.labels)
     if labels.shape != (height, width):
-        raise FolderError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}")
+        raise FolderError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}: {_SIZE}")
     prepared = rule.table()[labels]
     if prepared.min() < 0:
         raise FolderError(
             f"{raw.labels} has label {int(labels[prepared < 0][0])}, which is neither in the class list nor "
-            "background_label nor ignore_label"
+            "background_label nor ignore_label: add it there, or correct the map"
         )
     semantic = prepared.astype(np.uint8 if prepared.max() < 256 else np.uint16)
     maps = {"semantic": semantic}
@@ -284,14 +287,14 @@ def read_saliency(file: Path, semantic: np.ndarray) -> np.ndarray:
     """
     saliency = read_labels(file)
     if saliency.shape != semantic.shape:
-        raise FolderError(f"{file} is {saliency.shape[::-1]}, its image is {semantic.shape[::-1]}")
+        raise FolderError(f"{file} is {saliency.shape[::-1]}, its image is {semantic.shape[::-1]}: {_SIZE}")
     return np.where(saliency > 0, 255, 0).astype(np.uint8)
 
 
 def _read_instances(file: Path, semantic: np.ndarray, rule: LabelRule, things: frozenset[int]) -> list[Instance]:
     numbers = read_labels(file)
     if numbers.shape != semantic.shape:
-        raise FolderError(f"{file} is {numbers.shape[::-1]}, its image is {semantic.shape[::-1]}")
+        raise FolderError(f"{file} is {numbers.shape[::-1]}, its image is {semantic.shape[::-1]}: {_SIZE}")
     instances = []
     for number in np.unique(numbers).tolist():
         if number in (0, rule.ignore):
@@ -299,7 +302,9 @@ def _read_instances(file: Path, semantic: np.ndarray, rule: LabelRule, things: f
         mask = numbers == number
         found = np.unique(semantic[mask]).tolist()
         if len(found) != 1 or found[0] not in things:
-            raise FolderError(f"{file}: instance {number} covers labels {found}; expected exactly one thing class")
+            raise FolderError(
+                f"{file}: instance {number} covers labels {found}; expected exactly one thing class: number its parts apart"
+            )
         instances.append(Instance(found[0], mask))
     return instances
 
@@ -312,10 +317,10 @@ def _read_classes(file: Path) -> dict[int, str]:
     rows = [line.split(maxsplit=1) for line in lines]
     numbered = [row[0].isdigit() and len(row) > 1 for row in rows]
     if any(numbered) and not all(numbered):
-        raise FolderError(f"{file}: line {numbered.index(False) + 1} has no id, others have one")
+        raise FolderError(f"{file}: line {numbered.index(False) + 1} has no id, others have one: number all or none")
     names = {int(row[0]): row[1] for row in rows} if all(numbered) else dict(enumerate(lines))
     if len(names) != len(rows) or len(set(names.values())) != len(rows):
-        raise FolderError(f"{file} has an id or a name twice")
+        raise FolderError(f"{file} has an id or a name twice: every class stands there once")
     return names
 
 
@@ -323,4 +328,6 @@ def _existing(folder: Path, name: str, endings: Sequence[str], source: Path) -> 
     for ending in endings:
         if (folder / f"{name}{ending}").is_file():
             return folder / f"{name}{ending}"
-    raise FolderError(f"{folder / name}({'|'.join(endings)}) does not exist, but {source} names it")
+    raise FolderError(
+        f"{folder / name}({'|'.join(endings)}) does not exist, but {source} names it: copy it, or remove the name"
+    )

@@ -22,6 +22,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from model.array_files import ArrayFileError, read_array
+
 Entries = Literal["positions", "names"]
 PUBLISHED_AT = "https://raw.githubusercontent.com/fcdl94/MiB/3da2fe3f9b35e5c96997ad24d2aa912f19318074/data/ade"
 """Folder of the published lists in the repository of MiB, at a fixed commit; SDR and PLOP carry the same ones."""
@@ -156,8 +158,8 @@ def read_index_list(file: Path, wanted: IndexList) -> tuple[int, ...] | tuple[st
 
 def _read_array(file: Path, wanted: IndexList) -> list[int]:
     try:
-        content = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        content = read_array(file)
+    except (FileNotFoundError, ArrayFileError) as error:
         raise IndexListError(f"{file} is not a NumPy file of numbers ({error}): fetch it again") from None
     if wanted.entries != "positions":
         raise IndexListError(f"{file} holds numbers, not names; set 'entries: positions'")

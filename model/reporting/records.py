@@ -22,7 +22,7 @@ from model.evaluation.overlaps import PanopticOverlaps
 from model.evaluation.panoptic_quality import panoptic_scores
 from model.evaluation.protocols import get
 from model.evaluation.scores import Scores, positions_of
-from model.files import write_text
+from model.files import FileError, read_json, write_text
 
 FORMAT = 1
 CONFUSION, PANOPTIC, PRECISION = "confusion", "panoptic", "precision"
@@ -96,7 +96,9 @@ class EvaluationRecord:
             RecordError: if the file is missing, damaged or of another format.
         """
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            if not path.exists():
+                raise RecordError(f"{path} is missing: this evaluation has not run, or has failed")
+            document = read_json(path, "delete it to evaluate again")
             if document["format"] != FORMAT:
                 raise RecordError(
                     f"{path} has format {document['format']}, this version reads {FORMAT}; evaluate again"
@@ -115,9 +117,9 @@ class EvaluationRecord:
                 files=document["files"],
                 made_by=document.get("made_by", {}),
             )
-        except FileNotFoundError:
-            raise RecordError(f"{path} is missing: this evaluation has not run, or has failed") from None
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except FileError as error:
+            raise RecordError(str(error)) from error
+        except (KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"{path} is not an evaluation record ({error!r}); delete it to evaluate again") from error
 
 

@@ -136,7 +136,7 @@ def test_means_of_per_class_metrics(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not an evaluation record"), ('{"format": 0}', "format 0")])
+@pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ('{"format": 0}', "format 0")])
 def test_damaged_records(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "evaluation.json").write_text(content)
     with pytest.raises(RecordError, match=message):

@@ -1,0 +1,41 @@
+"""All cases by topic, and the troubleshooting page that is made of them."""
+
+from __future__ import annotations
+
+from bad_case import Case, Section
+from configuration_cases import CONFIGURATION
+from file_cases import CHECKPOINTS, DATA
+from machine_cases import MACHINE
+from raw_cases import IMAGES
+
+SECTIONS: tuple[Section, ...] = (CONFIGURATION, IMAGES, DATA, CHECKPOINTS, MACHINE)
+CASES: tuple[Case, ...] = tuple(case for section in SECTIONS for case in section.cases)
+
+INTRODUCTION = """\
+# Troubleshooting
+
+Made by `make docs` from the cases that the tests run (`tests/bad_input`); every message below was produced, in a run
+that ended with an error and left everything that was computed before as it was.
+
+A problem is one line that starts with `error:` and names a file or a key, what was expected, and what to do. `snakemake` and
+`make demo` repeat what failed jobs said at the end of their output, under *What went wrong*; the log of every job lies below
+`results/logs`. After the cause is removed, the same command goes on where it stopped.
+
+`make doctor` looks at the machine, the datasets and the weights of a configuration, `make plan` checks a configuration without
+running it. A *traceback* is a bug of Segue; please report it. `SEGUE_TRACEBACK=1` shows one for every error.
+
+Below, … stands for a path or a detail that varies.
+"""
+
+
+def entry(case: Case) -> str:
+    """One entry of the page."""
+    return f"### {case.name}\n\n```text\nerror: {case.sees}\n```\n\n{case.means} {case.do}\n"
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION]
+    for section in SECTIONS:
+        parts += [f"## {section.title}\n", *map(entry, section.cases)]
+    return "\n".join(parts)

@@ -1,0 +1,206 @@
+"""Mistakes in the configuration; each is found before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bad_case import Case, Section
+from bad_workspace import Command, Workspace
+
+Damage = Callable[[Workspace], Command]
+
+
+def config(*path: str | int, value: Any) -> Damage:
+    """Set an entry of the configuration."""
+
+    def do(workspace: Workspace) -> Command:
+        content = workspace.config
+        at: Any = content
+        for part in path[:-1]:
+            at = at[part]
+        at[path[-1]] = value
+        workspace.configure(content)
+        return workspace.show_plan()
+
+    return do
+
+
+def experiment(key: str, value: Any) -> Damage:
+    """Set an entry of the experiment."""
+    return config("experiments", 0, key, value=value)
+
+
+def text(change: Callable[[Path], object]) -> Damage:
+    """Change the file itself."""
+
+    def do(workspace: Workspace) -> Command:
+        change(workspace.config_file)
+        return workspace.show_plan()
+
+    return do
+
+
+def through_snakemake(damage: Damage) -> Damage:
+    """The same, met by the workflow."""
+
+    def do(workspace: Workspace) -> Command:
+        damage(workspace)
+        return workspace.snakemake()
+
+    return do
+
+
+CONFIGURATION = Section(
+    "Configuration",
+    (
+        Case(
+            "A key is misspelt",
+            config("experimants", value=[]),
+            "…config.yaml: experimants: unknown key 'experimants'; did you mean 'experiments'?",
+            "There is no such key; the nearest known one is named.",
+            "Correct it. `schemas/config.schema.json` lets an editor complete keys.",
+        ),
+        Case(
+            "A value is of the wrong type",
+            experiment("seeds", ["zero"]),
+            "…config.yaml: experiments[0].seeds[0]: input should be a valid integer…, got 'zero'",
+            "The key takes another kind of value.",
+            "Give what the message expects.",
+        ),
+        Case(
+            "A required key is missing",
+            experiment("memory", {"selection": "random"}),
+            "…config.yaml: experiments[0].memory.size: is required",
+            "An entry cannot do without the key.",
+            "Add it; `docs/configuration.md` lists all keys.",
+        ),
+        Case(
+            "The name of a method is misspelt",
+            experiment("methods", ["finetunning"]),
+            "experiments[0].methods[0]: unknown method 'finetunning' for per-pixel networks; did you mean "
+            "'finetuning'?…",
+            "There is no such method for the recipe's family of networks.",
+            "Correct the name; `docs/methods.md` lists all methods.",
+        ),
+        Case(
+            "A method does not have the hyper-parameter",
+            experiment("methods", [{"name": "mib", "hyper_parameters": {"distilation_weight": 1.0}}]),
+            "experiments[0].methods[0]: method 'mib' has no hyper-parameter 'distilation_weight'; "
+            "did you mean 'distillation_weight'?…",
+            "The method's file declares other hyper-parameters.",
+            "Correct the name, or look into the method's file below `model/methods`.",
+        ),
+        Case(
+            "The name of a protocol is misspelt",
+            experiment("protocols", ["seguee"]),
+            "experiments[0].protocols: unknown protocol 'seguee'; did you mean 'segue'?",
+            "There is no such way of judging predictions.",
+            "Correct the name; `docs/evaluation.md` explains all protocols.",
+        ),
+        Case(
+            "The name of a recipe is misspelt",
+            experiment("recipe", "deeplabv3-mikro"),
+            "…config.yaml: experiments[0].recipe: unknown recipe 'deeplabv3-mikro'; did you mean 'deeplabv3-micro'?",
+            "The configuration has no such recipe, and neither has `config/recipes`.",
+            "Correct the name.",
+        ),
+        Case(
+            "The kind of a dataset is misspelt",
+            config("datasets", "shapes-micro", value={"kind": "shape"}),
+            "datasets.shapes-micro: dataset kind 'shape' does not exist; did you mean 'shapes'?",
+            "There is no preparation of that name.",
+            "Correct the name; `docs/add-a-dataset.md` lists all kinds.",
+        ),
+        Case(
+            "A dataset does not have the option",
+            config("datasets", "shapes-micro", "stuf", value=3),
+            "datasets.shapes-micro: dataset kind 'shapes' has no option 'stuf' (known: …)",
+            "The kind has other options.",
+            "Correct the option.",
+        ),
+        Case(
+            "A setting is misspelt",
+            experiment("settings", ["overlaped"]),
+            "…config.yaml: experiments[0].settings[0]: unknown value 'overlaped'; did you mean 'overlapped'?",
+            "There is no such setting.",
+            "Correct it.",
+        ),
+        Case(
+            "An argument of the network is misspelt",
+            config("recipes", "deeplabv3-micro", "network", "chanels", value=8),
+            "recipe 'deeplabv3-micro': network 'deeplabv3' has no argument 'chanels'; did you mean 'channels'?",
+            "The network's constructor has other arguments.",
+            "Correct the recipe.",
+        ),
+        Case(
+            "A method replays, but there is no memory",
+            experiment("memory", None),
+            "experiments[0].methods[1]: 'finetuning-replay' replays exemplars; give the experiment a 'memory' "
+            "with selection "
+            "and size",
+            "The method needs exemplars of earlier steps, and nothing says which and how many.",
+            "Add `memory: {selection: …, size: …}`.",
+        ),
+        Case(
+            "A scenario does not divide the classes",
+            experiment("scenarios", ["4-3"]),
+            "experiments[0].scenarios: scenario '4-3' does not divide 8 classes: 8 - 4 = 4 is not a multiple of 3",
+            "The classes after the base step cannot be cut into equal increments.",
+            "Choose other numbers, or list the steps explicitly.",
+        ),
+        Case(
+            "A scenario names a class that does not exist",
+            experiment("scenarios", [{"name": "mine", "steps": [[0, 1], ["discc"]]}]),
+            "experiments[0].scenarios: scenario 'mine': unknown class 'discc'; … (dataset 'shapes-micro')",
+            "The dataset has no class of that name or id.",
+            "Correct the name; `dataset.json` of the prepared dataset lists all classes.",
+        ),
+        Case(
+            "A class is learnt twice",
+            experiment("scenarios", [{"name": "mine", "steps": [[0, 1], [2, 1]]}]),
+            "experiments[0].scenarios: scenario 'mine': class 1 is learnt twice (again in step 1); every class "
+            "belongs to exactly "
+            "one step",
+            "Two steps list the same class.",
+            "Remove it from one of them.",
+        ),
+        Case(
+            "A step has no class",
+            experiment("scenarios", [{"name": "mine", "steps": [[0, 1], []]}]),
+            "…config.yaml: experiments[0].scenarios[0].steps[1]: is empty: give at least one entry, or remove the key",
+            "A step has to learn something.",
+            "Remove the empty list.",
+        ),
+        Case(
+            "A class stands twice in an order",
+            config("datasets", "shapes-micro", "orders", value={"b": [0, 1, 2, 3, 4, 5, 6, 6]}),
+            "…config.yaml: datasets.shapes-micro.orders: order 'b' has class 6 twice; an order names every class once",
+            "A class order has to be a permutation of the classes.",
+            "Correct the order.",
+        ),
+        Case(
+            "The configuration is no YAML",
+            text(lambda file: file.write_text("datasets: [")),
+            "…config.yaml: not valid YAML: …",
+            "A bracket, a quotation mark or the indentation is wrong; the message names line and column.",
+            "Correct the line.",
+        ),
+        Case(
+            "The configuration does not exist",
+            text(lambda file: file.unlink()),
+            "…config.yaml: no such file",
+            "The path after `--configfile` or `CONFIG=` is wrong.",
+            "Correct the path.",
+        ),
+        Case(
+            "The workflow meets a mistake in the configuration",
+            through_snakemake(experiment("methods", ["finetunning"])),
+            "experiments[0].methods[0]: unknown method 'finetunning' for per-pixel networks; did you mean "
+            "'finetuning'?…",
+            "Snakemake checks the configuration in the same way, before it starts the first job.",
+            "Correct the configuration; `make plan` checks it without running anything.",
+        ),
+    ),
+)

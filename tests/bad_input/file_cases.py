@@ -1,0 +1,386 @@
+"""Files between the steps of the workflow that were damaged, edited or belong to something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from bad_case import Case, Section
+from bad_workspace import Command, Workspace
+from raw_cases import edit_json, halve, remove
+
+from model.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+Damage = Callable[[Workspace], Command]
+
+
+def prepared(file: str, damage: Callable[[Path], object], command: Callable[[Workspace], Command]) -> Damage:
+    """Damage a file of the prepared dataset."""
+
+    def do(workspace: Workspace) -> Command:
+        damage(sorted(workspace.data.glob(file))[0])
+        return command(workspace)
+
+    return do
+
+
+def split(step: int, damage: Callable[[Path], object]) -> Damage:
+    """Damage a split file, then train its step."""
+
+    def do(workspace: Workspace) -> Command:
+        damage(workspace.split(step))
+        return workspace.train(step)
+
+    return do
+
+
+def memory(change: Callable[[dict[str, Any]], object]) -> Damage:
+    """Edit the memory of step 1, then train with it."""
+
+    def do(workspace: Workspace) -> Command:
+        edit_json(change)(workspace.memory)
+        return workspace.train(1, "finetuning-replay")
+
+    return do
+
+
+def truncated_memory(workspace: Workspace) -> Command:
+    """A memory that is cut off meets the selection of the next one."""
+    halve(workspace.memory)
+    return workspace.select_memory(2)
+
+
+def rename_exemplar(content: dict[str, Any]) -> None:
+    """The memory names an image that the dataset does not have any more."""
+    content["images"][0]["id"] = "vanished"
+
+
+def checkpoint(change: Callable[[Checkpoint], Checkpoint]) -> Damage:
+    """Change what the base checkpoint holds, then train step 1 from it."""
+
+    def do(workspace: Workspace) -> Command:
+        save_checkpoint(workspace.base, change(load_checkpoint(workspace.base)))
+        return workspace.train(1)
+
+    return do
+
+
+def checkpoint_file(damage: Callable[[Path], object]) -> Damage:
+    """Damage the base checkpoint's file, then train step 1 from it."""
+
+    def do(workspace: Workspace) -> Command:
+        damage(workspace.base)
+        return workspace.train(1)
+
+    return do
+
+
+def flip_a_bit(file: Path) -> None:
+    """One bit of one weight."""
+    weight = max(load_checkpoint(file).network.values(), key=torch.Tensor.numel)
+    content = bytearray(file.read_bytes())
+    content[content.index(weight.contiguous().numpy().tobytes()) + 2] ^= 64
+    file.write_bytes(content)
+
+
+class _Code:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch '{self.marker}'",)
+
+
+def hostile(file: Path) -> None:
+    """A checkpoint that wants to run a command when it is opened."""
+    torch.save({"format": 1, "network": _Code(file.with_name("marker"))}, file, pickle_module=pickle)
+
+
+def without_a_weight(content: Checkpoint) -> Checkpoint:
+    """One key is missing."""
+    return replace(content, network=dict(list(content.network.items())[1:]))
+
+
+def with_a_weight(content: Checkpoint) -> Checkpoint:
+    """One key too many."""
+    return replace(content, network={**content.network, "extra.weight": torch.zeros(2)})
+
+
+def first_weights(content: object) -> Damage:
+    """A recipe that starts from outside weights which hold something else."""
+
+    def do(workspace: Workspace) -> Command:
+        file = workspace.folder / "weights.pth"
+        torch.save(content, file)
+        network = workspace.training(0).spec["recipe"]["network"]
+        return workspace.train(0, network={**network, "weights": {"file": str(file), "source": "torchvision"}})
+
+    return do
+
+
+def unset_weights(workspace: Workspace) -> Command:
+    """First weights below an environment variable that is not set."""
+    weights = {"file": "$SEGUE_NOT_SET/resnet.pth", "source": "torchvision"}
+    network = workspace.training(0).spec["recipe"]["network"]
+    return workspace.train(0, network={**network, "weights": weights})
+
+
+def judged_as_a_later_step(workspace: Workspace) -> Command:
+    """The base checkpoint in the place of that of step 1."""
+    return workspace.evaluate(1, workspace.base)
+
+
+def without_images(workspace: Workspace) -> Command:
+    """No image has only classes of the first step: everything else is in all of them."""
+    (file,) = workspace.results.glob("data/photos/dataset.json")
+    index = file.with_name("class_index.npz")
+    done = workspace.run(["index_classes.py", "--data", str(file), "--output", str(index)])
+    assert done.status == 0, done.said
+    step = {"index": 0, "past": [], "current": [0]}
+    spec = {"dataset": "photos", "task": "semantic", "setting": "disjoint", "step": step}
+    output = workspace.results / "splits" / "photos.json"
+    return ["split_steps.py", "--spec", json.dumps(spec), "--index", str(index), "--output", str(output)]
+
+
+DATA = Section(
+    "Prepared data, splits and memories",
+    (
+        Case(
+            "The description of a prepared dataset is damaged",
+            prepared("dataset.json", edit_json(lambda c: c["categories"][0].pop("name")), Workspace.index_classes),
+            "…shapes-micro/dataset.json: categories.0.name: field required; delete it to have the dataset "
+            "prepared again",
+            "The file was edited or written by something else.",
+            "Delete it: what is prepared already is kept, the rest is done again.",
+        ),
+        Case(
+            "A prepared label map is missing",
+            prepared("semantic/train/*.png", remove, Workspace.index_classes),
+            "…shapes-micro/semantic/train/….png does not exist: prepare the dataset again",
+            "A file of the prepared dataset was deleted.",
+            "Delete its `dataset.json` and start the workflow again; only what is missing is made.",
+        ),
+        Case(
+            "A prepared label map has a label out of range",
+            prepared(
+                "semantic/train/*.png",
+                lambda file: __import__("raw_cases").strange_label(file),
+                Workspace.index_classes,
+            ),
+            "…shapes-micro/semantic/train/….png has label 77, which is not in the class table of "
+            "'shapes-micro': prepare the "
+            "dataset again with the right class list",
+            "The map was changed after it was prepared.",
+            "Delete `dataset.json` and start the workflow again.",
+        ),
+        Case(
+            "A photograph vanished after it was prepared",
+            prepared("raw/images/training/*.png", remove, lambda workspace: workspace.train(0)),
+            "…shapes-micro/raw/images/training/….png does not exist, but dataset 'shapes-micro' was prepared "
+            "with it: put it "
+            "back, or delete … to have the dataset prepared again",
+            "Photographs are not copied: training reads them where they were. This is noticed before the first "
+            "iteration.",
+            "Put the file back.",
+        ),
+        Case(
+            "A class index is damaged",
+            prepared("class_index.npz", halve, lambda workspace: workspace.split_steps(0)),
+            "…shapes-micro/class_index.npz is not a class index (…): delete it to scan the dataset again",
+            "The file ends too early, or was changed: its checksums are verified.",
+            "Delete it.",
+        ),
+        Case(
+            "A step has no image",
+            without_images,
+            "step 0 of the disjoint setting has no image in split 'train' of 'photos': none of 3 images has at "
+            "least one class of "
+            "the step and no class of a later step (classes of the step: [0]). Use the overlapped setting, "
+            "another class order, or "
+            "more images",
+            "The rule of the setting leaves nothing to learn from.",
+            "Follow one of the three suggestions.",
+        ),
+        Case(
+            "A split file is damaged",
+            split(0, halve),
+            "…results/splits/….json is not valid JSON (…); delete it to have it made again",
+            "The file ends too early, or was edited.",
+            "Delete it.",
+        ),
+        Case(
+            "A split file belongs to another step",
+            split(1, edit_json(lambda c: c.update(current=[0, 1]))),
+            "…results/splits/….json: has current = [0, 1], but the job is about current = [4, 5]; give the "
+            "job's own file, or "
+            "delete this one to have it made again",
+            "The file was copied from somewhere else, or edited.",
+            "Delete it.",
+        ),
+        Case(
+            "The memory names an image that vanished",
+            memory(rename_exemplar),
+            "…shapes-micro/train.csv: no image 'vanished'; the split or memory file that names it was made "
+            "from another "
+            "preparation of this dataset; delete that file to have it made again",
+            "The dataset was prepared anew with fewer images, or the memory was edited.",
+            "Delete the memory file below `results/memory`.",
+        ),
+        Case(
+            "The memory lacks an entry",
+            memory(lambda content: content["images"][2].pop("classes")),
+            "…results/memory/….json: images.2.classes: field required; delete it to have it made again",
+            "The file was edited by hand.",
+            "Delete it. Exemplars of one's own are a selection rule, see `docs/add-a-method.md`.",
+        ),
+        Case(
+            "The memory contradicts itself",
+            memory(lambda content: content["images"].pop()),
+            "…results/memory/….json: the whole: 'counts' says … of class …, but the images hold …: the file "
+            "was changed by hand; "
+            "delete it to have it made again",
+            "An image was added or removed by hand.",
+            "Delete the file.",
+        ),
+        Case(
+            "The memory is of another step",
+            memory(lambda content: content.update(step=2)),
+            "…results/memory/….json: has step = 2, but the job is about step = 1; give the job's own file, or "
+            "delete this one to "
+            "have it made again",
+            "The file was copied from another step.",
+            "Delete it.",
+        ),
+        Case(
+            "The memory is cut off",
+            truncated_memory,
+            "…results/memory/….json is not valid JSON (…); delete it to have it made again",
+            "The file ends too early.",
+            "Delete it.",
+        ),
+    ),
+)
+
+_FIT = "give the checkpoint of the same scenario, order and recipe, or train it again"
+
+CHECKPOINTS = Section(
+    "Checkpoints and weights",
+    (
+        Case(
+            "The previous checkpoint is missing",
+            checkpoint_file(remove),
+            "…checkpoint.pt…no such…",
+            "The step continues from a file that is not there.",
+            "Start the workflow, which trains the step before.",
+        ),
+        Case(
+            "A checkpoint is cut off",
+            checkpoint_file(halve),
+            "…checkpoint.pt: not a readable checkpoint (it is empty, incomplete, or was not written by "
+            "torch.save); it is damaged, "
+            "or holds other than tensors and plain values. Delete it to train the step again",
+            "An interrupted copy. Segue itself writes checkpoints completely or not at all.",
+            "Copy it again, or delete it.",
+        ),
+        Case(
+            "A bit of a checkpoint has flipped",
+            checkpoint_file(flip_a_bit),
+            "…checkpoint.pt: not a readable checkpoint (its entry '…' does not have the checksum that was "
+            "stored with it); it is "
+            "damaged, or holds other than tensors and plain values. Delete it to train the step again",
+            "The disk, the memory or a transfer changed the file. PyTorch alone would load it without a word.",
+            "Copy it again, or delete it; look after the disk.",
+        ),
+        Case(
+            "A checkpoint wants to run code",
+            checkpoint_file(hostile),
+            "…checkpoint.pt: not a readable checkpoint (it refers to 'posix.system', which is neither a tensor "
+            "nor a plain value; "
+            "nothing of it was run); it is damaged, or holds other than tensors and plain values. Delete it to "
+            "train the step again",
+            "The file holds more than data. Segue never runs anything that a file contains.",
+            "Do not use the file, and ask where it comes from.",
+        ),
+        Case(
+            "A checkpoint knows its classes in another order",
+            checkpoint(lambda content: replace(content, classes=content.classes[::-1])),
+            f"…checkpoint.pt: its classes are in another order: place 0 holds class 3 instead of 0; {_FIT}",
+            "It was trained with another class order: the outputs would be confused.",
+            "Use the checkpoint of the same scenario.",
+        ),
+        Case(
+            "A checkpoint knows another number of classes",
+            checkpoint(lambda content: replace(content, classes=content.classes[:-1])),
+            f"…checkpoint.pt: knows 3 classes, but 4 are expected; {_FIT}",
+            "It was trained in another scenario or step.",
+            "Use the checkpoint of the same scenario.",
+        ),
+        Case(
+            "A checkpoint is of another network",
+            checkpoint(
+                lambda content: replace(content, network_arguments={**content.network_arguments, "channels": 8})
+            ),
+            f"…checkpoint.pt: its network has channels = 8, but the recipe says 64; {_FIT}",
+            "The recipe was changed after the checkpoint had been trained, or it comes from another recipe.",
+            "Train it again, or use the recipe that it was trained with.",
+        ),
+        Case(
+            "A checkpoint lacks weights",
+            checkpoint(without_a_weight),
+            f"…checkpoint.pt: the weights do not fit the network: 1 missing (…); {_FIT}",
+            "The checkpoint was made by another version of the network.",
+            "Train it again.",
+        ),
+        Case(
+            "A checkpoint has weights too many",
+            checkpoint(with_a_weight),
+            f"…checkpoint.pt: the weights do not fit the network: 1 unexpected (extra.weight); {_FIT}",
+            "The checkpoint was made by another version of the network.",
+            "Train it again.",
+        ),
+        Case(
+            "A checkpoint comes from another program",
+            checkpoint_file(lambda file: torch.save({"state_dict": {"weight": torch.zeros(2)}}, file)),
+            "…checkpoint.pt: not a Segue checkpoint (no entry 'format'); convert it first",
+            "The file was put where Segue keeps its own checkpoints.",
+            "Name it as first weights of the recipe instead: `network: {weights: {file: …, source: …}}`.",
+        ),
+        Case(
+            "A checkpoint is judged as that of another step",
+            judged_as_a_later_step,
+            "…checkpoint.pt: knows classes [0, 1, 2, 3], but step 1 has [0, 1, 2, 3, 4, 5]; it "
+            "belongs to another step, scenario or class order: give the checkpoint of this step",
+            "Evaluation was started by hand with a checkpoint of another step.",
+            "Give the checkpoint of the step.",
+        ),
+        Case(
+            "The variable in the path of first weights is not set",
+            unset_weights,
+            "network.weights.file: $SEGUE_NOT_SET/resnet.pth names an environment variable that is not set: export it",
+            "The recipe starts from weights that lie in a folder of your choice.",
+            "Set the variable; `make doctor` says which weights a configuration needs.",
+        ),
+        Case(
+            "First weights do not fit the network",
+            first_weights({"fc.weight": torch.zeros(2, 2)}),
+            "…weights.pth: the weights do not fit the network (…",
+            "The file is of another network, or `source` names the wrong program.",
+            "Compare the recipe with where the weights come from.",
+        ),
+        Case(
+            "First weights want to run code",
+            first_weights({"conv1.weight": _Code(Path("marker"))}),
+            "…weights.pth: not a file of weights, or damaged (it refers to 'posix.system', which is neither a "
+            "tensor nor a plain "
+            "value; nothing of it was run); download it again",
+            "The file holds more than weights. Segue never runs anything that a file contains.",
+            "Do not use the file; fetch it from its authors.",
+        ),
+    ),
+)

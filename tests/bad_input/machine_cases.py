@@ -1,0 +1,128 @@
+"""Full disks, folders that cannot be written to, and two workflows at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bad_case import Case, Section
+from bad_workspace import Command, Workspace
+from raw_cases import halve
+
+from model.results_folder import Reservation
+
+Damage = Callable[[Workspace], Command]
+
+
+def _mount(folder: Path, options: str) -> None:
+    """A small file system in memory; the test's end unmounts it."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+
+
+def disk_full(workspace: Workspace) -> Command:
+    """The folder of the step has room for the record, but not for the checkpoint."""
+    folder = workspace.results / workspace.training(1).directory
+    folder.mkdir(parents=True)
+    _mount(folder, "size=64k")
+    return workspace.train(1)
+
+
+def read_only(workspace: Workspace) -> Command:
+    """The folder of the step lies on a disk that is mounted for reading."""
+    folder = workspace.results / workspace.training(1).directory
+    folder.mkdir(parents=True)
+    _mount(folder, "ro")
+    return workspace.train(1)
+
+
+def file_in_the_way(workspace: Workspace) -> Command:
+    """A file has the name of the folder that the step is written to."""
+    folder = workspace.results / workspace.training(1).directory
+    folder.parent.mkdir(parents=True)
+    folder.write_text("")
+    return workspace.train(1)
+
+
+_HELD: list[Reservation] = []
+
+
+def occupied(workspace: Workspace) -> Command:
+    """Another workflow, started in another folder, writes to the same results."""
+    reservation = Reservation(workspace.results)
+    reservation.take()
+    _HELD.append(reservation)  # as long as the process of the tests lives
+    return workspace.snakemake("prepare_all")
+
+
+def photograph_in_the_workflow(workspace: Workspace) -> Command:
+    """A damaged photograph is met by a job of the workflow."""
+    shutil.rmtree(workspace.results / "data" / "photos")
+    halve(workspace.raw / "images" / "two.jpg")
+    content = workspace.config
+    content["experiments"][0] |= {"dataset": "photos", "scenarios": ["2-1"]}
+    workspace.configure(content)
+    return workspace.snakemake("prepare_all")
+
+
+MACHINE = Section(
+    "Disks, folders and several workflows",
+    (
+        Case(
+            "The disk is full",
+            disk_full,
+            "…checkpoint.pt cannot be written: no space left on device; free some space; the workflow goes on "
+            "where it stopped",
+            "There is no room for a result. What was there before is whole: files appear completely or not at all.",
+            "Free some space and start the workflow again.",
+        ),
+        Case(
+            "Results cannot be written",
+            read_only,
+            "… cannot be written: read-only file system; make the folder writable, or name another one under "
+            "'results' in the "
+            "configuration",
+            "The folder belongs to somebody else, or its disk is mounted for reading only.",
+            "Change the permissions, or write somewhere else.",
+        ),
+        Case(
+            "A file stands where a folder is expected",
+            file_in_the_way,
+            "… cannot be written: …; a file stands where a folder is expected; move it away",
+            "Something else has the name that a folder of the results would get.",
+            "Move the file away.",
+        ),
+        Case(
+            "Two workflows write to one results folder",
+            occupied,
+            "…results: another workflow is writing to this folder (process … on … since …); wait until it has "
+            "ended, or name "
+            "another folder under 'results' in the configuration",
+            "Two workflows would overwrite each other's files. The reservation ends with the workflow, however "
+            "it ends.",
+            "Wait, or use another folder. Snakemake refuses a second workflow in the *same working folder* in "
+            "its own words; after "
+            "a crash, `snakemake --unlock` frees that folder.",
+        ),
+        Case(
+            "A job of the workflow meets a bad file",
+            photograph_in_the_workflow,
+            "…photos/images/two.jpg cannot be read as an image (…): copy or unpack it again, or take it out of "
+            "the dataset  "
+            "[…logs/data/photos/prepare.log]",
+            "What failed jobs said last stands together at the end of Snakemake's output, under *What went "
+            "wrong*, with their logs.",
+            "Look up the line on this page; correct what it names; start the same command again. Finished jobs "
+            "are kept.",
+        ),
+    ),
+)

@@ -1,0 +1,295 @@
+"""Photographs, label maps and annotations that are missing, damaged or contradict each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bad_case import Case, Section
+from bad_workspace import Command, Workspace
+from PIL import Image
+
+Damage = Callable[[Workspace], Command]
+
+
+def photos(name: str, damage: Callable[[Path], None], **options: Any) -> Damage:
+    """Damage one file of the folder dataset, then prepare it."""
+
+    def do(workspace: Workspace) -> Command:
+        damage(workspace.raw / name)
+        return workspace.prepare("photos", **options)
+
+    return do
+
+
+def panoptic(name: str, damage: Callable[[Path], None]) -> Damage:
+    """Damage one file of the dataset in COCO's layout, then prepare it."""
+
+    def do(workspace: Workspace) -> Command:
+        damage(workspace.coco / name)
+        return workspace.prepare("panoptic-photos")
+
+    return do
+
+
+def options(**changed: Any) -> Damage:
+    """Prepare the folder dataset with other options."""
+    return lambda workspace: workspace.prepare("photos", **changed)
+
+
+def halve(file: Path) -> None:
+    """Keep the first half, as an interrupted copy does."""
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    """Nothing is left."""
+    file.write_bytes(b"")
+
+
+def remove(file: Path) -> None:
+    """The file is gone."""
+    file.unlink()
+
+
+def web_page(file: Path) -> None:
+    """What a failed download leaves under the name of the image."""
+    file.write_text("<html><body>404 Not Found</body></html>")
+
+
+def cmyk(file: Path) -> None:
+    """A photograph for printers."""
+    Image.open(file).convert("CMYK").save(file)
+
+
+def with_nan(file: Path) -> None:
+    """An image of fractions, one of which is no number."""
+    image = np.zeros((24, 32), dtype=np.float32)
+    image[3, 4] = np.nan
+    Image.fromarray(image).save(file, format="TIFF")
+
+
+def wide(file: Path) -> None:
+    """A photograph of 16 bits."""
+    Image.fromarray(np.full((24, 32), 4000, dtype=np.uint16)).save(file, format="PNG")
+
+
+def coloured(file: Path) -> None:
+    """A label map saved in colours."""
+    Image.open(file).convert("RGB").save(file)
+
+
+def strange_label(file: Path) -> None:
+    """A label that no class has."""
+    labels = np.array(Image.open(file))
+    labels[0, 0] = 77
+    Image.fromarray(labels).save(file)
+
+
+def smaller(file: Path) -> None:
+    """Another size."""
+    image = Image.open(file)
+    image.crop((0, 0, image.width - 2, image.height)).save(file)
+
+
+def straddling(file: Path) -> None:
+    """An object that lies in two classes."""
+    numbers = np.array(Image.open(file))
+    numbers[numbers > 0] = 1
+    Image.fromarray(numbers).save(file)
+
+
+def strange_segment(file: Path) -> None:
+    """A segment that the annotation does not list."""
+    ids = np.array(Image.open(file))
+    ids[0, 0] = (9, 0, 0)
+    Image.fromarray(ids).save(file)
+
+
+def edit_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Change the content of a JSON file."""
+
+    def edit(file: Path) -> None:
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+
+    return edit
+
+
+def repeat_name(file: Path) -> None:
+    """The list names an image twice."""
+    file.write_text(file.read_text() + "\none")
+
+
+IMAGES = Section(
+    "Photographs and label maps",
+    (
+        Case(
+            "A photograph is missing",
+            photos("images/two.jpg", remove),
+            "…photos/images/two(.jpg|.jpeg|.png) does not exist, but …photos/train.txt names it: copy it, or remove the name",
+            "The list of images names one whose file is not there.",
+            "Copy the file, or take its name out of the list.",
+        ),
+        Case(
+            "A photograph is cut off",
+            photos("images/two.jpg", halve),
+            "…photos/images/two.jpg cannot be read as an image (…): copy or unpack it again, or take it out of the dataset",
+            "The file ends too early: an interrupted copy, download or extraction.",
+            "Copy or unpack it again. Preparing reads every photograph once, so that none fails in the middle of a training.",
+        ),
+        Case(
+            "A photograph is empty",
+            photos("images/two.jpg", empty),
+            "…photos/images/two.jpg is empty (0 bytes): copy or unpack it again, or take it out of the dataset",
+            "The file has no content, as after a full disk.",
+            "Copy or unpack it again.",
+        ),
+        Case(
+            "A photograph is something else",
+            photos("images/two.jpg", web_page),
+            "…photos/images/two.jpg cannot be read as an image (…): copy or unpack it again, or take it out of the dataset",
+            "The file is no image, whatever its name says; often it is the error page of a failed download.",
+            "Fetch it again.",
+        ),
+        Case(
+            "A photograph is CMYK",
+            photos("images/two.jpg", cmyk),
+            "…photos/images/two.jpg is a CMYK image; expected 8-bit RGB or grey: convert it with any image program",
+            "The file holds inks of a printer, which have no red, green and blue without the printer's profile.",
+            "Convert it to RGB with a program that knows profiles.",
+        ),
+        Case(
+            "An image holds NaN",
+            photos("images/two.jpg", with_nan),
+            "…photos/images/two.jpg is an image of mode 'F' (more than 8 bits a channel); expected 8-bit RGB or grey: "
+            "convert it with any image program",
+            "The file holds fractions, and possibly NaN; converted as it is, it would be cut off at 255.",
+            "Scale it to 0…255 and save it with 8 bits.",
+        ),
+        Case(
+            "A photograph has 16 bits",
+            photos("images/two.jpg", wide),
+            "…photos/images/two.jpg is an image of mode 'I;16' (more than 8 bits a channel); expected 8-bit RGB or grey: "
+            "convert it with any image program",
+            "The values are wider than those that networks are trained with; converted as it is, it would be cut off at 255.",
+            "Scale it to 8 bits.",
+        ),
+        Case(
+            "A label map is missing",
+            photos("labels/two.png", remove),
+            "…photos/labels/two(.png) does not exist, but …photos/train.txt names it: copy it, or remove the name",
+            "An image has no label map under its name.",
+            "Copy the label map, or take the image out of the list.",
+        ),
+        Case(
+            "A label map is cut off",
+            photos("labels/two.png", halve),
+            "…photos/labels/two.png cannot be read as an image (…): copy or unpack it again, or take it out of the dataset",
+            "The file ends too early.",
+            "Copy or unpack it again.",
+        ),
+        Case(
+            "A label map is in colours",
+            photos("labels/two.png", coloured),
+            "…photos/labels/two.png has 3 channels; a label map has one: save it as grey or palette PNG",
+            "The map shows the classes in colours instead of numbering them.",
+            "Export the labels as numbers: one channel, or a palette.",
+        ),
+        Case(
+            "A label is out of range",
+            photos("labels/two.png", strange_label),
+            "…photos/labels/two.png has label 77, which is neither in the class list nor background_label nor ignore_label: "
+            "add it there, or correct the map",
+            "A pixel has a number that no class has.",
+            "Name the label under `classes`, `background_label` or `ignore_label`, or correct the map.",
+        ),
+        Case(
+            "A label map has another size than its image",
+            photos("labels/two.png", smaller),
+            "…photos/labels/two.png is (30, 24), its image …photos/images/two.jpg is (32, 24): sizes are (width, height); "
+            "make both from the same original",
+            "Image and map were scaled or cut differently; sizes are width and height.",
+            "Make both from the same original.",
+        ),
+        Case(
+            "An instance map has no class map to go with",
+            options(things=[]),
+            "with instances, the option 'things' has to name the countable classes: list them there",
+            "Instance maps number objects; which classes are countable is not known.",
+            "List them under the dataset's option `things`, or leave the instance maps out.",
+        ),
+        Case(
+            "An instance lies in two classes",
+            photos("instances/two.png", straddling),
+            "…photos/instances/two.png: instance 1 covers labels [2, 3]; expected exactly one thing class: "
+            "number its parts apart",
+            "Pixels with one number in the instance map have several classes in the label map.",
+            "Number the objects anew, each within one class.",
+        ),
+        Case(
+            "A saliency map cannot be read",
+            photos("saliency/two.png", halve),
+            "…photos/saliency/two.png cannot be read as an image (…): copy or unpack it again, or take it out of the dataset",
+            "The file ends too early.",
+            "Make the saliency map again, or remove `saliency` from `splits`: only SSUL reads it.",
+        ),
+        Case(
+            "A saliency map has another size",
+            photos("saliency/two.png", smaller),
+            "…photos/saliency/two.png is (30, 24), its image is (32, 24): sizes are (width, height); "
+            "make both from the same original",
+            "It was made from another version of the photograph.",
+            "Make it again in the size of the photograph.",
+        ),
+        Case(
+            "The list of images names one twice",
+            photos("train.txt", repeat_name),
+            "…photos/train.txt names 'one' twice: remove a line",
+            "Two lines of the list are the same.",
+            "Remove one of them.",
+        ),
+        Case(
+            "The list of images is empty",
+            photos("train.txt", empty),
+            "…photos/train.txt names no image: write their names there, one a line, without endings",
+            "The split would have no image.",
+            "Write the names of its images into the file, one a line, without endings.",
+        ),
+        Case(
+            "The folder of a dataset does not exist",
+            options(root="$SEGUE_NOT_SET/photos"),
+            "dataset 'photos' cannot be prepared: folder $SEGUE_NOT_SET/photos does not exist: correct the option 'root'; a "
+            "variable that is not set stands there as $NAME",
+            "The path is wrong, or an environment variable in it is not set: then it stands in the message as it was written.",
+            "Set the variable, or correct `root`.",
+        ),
+        Case(
+            "A panoptic map disagrees with its annotation",
+            panoptic("panoptic_some/two.png", strange_segment),
+            "…panoptic-photos/panoptic_some/two.png has segment 9, which its annotation does not list: "
+            "map and annotation are not of one release, unpack both again",
+            "The map and the JSON file are of different releases, or one was changed.",
+            "Unpack both from the same archive.",
+        ),
+        Case(
+            "A panoptic annotation is cut off",
+            panoptic("annotations/panoptic_some.json", halve),
+            "…annotations/panoptic_some.json is not a whole panoptic annotation: unpack its archive again",
+            "An interrupted download or extraction.",
+            "Unpack the archive again.",
+        ),
+        Case(
+            "A panoptic annotation lacks an entry",
+            panoptic("annotations/panoptic_some.json", edit_json(lambda c: c["annotations"][1].pop("segments_info"))),
+            "…annotations/panoptic_some.json: annotations[1] has no 'segments_info': it is not in COCO's layout, or was edited: "
+            "unpack its archive again",
+            "The file is not in the layout that COCO publishes, or was edited.",
+            "Compare it with a published one; `docs/add-a-dataset.md` names the layout.",
+        ),
+    ),
+)
