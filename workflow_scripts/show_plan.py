@@ -1,7 +1,9 @@
 """What a configuration would run: jobs, shared trainings, iterations and disk. Nothing is executed."""
 
 import argparse
+import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,17 +14,25 @@ from model.config import load_config
 from model.jobs import Training
 from model.networks import registry as networks
 from model.plan import Plan
+from model.provenance import canonical_json
 from model.training.job import WEIGHTS
 
 BYTES_PER_VALUE = 4
 
 
 def checkpoint_bytes(training: Training) -> int:
-    """Size of the weights of a training's checkpoint; the network is built without memory behind it."""
+    """Size of the weights of a training's checkpoint."""
     arguments = {key: value for key, value in training.spec["recipe"]["network"].items() if key != WEIGHTS}
+    return BYTES_PER_VALUE * values_of(canonical_json(arguments), len(training.split.step.seen))
+
+
+@cache
+def values_of(network: str, classes: int) -> int:
+    """Number of values in the state of a network for so many classes; it is built without memory behind it."""
+    arguments = json.loads(network)
     with torch.device("meta"):
-        network = networks.build(arguments.pop("name"), [len(training.split.step.seen)], arguments)
-    return BYTES_PER_VALUE * sum(tensor.numel() for tensor in network.state_dict().values())
+        built = networks.build(arguments.pop("name"), [classes], arguments)
+    return sum(tensor.numel() for tensor in built.state_dict().values())
 
 
 def length(trainings: list[Training]) -> str:
@@ -41,9 +51,10 @@ def main() -> None:
     plan = Plan(load_config(arguments.configfile))
     results = Path(plan.config.results)
 
+    used = Counter(training.directory for run in plan.runs for training in run.trainings)
     rows = []
     for training in plan.trainings.values():
-        uses = sum(training in run.trainings for run in plan.runs)
+        uses = used[training.directory]
         state = "present" if (results / training.checkpoint).is_file() else "missing"
         images = "shared by" if training.shared and uses > 1 else "for"
         rows.append([training.directory, length([training]), f"{images} {uses} run{'s' * (uses > 1)}", state])
