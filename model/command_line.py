@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from model.files import explained
 
@@ -24,8 +25,18 @@ def run(main: Callable[[], None]) -> None:
         text = str(error)
         if isinstance(error, OSError) and not isinstance(error, ValueError):  # not one of ours: it tells no remedy
             text = f"{error.filename or 'a file'}: {explained(error)}"
-        print(f"error: {text}", file=sys.stderr, flush=True)
-        sys.exit(1)
+        _end(text)
+    except Exception as error:
+        # By name: commands that need no network do not wait for torch.
+        if type(error).__name__ != "OutOfMemoryError" or os.environ.get("SEGUE_TRACEBACK") == "1":
+            raise
+        reason = str(error).splitlines()[0].rstrip(". ")
+        _end(f"the GPU has not enough memory ({reason}); raise 'accumulate' in the recipe, or use a larger GPU")
+
+
+def _end(text: str) -> NoReturn:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def prefer_checkout(project: Path) -> None:

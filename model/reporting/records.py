@@ -97,7 +97,7 @@ class EvaluationRecord:
         """
         try:
             if not path.exists():
-                raise RecordError(f"{path} is missing: this evaluation has not run, or has failed")
+                raise RecordError(f"{path} is missing: this evaluation has not run, or has failed: run the workflow")
             document = read_json(path, "delete it to evaluate again")
             if document["format"] != FORMAT:
                 raise RecordError(

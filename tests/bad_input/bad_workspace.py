@@ -115,6 +115,11 @@ class Workspace:
         """The base checkpoint."""
         return self.results / self.training(0).checkpoint
 
+    def evaluation(self, step: int) -> Path:
+        """Folder of the evaluation of a step."""
+        evaluation = next(e for e in self.plan.evaluations.values() if e.training == self.training(step))
+        return self.results / evaluation.directory
+
     # ----------------------------------------------------------------------------------------------------------- commands
 
     def show_plan(self) -> Command:
@@ -170,11 +175,32 @@ class Workspace:
     def evaluate(self, step: int, checkpoint: Path) -> Command:
         """Judge a checkpoint as if it were that of a step."""
         evaluation = next(e for e in self.plan.evaluations.values() if e.training == self.training(step))
-        folder = self.results / evaluation.directory
+        folder = self.evaluation(step)
         written = ("record", "evaluation.json"), ("counts", "counts.npz"), ("predictions", "predictions.npz")
         command = ["evaluate_step.py", "--spec", canonical_json(evaluation.spec), "--checkpoint", str(checkpoint)]
         command += ["--data", str(self.data / "dataset.json"), "--device", "cpu"]
         return command + [text for option, name in written for text in (f"--{option}", str(folder / name))]
+
+    def tables(self) -> Command:
+        """Put all evaluations into tables."""
+        config = canonical_json(self.plan.config.model_dump(exclude_defaults=True))
+        files = ["--results", str(self.results), "--folder", str(self.results / "tables")]
+        published = str(PROJECT / "config" / "published_results.csv")
+        return ["make_tables.py", "--config", config, *files, "--published", published]
+
+    def gallery(self) -> Command:
+        """Draw what the base step predicts."""
+        command = ["draw_gallery.py", "--data", str(self.data / "dataset.json"), "--classes", "[[0, 1, 2, 3]]"]
+        predictions = str(self.evaluation(0) / "predictions.npz")
+        return [
+            *command,
+            "--predictions",
+            predictions,
+            "--title",
+            "base",
+            "--output",
+            str(self.results / "gallery.png"),
+        ]
 
     def snakemake(self, *targets: str) -> Command:
         """The whole workflow as a user starts it, in a process of its own."""
@@ -248,7 +274,7 @@ def build(folder: Path) -> Workspace:
     for command in (
         *(workspace.prepare(name) for name in ("shapes-micro", "photos", "panoptic-photos")),
         *(workspace.index_classes(), workspace.split_steps(0), workspace.split_steps(1)),
-        *(workspace.select_memory(1), workspace.train(0)),
+        *(workspace.select_memory(1), workspace.train(0), workspace.evaluate(0, workspace.base)),
     ):
         done = workspace.run(command)
         assert done.status == 0, f"{command[0]}: {done.said}"

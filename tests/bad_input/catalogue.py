@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bad_case import Case, Section
 from configuration_cases import CONFIGURATION
-from file_cases import CHECKPOINTS, DATA
+from file_cases import CHECKPOINTS, DATA, EVALUATIONS
 from machine_cases import MACHINE
 from raw_cases import IMAGES
 
-SECTIONS: tuple[Section, ...] = (CONFIGURATION, IMAGES, DATA, CHECKPOINTS, MACHINE)
+SECTIONS: tuple[Section, ...] = (CONFIGURATION, IMAGES, DATA, CHECKPOINTS, EVALUATIONS, MACHINE)
 CASES: tuple[Case, ...] = tuple(case for section in SECTIONS for case in section.cases)
 
 INTRODUCTION = """\

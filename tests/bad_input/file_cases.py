@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,15 @@ def flip_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
+def flip_in_the_middle(file: Path) -> None:
+    """One bit of the first array's compressed content."""
+    content = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        first = archive.infolist()[0]
+    content[first.header_offset + 30 + len(first.filename) + first.compress_size // 2] ^= 64
+    file.write_bytes(content)
+
+
 class _Code:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -147,6 +157,50 @@ def without_images(workspace: Workspace) -> Command:
     output = workspace.results / "splits" / "photos.json"
     return ["split_steps.py", "--spec", json.dumps(spec), "--index", str(index), "--output", str(output)]
 
+
+def evaluation(file: str, damage: Callable[[Path], object], command: Callable[[Workspace], Command]) -> Damage:
+    """Damage a file of the base step's evaluation."""
+
+    def do(workspace: Workspace) -> Command:
+        damage(workspace.evaluation(0) / file)
+        return command(workspace)
+
+    return do
+
+
+EVALUATIONS = Section(
+    "Evaluations",
+    (
+        Case(
+            "An evaluation is missing",
+            Workspace.tables,
+            "…/evaluation.json is missing: this evaluation has not run, or has failed: run the workflow",
+            "Tables never leave anything out silently.",
+            "Start the workflow; it evaluates what is missing.",
+        ),
+        Case(
+            "The record of an evaluation is damaged",
+            evaluation("evaluation.json", halve, Workspace.tables),
+            "…/evaluation.json is not valid JSON (…); delete it to evaluate again",
+            "The file ends too early, or was edited.",
+            "Delete it and start the workflow again.",
+        ),
+        Case(
+            "The counts of an evaluation are damaged",
+            evaluation("counts.npz", flip_in_the_middle, Workspace.tables),
+            "…/counts.npz is not a stored confusion matrix (…); delete it to evaluate again",
+            "The content does not have the checksum that was stored with it.",
+            "Delete it and start the workflow again; look after the disk.",
+        ),
+        Case(
+            "Predictions for the gallery are damaged",
+            evaluation("predictions.npz", halve, Workspace.gallery),
+            "…/predictions.npz holds no predictions (…); delete it to evaluate the step again",
+            "The file ends too early.",
+            "Delete it and start the workflow again.",
+        ),
+    ),
+)
 
 DATA = Section(
     "Prepared data, splits and memories",
