@@ -1,13 +1,21 @@
 """Restarting: what an interrupted preparation has done is kept, and only that."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model.datasets.images import write_png
+from model.datasets.images import read_labels, write_png
 from model.datasets.preparation import PreparedImage, RawImage, prepare_split
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def raw_images(root: Path, number: int = 5) -> list[RawImage]:
@@ -62,3 +70,36 @@ def test_images_that_are_gone_from_the_list_are_left_out(tmp_path: Path) -> None
     run(tmp_path, images)
     lines, done = run(tmp_path, images[1:4])
     assert [line["id"] for line in lines] == list("123") and done == ""
+
+
+def test_a_killed_preparation_leaves_no_half_image_and_is_continued(tmp_path: Path) -> None:
+    root, names = tmp_path / "raw", [f"{k:04d}" for k in range(400)]
+    generator = np.random.default_rng(0)
+    for name in names:
+        write_png(root / "images" / f"{name}.png", np.zeros((96, 96, 3), np.uint8))
+        write_png(root / "labels" / f"{name}.png", generator.integers(0, 200, (96, 96), np.uint8))
+    for split, chosen in (("train", names), ("val", names[:1])):
+        (root / f"{split}.txt").write_text("\n".join(chosen))
+    (root / "classes.txt").write_text("\n".join(f"class {k}" for k in range(200)))
+    spec = json.dumps({"name": "mine", "kind": "folder", "options": {"root": str(root)}})
+    script = [sys.executable, str(PROJECT / "workflow_scripts/prepare_dataset.py"), "--spec", spec, "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    journal = tmp_path / "killed/journal/train.jsonl"
+    running = subprocess.Popen(
+        [*script, "--manifest", str(tmp_path / "killed/dataset.json")],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while running.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 40):
+        time.sleep(0.005)
+    os.killpg(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert not (tmp_path / "killed/dataset.json").exists()
+    for file in (tmp_path / "killed/semantic/train").glob("*.png"):
+        assert read_labels(file).shape == (96, 96)
+    for folder in ("killed", "whole"):
+        command = [*script, "--manifest", str(tmp_path / folder / "dataset.json")]
+        subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=True)
+    manifests = [(tmp_path / folder / "manifest.json").read_bytes() for folder in ("killed", "whole")]
+    assert manifests[0] == manifests[1]
