@@ -1,12 +1,15 @@
 """Published lists from a local server: fetched once, refused if they are others."""
 
 import io
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from archive_server import Offer, serving
 
-from model.datasets.index_lists import IndexList, IndexListError, content_hash
+from model.datasets.index_lists import IndexList, IndexListError, content_hash, published_lists
 from model.datasets.list_download import obtain_list
 
 WANTED = IndexList("100-50/train-0.npy", sha256=content_hash([3, 1, 4]), images=3, total=20)
@@ -35,3 +38,17 @@ def test_another_list_is_refused_and_does_not_stay(tmp_path):
     with serving(offer) as address, pytest.raises(IndexListError, match="is not the published list of 3 images"):
         obtain_list(WANTED, file, address)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.environ.get("SEGUE_DATA"), reason="SEGUE_DATA is not set: published lists are not at hand")
+def test_every_published_list_passes_from_a_server_to_the_disk(tmp_path):
+    content = json.loads((Path(os.environ["SEGUE_DATA"]) / "protocol" / "ade_index_lists.json").read_text())
+    wanted = {one.file: one for lists in published_lists("ade20k") for one in lists.steps}
+    files = {}
+    for file in wanted:
+        task, _, name = file.partition("/")
+        files[f"index-lists/{file}"] = array(*content[task]["train"][name.removeprefix("train-").removesuffix(".npy")])
+    with serving(Offer(files)) as address:
+        for file, one in wanted.items():
+            obtain_list(one, tmp_path / file, address)
+    assert len(wanted) == 20 and all((tmp_path / file).is_file() for file in wanted)
