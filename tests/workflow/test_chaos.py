@@ -175,7 +175,7 @@ def test_a_training_that_outlives_its_workflow_is_not_lost(micro: Checkout, tmp_
     running.kill()  # alone: what it started goes on
     running.wait()
     assert checkout.snakemake("--unlock").returncode == 0
-    done = checkout.snakemake("train_all")
+    done = checkout.snakemake("--", "train_all")
     assert done.returncode == 0, done.stdout + done.stderr
     for base in checkout.folder.glob("results/base/**/checkpoint.pt"):
         other = micro.folder / base.relative_to(checkout.folder)
