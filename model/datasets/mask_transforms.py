@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from model.datasets.color_jitter import color_jitter
@@ -189,7 +190,7 @@ def mirror(
 ) -> tuple[np.ndarray, Segments]:
     """Left and right swapped with a probability."""
     if generator.random() < probability:
-        return image[:, ::-1], segments.drawn(segments.layers[..., ::-1])
+        return cv2.flip(image, 1), segments.drawn(segments.layers[..., ::-1])
     return image, segments
 
 

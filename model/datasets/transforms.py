@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from model.datasets.resampling import Window, resize_image, resize_labels
@@ -165,5 +166,5 @@ def pad(image: np.ndarray, labels: np.ndarray, size: int, label: int) -> Pair:
 def mirror(image: np.ndarray, labels: np.ndarray, probability: float, generator: np.random.Generator) -> Pair:
     """Left and right swapped with a probability."""
     if generator.random() < probability:
-        return image[:, ::-1], labels[:, ::-1]
+        return cv2.flip(image, 1), cv2.flip(labels, 1)
     return image, labels

@@ -58,8 +58,7 @@ def unpack(archive: Path, target: Path, part: str = ".") -> int:
     """
     try:
         with _opened(archive) as opened:
-            members = _members(archive, opened)
-            wanted = [(m, m.path.relative_to(part)) for m in members if _below(m.path, part)]
+            wanted = [(member, member.path.relative_to(part)) for member in _members(archive, opened, part)]
             if not wanted:
                 raise UnpackError(f"{archive} has no file below '{part}': it is another archive than expected")
             _check_room(archive, target, wanted)
@@ -85,8 +84,8 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
             yield tar
 
 
-def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
-    """All files of an archive, each with a path that stays inside."""
+def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, part: str) -> list[_Member]:
+    """Files below ``part``; the paths of all members are looked at."""
     found = []
     records = opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened
     for record in records:
@@ -97,7 +96,7 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> list[_
             name, is_folder, size, crc = record.name, record.isdir(), record.size, None
             plain = record.isreg()
         path = _inside(archive, name)
-        if is_folder or any(piece in _CRUMBS for piece in path.parts):
+        if is_folder or not _below(path, part) or any(p in _CRUMBS or p.startswith("._") for p in path.parts):
             continue
         if not plain:
             raise UnpackError(f"{archive}: '{name}' is a link or a device, which no dataset has; nothing was unpacked")

@@ -38,7 +38,7 @@ def found(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_wanted_part_is_written_without_its_folder(tmp_path: Path, name: str) -> None:
-    rest = {"__MACOSX/top/._list.txt": b"crumb", "top/.DS_Store": b"crumb"}
+    rest = {"__MACOSX/top/._list.txt": b"crumb", "top/.DS_Store": b"crumb", "top/images/._a.jpg": b"crumb"}
     archive = MAKERS[name](tmp_path / name, {**FILES, **rest})
     assert unpack(archive, tmp_path / "out", part="top") == 3
     assert found(tmp_path / "out") == {k.removeprefix("top/"): v for k, v in FILES.items() if k.startswith("top/")}
