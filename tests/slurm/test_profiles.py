@@ -21,16 +21,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 def asked(checkout: Checkout, profile: str) -> dict[str, dict[str, str]]:
-    """Rule to the resources and threads of its first job, as a dry run shows them."""
+    """Rule to the resources of its first job, as a dry run shows them."""
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", f"profiles/{profile}", "--configfile", MICRO]
     done = subprocess.run([*command, "--dry-run"], cwd=checkout.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs: dict[str, dict[str, str]] = {}
     for rule, body in re.findall(r"^rule (\w+):\n((?:    .*\n)*)", done.stdout, re.MULTILINE):
         resources = re.search(r"^    resources: (.+)$", body, re.MULTILINE)
-        threads = re.search(r"^    threads: (\d+)$", body, re.MULTILINE)
-        pairs = dict(pair.split("=", 1) for pair in resources[1].split(", ")) if resources else {}
-        jobs.setdefault(rule, pairs | ({"threads": threads[1]} if threads else {}))
+        pairs = (pair.split("=", 1) for pair in resources[1].split(", ")) if resources else ()
+        jobs.setdefault(rule, dict(pairs))
     return jobs
 
 
@@ -41,7 +40,7 @@ def test_a_cluster_gets_requests_that_fit_each_kind_of_job(checkout: Checkout):
         expected = {"gpu": "1", "slurm_partition": "gpu", "runtime": "1440", "slurm_extra": "--signal=TERM@120"}
         assert expected.items() <= jobs[rule].items(), jobs[rule]
     assert jobs["evaluate_step"]["gpu"] == "1"
-    assert "gpu" not in jobs["prepare_dataset"] and jobs["prepare_dataset"]["threads"] == "8"
+    assert "gpu" not in jobs["prepare_dataset"] and jobs["prepare_dataset"]["slurm_partition"] == "cpu"
     assert all(
         {"mem_mb", "runtime", "slurm_account", "slurm_partition"} <= set(job) for job in (jobs[rule] for rule in SENT)
     )
