@@ -19,9 +19,10 @@ class Case:
     Attributes:
         name: short and unique, in words.
         damage: breaks something in a workspace and returns the command that meets it.
-        sees: the line that the user reads, without the leading ``error: ``.
+        sees: the line that the user reads, without ``prefix``.
         means: what has happened, a sentence.
         do: the remedy, a sentence.
+        prefix: what the line starts with; Snakemake's own lines start otherwise than those of our commands.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Case:
     sees: str
     means: str
     do: str
+    prefix: str = "error: "
 
     @property
     def identifier(self) -> str:
@@ -37,7 +39,7 @@ class Case:
 
     def matches(self, line: str) -> bool:
         """Whether a line of output is the one that the case promises."""
-        return re.fullmatch(".+".join(map(re.escape, self.sees.split("…"))), line) is not None
+        return re.fullmatch(".+".join(map(re.escape, f"{self.prefix}{self.sees}".split("…"))), line.strip()) is not None
 
 
 @dataclass(frozen=True)

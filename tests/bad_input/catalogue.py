@@ -30,7 +30,7 @@ Below, … stands for a path or a detail that varies.
 
 def entry(case: Case) -> str:
     """One entry of the page."""
-    return f"### {case.name}\n\n```text\nerror: {case.sees}\n```\n\n{case.means} {case.do}\n"
+    return f"### {case.name}\n\n```text\n{case.prefix}{case.sees}\n```\n\n{case.means} {case.do}\n"
 
 
 def page() -> str:

@@ -201,6 +201,7 @@ CONFIGURATION = Section(
             "'finetuning'?…",
             "Snakemake checks the configuration in the same way, before it starts the first job.",
             "Correct the configuration; `make plan` checks it without running anything.",
+            prefix="",
         ),
     ),
 )

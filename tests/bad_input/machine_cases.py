@@ -64,6 +64,16 @@ def occupied(workspace: Workspace) -> Command:
     return workspace.snakemake("prepare_all")
 
 
+def locked(workspace: Workspace) -> Command:
+    """The lock of a workflow that was killed."""
+    locks = workspace.folder / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    memory = workspace.training(2, "finetuning-replay").memory
+    assert memory is not None
+    (locks / "0.output.lock").write_text(f"{workspace.results / memory.file}\n")
+    return workspace.snakemake("prepare_all")
+
+
 def photograph_in_the_workflow(workspace: Workspace) -> Command:
     """A damaged photograph is met by a job of the workflow."""
     shutil.rmtree(workspace.results / "data" / "photos")
@@ -109,9 +119,17 @@ MACHINE = Section(
             "another folder under 'results' in the configuration",
             "Two workflows would overwrite each other's files. The reservation ends with the workflow, however "
             "it ends.",
-            "Wait, or use another folder. Snakemake refuses a second workflow in the *same working folder* in "
-            "its own words; after "
-            "a crash, `snakemake --unlock` frees that folder.",
+            "Wait, or use another folder.",
+            prefix="",
+        ),
+        Case(
+            "Snakemake finds its working folder locked",
+            locked,
+            "Error: Directory cannot be locked. Please make sure that no other Snakemake process is trying to create the same "
+            "files in the following directory:",
+            "Another workflow was started in the same working folder, or one was killed there and could not take its lock away.",
+            "If none is running, `snakemake --unlock` (with the same `--configfile`) takes the lock away; then start again.",
+            prefix="",
         ),
         Case(
             "A job of the workflow meets a bad file",
