@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _REMEDIES = {
+    errno.ENOENT: "check the path, or run the workflow that makes it",
     errno.ENOSPC: "free some space; the workflow goes on where it stopped",
     errno.EDQUOT: "free some of your quota; the workflow goes on where it stopped",
     errno.EROFS: "make the folder writable, or name another one under 'results' in the configuration",

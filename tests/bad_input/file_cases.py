@@ -329,7 +329,7 @@ CHECKPOINTS = Section(
         Case(
             "The previous checkpoint is missing",
             checkpoint_file(remove),
-            "…checkpoint.pt…no such…",
+            "…checkpoint.pt: no such file or directory; check the path, or run the workflow that makes it",
             "The step continues from a file that is not there.",
             "Start the workflow, which trains the step before.",
         ),
