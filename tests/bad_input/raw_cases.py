@@ -161,7 +161,8 @@ IMAGES = Section(
             photos("images/two.jpg", cmyk),
             "…photos/images/two.jpg is a CMYK image; expected 8-bit RGB or grey: convert it with any image program",
             "The file holds inks of a printer, which have no red, green and blue without the printer's profile.",
-            "Convert it to RGB with a program that knows profiles. Only the kinds of published datasets, which hold a few, do it themselves.",
+            "Convert it to RGB with a program that knows profiles. Only the kinds of published datasets, which hold a few, do "
+            "it themselves.",
         ),
         Case(
             "An image holds NaN",
