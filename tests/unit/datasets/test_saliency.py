@@ -83,5 +83,7 @@ def test_a_missing_or_foreign_map_is_named(dataset: PreparedDataset) -> None:
 def test_maps_of_another_size_are_refused(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", saliency_size=(20, 28))
     options = {"root": str(raw), "classes": ["a", "b", "c", "d"], "splits": SPLITS}
-    with pytest.raises(PreparationError, match=r"^4 of 4 images.*saliency/train0\.png is \(28, 20\), its image is \(56, 40\)"):
+    with pytest.raises(
+        PreparationError, match=r"^4 of 4 images.*saliency/train0\.png is \(28, 20\), its image is \(56, 40\)"
+    ):
         sources.prepare("folder", options, tmp_path / "out", name="mine")
