@@ -46,7 +46,9 @@ def weights_file(entry: Mapping[str, Any]) -> Path:
         raise InitialWeightsError(f"network.weights: expected the keys 'file' and 'source', got {entry!r}")
     text = os.path.expandvars(str(entry["file"]))
     if "$" in text:
-        raise InitialWeightsError(f"network.weights.file: {text} names an environment variable that is not set: export it")
+        raise InitialWeightsError(
+            f"network.weights.file: {text} names an environment variable that is not set: export it"
+        )
     return Path(text).expanduser()
 
 
