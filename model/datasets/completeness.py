@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,27 @@ class Count:
     what: Path
     found: int
     official: int
+
+
+class Unpublished:
+    """What a source says of archives, counts and class orders if nobody has published any."""
+
+    @property
+    def complete(self) -> bool:
+        """Nothing was published that could be complete."""
+        return False
+
+    def downloads(self) -> Mapping[str, Path]:
+        """None: there are no official archives."""
+        return {}
+
+    def counts(self) -> Sequence[Count]:
+        """None are official."""
+        return ()
+
+    def orders(self, task: str) -> Mapping[str, Sequence[int]]:
+        """None are published; the configuration can give its own."""
+        return {}
 
 
 def shortfalls(counts: Iterable[Count]) -> list[str]:

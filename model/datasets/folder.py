@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from model.datasets.colors import class_color
-from model.datasets.completeness import Count
+from model.datasets.completeness import Unpublished
 from model.datasets.images import image_size, read_labels, read_rgb
 from model.datasets.panoptic_form import Instance, compose_panoptic, instance_annotation, write_annotations
 from model.datasets.preparation import PreparedImage, RawImage, prepare_split, write_manifest
@@ -76,7 +76,7 @@ class LabelRule:
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Unpublished):
     """Options of a folder dataset.
 
     Attributes:
@@ -150,23 +150,6 @@ class Folder:
         for split in self.splits:
             wanted += [root / self._part(split, part) for part in ("images", "labels", "list")]
         return [f"{path} does not exist" for path in dict.fromkeys(wanted) if not path.exists()]
-
-    @property
-    def complete(self) -> bool:
-        """Nothing was published that could be complete."""
-        return False
-
-    def downloads(self) -> Mapping[str, Path]:
-        """None: there are no official archives."""
-        return {}
-
-    def counts(self) -> Sequence[Count]:
-        """None are official."""
-        return ()
-
-    def orders(self, task: str) -> Mapping[str, Sequence[int]]:
-        """None are published; the configuration can give its own."""
-        return {}
 
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Write the prepared form of all splits."""

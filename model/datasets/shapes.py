@@ -19,7 +19,7 @@ import numpy as np
 
 from model.datasets.ade20k import INSTANCE_CLASSES, SPLITS, Ade20k
 from model.datasets.colors import class_color
-from model.datasets.completeness import Count
+from model.datasets.completeness import Unpublished
 from model.datasets.images import write_png
 from model.datasets.preparation import in_parallel
 from model.datasets.prepared import Category
@@ -31,7 +31,7 @@ _SHOWN = 2  # every class is in at least so many images, as far as there are ima
 
 
 @dataclass(frozen=True)
-class Shapes:
+class Shapes(Unpublished):
     """Options of the generated dataset.
 
     Attributes:
@@ -63,23 +63,6 @@ class Shapes:
     def missing(self) -> list[str]:
         """Nothing: everything is generated."""
         return []
-
-    @property
-    def complete(self) -> bool:
-        """Nothing was published that could be complete."""
-        return False
-
-    def downloads(self) -> Mapping[str, Path]:
-        """None: there are no official archives."""
-        return {}
-
-    def counts(self) -> Sequence[Count]:
-        """None are official."""
-        return ()
-
-    def orders(self, task: str) -> Mapping[str, Sequence[int]]:
-        """The dataset has no class orders but the natural one."""
-        return {}
 
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Generate the raw layout in ``<folder>/raw`` and prepare it as ADE20K is prepared."""
