@@ -108,7 +108,7 @@ def split_list(wildcards):
     try:
         return [find_list(Path(expand(lists.folder)), split.listed)]
     except IndexListError as error:
-        raise WorkflowError(f"datasets.{wildcards.dataset}.lists: {error}") from None
+        return [f"datasets.{wildcards.dataset}.lists: {error}"]
 
 
 def memory_job(wildcards):
@@ -127,11 +127,15 @@ def base_training(wildcards):
 
 
 def first_weights(wildcards):
+    """Of what a function says, Snakemake shows the names of missing files alone without a traceback: so these say it all."""
     try:
         file = base_training(wildcards).weights
     except ValueError as error:
-        raise WorkflowError(f"recipe of {wildcards.base}: {error}") from None
-    return [] if file is None else [file]
+        return [str(error)]
+    if file is None:
+        return []
+    remedy = "network.weights.file of the recipe does not exist; put it there, or let the recipe name another place"
+    return [file if file.is_file() else f"{file}: {remedy}"]
 
 
 def step_training(wildcards):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from bad_case import Case, Section
-from bad_workspace import Command, Workspace
+from bad_workspace import PROJECT, Command, Workspace
 
 Damage = Callable[[Workspace], Command]
 
@@ -48,6 +49,18 @@ def through_snakemake(damage: Damage) -> Damage:
     def do(workspace: Workspace) -> Command:
         damage(workspace)
         return workspace.snakemake()
+
+    return do
+
+
+def weights(file: str) -> Damage:
+    """The workflow's recipe starts from a file of first weights."""
+    recipe = yaml.safe_load((PROJECT / "config" / "recipes" / "deeplabv3-micro.yaml").read_text(encoding="utf-8"))
+    recipe["network"]["weights"] = {"file": file, "source": "torchvision"}
+
+    def do(workspace: Workspace) -> Command:
+        config("recipes", value={"weighted": recipe})(workspace)
+        return through_snakemake(experiment("recipe", "weighted"))(workspace)
 
     return do
 
@@ -201,6 +214,24 @@ CONFIGURATION = Section(
             "'finetuning'?…",
             "Snakemake checks the configuration in the same way, before it starts the first job.",
             "Correct the configuration; `make plan` checks it without running anything.",
+            prefix="",
+        ),
+        Case(
+            "The workflow does not find first weights",
+            weights("weights/resnet101.pth"),
+            "weights/resnet101.pth: network.weights.file of the recipe does not exist; put it there, or let the recipe "
+            "name another place",
+            "The recipe starts from weights of a backbone that are not part of Segue.",
+            "Get them from the program that `source` names, see `docs/methods.md`; `make doctor` lists all files that a "
+            "configuration needs.",
+            prefix="",
+        ),
+        Case(
+            "The workflow looks for first weights below a variable that is not set",
+            weights("$SEGUE_NOT_SET/resnet101.pth"),
+            "network.weights.file: $SEGUE_NOT_SET/resnet101.pth names an environment variable that is not set: export it",
+            "The recipe leaves it to you where weights lie.",
+            "Set the variable and start again.",
             prefix="",
         ),
     ),
