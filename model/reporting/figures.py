@@ -34,6 +34,10 @@ class FigureError(ValueError):
     """Rows that cannot be drawn into one figure."""
 
 
+_TITLE_CHARACTER = 0.085
+"""Inches that a character of a title takes, on average and with some to spare."""
+
+
 @dataclass(frozen=True)
 class Style:
     """How a method looks in every figure."""
@@ -121,7 +125,7 @@ def curves(
     handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     ordered = [name for name in method_order(rows["method"]) if name in handles]
     figure.legend([handles[n] for n in ordered], ordered, loc="outside right center", frameon=False, fontsize=9)
-    figure.suptitle(_title(rows), fontsize=10)
+    _entitle(figure, rows)
     return figure
 
 
@@ -178,7 +182,7 @@ def class_heat_maps(
     if image is not None:
         bar = figure.colorbar(image, ax=list(panels), fraction=0.05, pad=0.02, shrink=min(1.0, 40 / len(names)))
         bar.set_label(f"{metric} (%)", fontsize=9)
-    figure.suptitle(_title(rows), fontsize=10)
+    _entitle(figure, rows)
     return figure
 
 
@@ -215,7 +219,7 @@ def forgetting_bars(
     panel.set_ylabel(f"forgetting ({CLASS_METRIC[rows['task'].iloc[0]]} points)")
     _tidy(panel)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
-    figure.suptitle(_title(rows), fontsize=10)
+    _entitle(figure, rows)
     return figure
 
 
@@ -239,11 +243,22 @@ def _tidy(panel: matplotlib.axes.Axes) -> None:
     panel.set_axisbelow(True)
 
 
-def _title(rows: pd.DataFrame) -> str:
+def _entitle(figure: Figure, rows: pd.DataFrame) -> None:
+    """Say what the figure shows, in as many lines as its width asks for."""
     first = rows.iloc[0]
     seeds = rows.groupby("method")["seed"].nunique().max()
-    text = " · ".join(str(first[name]) for name in ("dataset", "task", "scenario", "setting", "recipe"))
-    return f"{text} · judged by {first['protocol']}" + (f" · up to {seeds} seeds" if seeds > 1 else "")
+    parts = [str(first[name]) for name in ("dataset", "task", "scenario", "setting", "recipe")]
+    parts.append(f"judged by {first['protocol']}")
+    if seeds > 1:
+        parts.append(f"up to {seeds} seeds")
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]} · {part}"
+        if len(longer) * _TITLE_CHARACTER <= figure.get_figwidth():
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    figure.suptitle("\n".join(lines), fontsize=10)
 
 
 def _sparse(steps: Sequence[int]) -> list[str]:

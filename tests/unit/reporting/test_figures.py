@@ -88,6 +88,16 @@ def test_bars_show_forgetting(tables: Tables) -> None:
     assert "joint" not in bars
 
 
+def test_titles_fit_into_narrow_figures(tables: Tables) -> None:
+    metrics, classes = (table.assign(recipe="mask2former-r50-of-a-long-name") for table in tables)
+    styles = method_styles(metrics["method"])
+    for figure in (curves(metrics, styles), class_heat_maps(classes), forgetting_bars(metrics, styles)):
+        figure.draw_without_rendering()
+        extent = figure._suptitle.get_window_extent()
+        assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width
+        assert "mask2former-r50-of-a-long-name" in figure._suptitle.get_text()
+
+
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_files_are_reproducible(tmp_path: Path, tables: Tables, ending: str) -> None:
     metrics, _ = tables
