@@ -49,6 +49,13 @@ TOLERANCES: dict[str, dict[Precision, float]] = {
     "g_dkd": {"float64": 1e-9, "float32": 1e-5},
     "g_star": {"float64": 1e-9, "float32": 1e-5},
     "g_barm": {"float64": 1e-9, "float32": 1e-5},
+    "g_lgkd": {"float64": 1e-9, "float32": 1e-5},
+    "g_dft": {"float64": 1e-9, "float32": 1e-5},
+    "g_adapter": {"float64": 1e-9, "float32": 1e-5},
+    "g_ewf": {"float64": 1e-9, "float32": 1e-5},
+    "g_rcil": {"float64": 1e-9, "float32": 1e-5},
+    "g_nest": {"float64": 1e-9, "float32": 1e-5},
+    "g_mbs": {"float64": 1e-9, "float32": 1e-5},
     "h_metrics": {"float64": 1e-9, "float32": 1e-5},
     "i_simcis": {"float64": 1e-6, "float32": 1e-5},
 }
