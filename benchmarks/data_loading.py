@@ -28,15 +28,15 @@ from torchvision.transforms import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.datasets.color_jitter import color_jitter
-from model.datasets.images import write_png
-from model.datasets.loading import PixelItems
-from model.datasets.mask_loading import MaskItems
-from model.datasets.mask_transforms import LargeScaleJitter, MaskTransform, ShortestEdgeCrop, shortest_edge_size
-from model.datasets.numbered import augmentation_generator
-from model.datasets.prepared import Category, ImageRecord, PreparedDataset, write_dataset, write_records
-from model.datasets.sampling import Draw
-from model.datasets.transforms import RandomResizedCrop, ResizeCentreCrop, ScaleCrop, Transform
+from model.data.loading.color_jitter import color_jitter
+from model.data.loading.mask_loading import MaskItems
+from model.data.loading.mask_transforms import LargeScaleJitter, MaskTransform, ShortestEdgeCrop, shortest_edge_size
+from model.data.loading.numbered import augmentation_generator
+from model.data.loading.pixel_loading import PixelItems
+from model.data.loading.pixel_transforms import RandomResizedCrop, ResizeCentreCrop, ScaleCrop, Transform
+from model.data.loading.sampling import Draw
+from model.data.prepared.dataset import Category, ImageRecord, PreparedDataset, write_dataset, write_records
+from model.data.prepared.images import write_png
 
 HEIGHT, WIDTH, CLASSES = 512, 683, 150
 BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST

@@ -45,7 +45,7 @@ def training_step(
 ) -> dict[str, float | None]:
     """Seconds (median) and peak memory of a training step; runs in the process that measures it."""
     sys.path.insert(0, str(ROOT))
-    from model.datasets.mask_batch import MaskTargets
+    from model.data.loading.mask_batch import MaskTargets
     from model.losses.mask_losses import query_cross_entropy
     from model.losses.point_sampling import uniform_points
     from model.networks.mask2former.network import build_mask2former

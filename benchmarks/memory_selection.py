@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.replay.class_proportional import select_class_proportional
+from model.memory.class_proportional import select_class_proportional
 
 
 def made_up_counts(images: int, classes: int, seed: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Panoptic quality counted while predicting, against predictions that are written as PNG and read back.
 
 200 pairs of maps of 512 × 683 pixels with twelve segments each, as a validation run on ADE20K meets them. Ours adds every
-predicted map to the accumulator as it comes, the true map being in memory, and judges at the end. The other way is that of
+predicted map to the accumulator as it comes, the true map being in memory, and evaluates at the end. The other way is that of
 programs which evaluate folders: every prediction is encoded as an RGB PNG (id = R + 256·G + 65536·B) and written, then both
 maps are read and decoded, and pairs of ids are counted by sorting. Both must find the same pairs and pixels, or the program
 fails.
@@ -23,8 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.evaluation.overlaps import PanopticAccumulator, Segment
-from model.evaluation.panoptic_quality import panoptic_counts, panoptic_quality
+from model.evaluation.metrics.overlaps import PanopticAccumulator, Segment
+from model.evaluation.metrics.panoptic_quality import panoptic_counts, panoptic_quality
 
 SIZE = (512, 683)
 CLASSES = 150
@@ -117,7 +117,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     truth = [made_up_map(arguments.segments, generator) for _ in range(arguments.images)]
     predictions = [disturbed(one, generator) for one in truth]
-    ours, judged, baseline = [], [], []
+    ours, whole, baseline = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "predicted").mkdir()
@@ -130,7 +130,7 @@ def main() -> None:
             ours.append(time.process_time() - start)
             start = time.process_time()
             panoptic_quality(panoptic_counts(accumulator.overlaps(), range(CLASSES)))
-            judged.append(time.process_time() - start)
+            whole.append(time.process_time() - start)
             start = time.process_time()
             counted = through_files(files, predictions, folder / "predicted")
             baseline.append(time.process_time() - start)
@@ -140,7 +140,7 @@ def main() -> None:
     row = {"case": case, "ours": min(ours), "baseline": min(baseline), "ratio": min(baseline) / min(ours)}
     print(
         f"{case}: {1e3 * row['ours'] / images:.2f} ms a map while predicting, {1e3 * row['baseline'] / images:.1f} ms through "
-        f"files ({row['ratio']:.1f} times as long), of processor time; judging all maps {1e3 * min(judged):.0f} ms"
+        f"files ({row['ratio']:.1f} times as long), of processor time; evaluating all maps {1e3 * min(whole):.0f} ms"
     )
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Planning a grid of 20 methods over every published scenario, in one go and run by run.
+"""Planning a comparison of 20 methods over every published scenario, in one go and run by run.
 
 The scenarios, settings and recipes are those of ``config/published``; the methods are 20 copies of one of the registry for each
 experiment, with a hyper-parameter that differs, so that nothing but base steps can be shared. The baseline plans every scenario
@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.config import Config, Experiment, MethodEntry, load_config
-from model.plan import Plan
+from model.config.schema import Config, Experiment, MethodEntry, load_config
+from model.workflow.plan import Plan
 
 PROJECT = Path(__file__).resolve().parents[1]
 COPIES = {"per-pixel": ("mib", "distillation_weight"), "mask": ("balconpas", "distillation_weight")}
@@ -56,11 +56,11 @@ def copies(config: Config, experiment: Experiment, number: int) -> list[MethodEn
     ]
 
 
-def separate(grid: Config) -> Iterator[Config]:
-    """The same grid as one configuration a run."""
-    for experiment in grid.experiments:
+def separate(comparison: Config) -> Iterator[Config]:
+    """The same comparison as one configuration a run."""
+    for experiment in comparison.experiments:
         for entry in experiment.methods:
-            yield grid.model_copy(update={"experiments": [experiment.model_copy(update={"methods": [entry]})]})
+            yield comparison.model_copy(update={"experiments": [experiment.model_copy(update={"methods": [entry]})]})
 
 
 def main() -> None:
@@ -73,17 +73,17 @@ def main() -> None:
     experiments = [
         e.model_copy(update={"methods": copies(everything, e, arguments.methods), "memory": None}) for e in experiments
     ]
-    grid = everything.model_copy(update={"experiments": experiments})
+    comparison = everything.model_copy(update={"experiments": experiments})
 
-    for config in separate(grid.model_copy(update={"experiments": experiments[:1]})):
+    for config in separate(comparison.model_copy(update={"experiments": experiments[:1]})):
         Plan(config)  # imports
     start = time.process_time()
-    plan = Plan(grid)
+    plan = Plan(comparison)
     ours = time.process_time() - start
 
     start = time.process_time()
     trainings, runs = dict[str, dict[str, object]](), 0
-    for config in separate(grid):
+    for config in separate(comparison):
         alone = Plan(config)
         runs += len(alone.runs)
         trainings |= {directory: training.spec for directory, training in alone.trainings.items()}

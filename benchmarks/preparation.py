@@ -24,8 +24,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.datasets import sources
-from model.datasets.images import write_png
+from model.data.prepared.images import write_png
+from model.data.sources import registry as sources
 
 OFFICIAL = {"ade20k": 22_210, "voc": 12_031, "coco": 123_287}
 SIZES = {"ade20k": (512, 683), "voc": (375, 500), "coco": (480, 640)}

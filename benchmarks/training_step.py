@@ -27,7 +27,7 @@ import torch
 import yaml
 
 import ops.library
-from model.datasets.mask_batch import MaskTargets
+from model.data.loading.mask_batch import MaskTargets
 from model.losses.mask_losses import query_cross_entropy
 from model.losses.point_sampling import uniform_points
 from model.networks.mask2former.network import build_mask2former

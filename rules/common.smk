@@ -1,4 +1,4 @@
-"""Names and input functions; what depends on what is decided in model/plan.py."""
+"""Names and input functions; what depends on what is decided in model/workflow/plan.py."""
 
 import os
 import re
@@ -11,13 +11,13 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 
-from model import gpu_lease
-from model.command_line import prefer_checkout
-from model.config import ConfigError, expand, parse_config
-from model.datasets import sources
-from model.datasets.index_lists import IndexListError, find_list
-from model.plan import Plan
-from model.provenance import canonical_json, code_fingerprint, short_hash
+from model.workflow import gpu_assignment
+from model.common.command_line import prefer_checkout
+from model.config.schema import ConfigError, expand, parse_config
+from model.data.sources import registry as sources
+from model.splits.image_lists import ImageListError, find_list
+from model.workflow.plan import Plan
+from model.common.fingerprints import canonical_json, code_fingerprint, short_hash
 
 PROJECT = Path(str(workflow.basedir))
 
@@ -61,25 +61,25 @@ def prepared(dataset):
     return RESULTS / "data" / dataset / "dataset.json"
 
 
-def archive_notes(dataset):
+def archive_markers(dataset):
     """What says that the official archives a dataset asks for are unpacked."""
     entry = PLAN.dataset(dataset)
     try:
-        return [str(note) for note in sources.archive_notes(entry.kind, entry.options)]
+        return [str(marker) for marker in sources.archive_markers(entry.kind, entry.options)]
     except ValueError as error:
         raise WorkflowError(f"dataset '{dataset}': {error}") from None
 
 
 # (root, archive) of each.
 ARCHIVES = sorted(
-    {tuple(note[: -len(".json")].rsplit("/archives/", 1)) for d in PLAN.datasets for note in archive_notes(d)}
+    {tuple(marker[: -len(".json")].rsplit("/archives/", 1)) for d in PLAN.datasets for marker in archive_markers(d)}
 )
 
 
 def gpus_per_training():
     """One where there is a GPU to be had, none on a machine without: resources never invalidate a result."""
-    if gpu_lease.POOL in os.environ:
-        return int(bool(gpu_lease.gpu_pool(os.environ)))
+    if gpu_assignment.POOL in os.environ:
+        return int(bool(gpu_assignment.gpu_pool(os.environ)))
 
     import torch
 
@@ -100,14 +100,14 @@ def split_job(wildcards):
 
 def split_list(wildcards):
     split = split_job(wildcards)
-    if split.listed is None:
+    if split.image_list is None:
         return []
     lists = PLAN.dataset(wildcards.dataset).lists
     if PLAN.downloads_lists(wildcards.dataset):
-        return [RESULTS / "lists" / wildcards.dataset / split.listed.file]
+        return [RESULTS / "lists" / wildcards.dataset / split.image_list.file]
     try:
-        return [find_list(Path(expand(lists.folder)), split.listed)]
-    except IndexListError as error:
+        return [find_list(Path(expand(lists.folder)), split.image_list)]
+    except ImageListError as error:
         return [f"datasets.{wildcards.dataset}.lists: {error}"]
 
 
@@ -126,7 +126,7 @@ def base_training(wildcards):
     return PLAN.trainings[f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}"]
 
 
-def first_weights(wildcards):
+def initial_weights(wildcards):
     """Of what a function says, Snakemake shows the names of missing files alone without a traceback: so these say it all."""
     try:
         file = base_training(wildcards).weights
@@ -139,7 +139,7 @@ def first_weights(wildcards):
 
 
 def step_training(wildcards):
-    run = f"{wildcards.dataset}/{wildcards.grid}/{wildcards.recipe}/{wildcards.method}"
+    run = f"{wildcards.dataset}/{wildcards.comparison}/{wildcards.recipe}/{wildcards.method}"
     return PLAN.trainings[f"runs/{run}/seed{wildcards.seed}/step{wildcards.step}"]
 
 
@@ -153,10 +153,10 @@ def training_code(training):
 
 
 def evaluation_job(wildcards):
-    return PLAN.evaluations[f"{wildcards.training}/evaluation/{wildcards.reading}"]
+    return PLAN.evaluations[f"{wildcards.training}/evaluation/{wildcards.variant}"]
 
 
 def gallery_predictions(wildcards):
-    run = GALLERIES[wildcards.grid, wildcards.method]
+    run = GALLERIES[wildcards.comparison, wildcards.method]
     first = next(iter(run.evaluations.values()))
     return [RESULTS / evaluation.directory / "predictions.npz" for evaluation in first]

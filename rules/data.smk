@@ -7,7 +7,7 @@ PREPARATION_THREADS = 32
 rule fetch_archive:
     """Fetch, check and unpack an official archive of a dataset that asks for it; goes on where it was interrupted."""
     output:
-        note="{root}/archives/{archive}.json",
+        marker="{root}/archives/{archive}.json",
     log:
         "{root}/archives/{archive}.log",
     wildcard_constraints:
@@ -21,7 +21,7 @@ rule fetch_archive:
 rule prepare_dataset:
     """Bring a raw source into the one form that everything else reads."""
     input:
-        archives=lambda wildcards: ancient(archive_notes(wildcards.dataset)),
+        archives=lambda wildcards: ancient(archive_markers(wildcards.dataset)),
     output:
         RESULTS / "data/{dataset}/dataset.json",
     log:
@@ -75,7 +75,7 @@ rule split_steps:
     """Images and visible labels of one step."""
     input:
         index=RESULTS / "data/{dataset}/class_index.npz",
-        listed=split_list,
+        image_list=split_list,
     output:
         RESULTS / "splits/{dataset}/{group}/{split}.json",
     log:
@@ -88,7 +88,7 @@ rule split_steps:
     localrule: True
     params:
         spec=lambda wildcards: canonical_json(split_job(wildcards).spec),
-        listed=lambda wildcards, input: f"--list {shlex.quote(str(input.listed))}" if input.listed else "",
+        image_list=lambda wildcards, input: f"--list {shlex.quote(str(input.image_list))}" if input.image_list else "",
         code=fingerprint("split_steps.py"),
     shell:
-        "{PYTHON} {SCRIPTS}/split_steps.py --spec {params.spec:q} --index {input.index:q} {params.listed} --output {output:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/split_steps.py --spec {params.spec:q} --index {input.index:q} {params.image_list} --output {output:q} > {log:q} 2>&1"

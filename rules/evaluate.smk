@@ -2,18 +2,18 @@
 
 
 rule evaluate_step:
-    """Judge one checkpoint: raw counts, values per class, a few predictions for the gallery."""
+    """Evaluate one checkpoint: raw counts, values per class, a few predictions for the gallery."""
     input:
         data=lambda wildcards: prepared(evaluation_job(wildcards).training.dataset),
         checkpoint=RESULTS / "{training}/checkpoint.pt",
     output:
-        record=RESULTS / "{training}/evaluation/{reading}/evaluation.json",
-        counts=RESULTS / "{training}/evaluation/{reading}/counts.npz",
-        predictions=RESULTS / "{training}/evaluation/{reading}/predictions.npz",
+        record=RESULTS / "{training}/evaluation/{variant}/evaluation.json",
+        counts=RESULTS / "{training}/evaluation/{variant}/counts.npz",
+        predictions=RESULTS / "{training}/evaluation/{variant}/predictions.npz",
     log:
-        RESULTS / "logs/{training}/evaluate_{reading}.log",
+        RESULTS / "logs/{training}/evaluate_{variant}.log",
     benchmark:
-        RESULTS / "benchmarks/{training}/evaluate_{reading}.tsv"
+        RESULTS / "benchmarks/{training}/evaluate_{variant}.tsv"
     wildcard_constraints:
         training="(base|runs)/.+/(seed|step)[0-9]+",
     threads: lambda wildcards: evaluation_job(wildcards).training.threads
@@ -23,4 +23,4 @@ rule evaluate_step:
         spec=lambda wildcards: canonical_json(evaluation_job(wildcards).spec),
         code=lambda wildcards: fingerprint("evaluate_step.py", *evaluation_job(wildcards).modules),
     shell:
-        "exec {PYTHON} {SCRIPTS}/lease_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/evaluate_step.py --spec {params.spec:q} --data {input.data:q} --checkpoint {input.checkpoint:q} --record {output.record:q} --counts {output.counts:q} --predictions {output.predictions:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/evaluate_step.py --spec {params.spec:q} --data {input.data:q} --checkpoint {input.checkpoint:q} --record {output.record:q} --counts {output.counts:q} --predictions {output.predictions:q} > {log:q} 2>&1"

@@ -2,18 +2,25 @@
 
 import time
 
-from model.results_folder import Reservation, failures
+from model.training.work_folder import forget_finished
+from model.workflow.results_folder import ResultsLock, failures
 
-RESERVATION = Reservation(RESULTS)
+RESULTS_LOCK = ResultsLock(RESULTS)
 STARTED = time.time()
 
 
 onstart:
     try:
-        RESERVATION.take()
+        RESULTS_LOCK.acquire()
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 
 
 onerror:
     print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED), sep="\n", file=sys.stderr)
+
+
+onsuccess:
+    # Everything is known to have ended well: no finished training has to be restored.
+    for directory in PLAN.trainings:
+        forget_finished(RESULTS / "work" / directory)

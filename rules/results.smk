@@ -1,8 +1,8 @@
 """Everything that was measured, in tables, curves and pictures."""
 
-GRIDS = {grid.name: grid for grid in PLAN.grids}
-SHOWN = PLAN.grids if PLAN.config.gallery.images else ()
-GALLERIES = {(grid.name, run.method): run for grid in SHOWN for run in grid.first_seed}
+COMPARISONS = {comparison.name: comparison for comparison in PLAN.comparisons}
+SHOWN = PLAN.comparisons if PLAN.config.gallery.images else ()
+GALLERIES = {(comparison.name, run.method): run for comparison in SHOWN for run in comparison.first_seed}
 CONFIGURATION = canonical_json(PLAN.config.model_dump(exclude_defaults=True))
 
 
@@ -50,66 +50,66 @@ rule figures:
         per_class=RESULTS / "tables/per_class.csv",
     output:
         curves=report(
-            RESULTS / "figures/{grid}/curves.svg",
+            RESULTS / "figures/{comparison}/curves.svg",
             caption="captions/curves.rst",
             category="Figures",
-            subcategory="{grid}",
+            subcategory="{comparison}",
             labels={"figure": "curves over steps"},
         ),
         classes=report(
-            RESULTS / "figures/{grid}/classes.svg",
+            RESULTS / "figures/{comparison}/classes.svg",
             caption="captions/classes.rst",
             category="Figures",
-            subcategory="{grid}",
+            subcategory="{comparison}",
             labels={"figure": "classes over steps"},
         ),
         forgetting=report(
-            RESULTS / "figures/{grid}/forgetting.svg",
+            RESULTS / "figures/{comparison}/forgetting.svg",
             caption="captions/forgetting.rst",
             category="Figures",
-            subcategory="{grid}",
+            subcategory="{comparison}",
             labels={"figure": "forgetting"},
         ),
     log:
-        RESULTS / "logs/figures/{grid}.log",
+        RESULTS / "logs/figures/{comparison}.log",
     benchmark:
-        RESULTS / "benchmarks/figures/{grid}.tsv"
+        RESULTS / "benchmarks/figures/{comparison}.tsv"
     wildcard_constraints:
-        grid=one_of(GRIDS),
+        comparison=one_of(COMPARISONS),
     localrule: True
     params:
         code=fingerprint("draw_figures.py"),
-        grid=lambda wildcards: canonical_json(GRIDS[wildcards.grid].identity),
-        folder=lambda wildcards: RESULTS / "figures" / wildcards.grid,
+        comparison=lambda wildcards: canonical_json(COMPARISONS[wildcards.comparison].identity),
+        folder=lambda wildcards: RESULTS / "figures" / wildcards.comparison,
     shell:
-        "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --grid {params.grid:q} --folder {params.folder:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --comparison {params.comparison:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule gallery:
     """Image, ground truth and the prediction after each step, for one method."""
     input:
-        data=lambda wildcards: prepared(GALLERIES[wildcards.grid, wildcards.method].dataset),
+        data=lambda wildcards: prepared(GALLERIES[wildcards.comparison, wildcards.method].dataset),
         predictions=gallery_predictions,
     output:
         report(
-            RESULTS / "figures/{grid}/gallery_{method}.png",
+            RESULTS / "figures/{comparison}/gallery_{method}.png",
             caption="captions/gallery.rst",
             category="Galleries",
-            subcategory="{grid}",
+            subcategory="{comparison}",
             labels={"method": "{method}"},
         ),
     log:
-        RESULTS / "logs/figures/{grid}/gallery_{method}.log",
+        RESULTS / "logs/figures/{comparison}/gallery_{method}.log",
     benchmark:
-        RESULTS / "benchmarks/figures/{grid}/gallery_{method}.tsv"
+        RESULTS / "benchmarks/figures/{comparison}/gallery_{method}.tsv"
     wildcard_constraints:
-        grid=one_of(GRIDS),
+        comparison=one_of(COMPARISONS),
         method="[^/]+",
     localrule: True
     params:
         code=fingerprint("draw_gallery.py"),
         scenario=lambda wildcards: canonical_json(
-            list(map(list, GALLERIES[wildcards.grid, wildcards.method].known_after))
+            list(map(list, GALLERIES[wildcards.comparison, wildcards.method].known_after))
         ),
     shell:
         "{PYTHON} {SCRIPTS}/draw_gallery.py --data {input.data:q} --predictions {input.predictions:q} --classes {params.scenario:q} --title {wildcards.method:q} --output {output:q} > {log:q} 2>&1"

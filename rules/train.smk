@@ -1,7 +1,7 @@
 """Training: the base step, shared by all runs with an equal spec, and the increments that continue from it."""
 
 BASE = RESULTS / "base/{dataset}/{base}/seed{seed}"
-STEP = RESULTS / "runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}"
+STEP = RESULTS / "runs/{dataset}/{comparison}/{recipe}/{method}/seed{seed}/step{step}"
 
 
 rule train_base:
@@ -9,7 +9,7 @@ rule train_base:
     input:
         data=RESULTS / "data/{dataset}/dataset.json",
         split=lambda wildcards: RESULTS / base_training(wildcards).split.file,
-        weights=first_weights,
+        weights=initial_weights,
     output:
         checkpoint=BASE / "checkpoint.pt",
         record=BASE / "train.json",
@@ -28,7 +28,7 @@ rule train_base:
         code=lambda wildcards: training_code(base_training(wildcards)),
         work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
     shell:
-        "exec {PYTHON} {SCRIPTS}/lease_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
 
 
 rule train_step:
@@ -43,11 +43,11 @@ rule train_step:
         record=STEP / "train.json",
         curves=STEP / "train.csv",
     log:
-        RESULTS / "logs/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.log",
+        RESULTS / "logs/runs/{dataset}/{comparison}/{recipe}/{method}/seed{seed}/step{step}/train.log",
     benchmark:
-        RESULTS / "benchmarks/runs/{dataset}/{grid}/{recipe}/{method}/seed{seed}/step{step}/train.tsv"
+        RESULTS / "benchmarks/runs/{dataset}/{comparison}/{recipe}/{method}/seed{seed}/step{step}/train.tsv"
     wildcard_constraints:
-        grid="[^/]+",
+        comparison="[^/]+",
         recipe="[^/]+",
         method="[^/]+",
     threads: lambda wildcards: step_training(wildcards).threads
@@ -59,4 +59,4 @@ rule train_step:
         work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
         memory=lambda wildcards: " ".join(f"--memory {shlex.quote(str(file))}" for file in step_memory(wildcards)),
     shell:
-        "exec {PYTHON} {SCRIPTS}/lease_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"

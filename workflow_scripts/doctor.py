@@ -9,10 +9,10 @@ import sys
 from importlib import metadata, util
 from pathlib import Path
 
-from model.command_line import run
-from model.config import load_config
-from model.datasets import sources
-from model.datasets.archives import describe
+from model.common.command_line import run
+from model.config.schema import load_config
+from model.data.download.archives import describe
+from model.data.sources import registry as sources
 from model.networks.initial_weights import weights_file
 
 MINIMUM_PYTHON = (3, 11)

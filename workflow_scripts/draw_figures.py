@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from model.command_line import run
+from model.common.command_line import run
 from model.reporting.figures import class_heat_maps, curves, forgetting_bars, method_styles, save_figure, select
 from model.reporting.tables import read_csv
 
@@ -24,14 +24,14 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, type=Path, help="metrics.csv")
     parser.add_argument("--per-class", required=True, type=Path, help="per_class.csv")
     parser.add_argument(
-        "--grid", required=True, help="JSON: dataset, task, scenario, setting, recipe, protocol, classes"
+        "--comparison", required=True, help="JSON: dataset, task, scenario, setting, recipe, protocol, classes"
     )
     parser.add_argument("--folder", required=True, type=Path, help="folder to write the figures to")
     arguments = parser.parse_args()
-    grid = json.loads(arguments.grid)
-    class_order = grid.pop("classes")
+    comparison = json.loads(arguments.comparison)
+    class_order = comparison.pop("classes")
     all_metrics = read_csv(arguments.metrics)
-    metrics, per_class = select(all_metrics, **grid), select(read_csv(arguments.per_class), **grid)
+    metrics, per_class = select(all_metrics, **comparison), select(read_csv(arguments.per_class), **comparison)
     styles = method_styles(all_metrics["method"].unique())
     save_figure(curves(metrics, styles), arguments.folder / "curves.svg")
     save_figure(class_heat_maps(per_class, class_order=class_order), arguments.folder / "classes.svg")

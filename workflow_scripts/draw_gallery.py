@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from model.array_files import ArrayFileError, read_arrays
-from model.command_line import run
-from model.datasets.prepared import PreparedDataset
+from model.common.array_files import ArrayFileError, read_arrays
+from model.common.command_line import run
+from model.data.prepared.dataset import PreparedDataset
 from model.reporting.figures import save_figure
 from model.reporting.gallery import GalleryImage, gallery
 

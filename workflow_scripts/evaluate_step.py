@@ -1,4 +1,4 @@
-"""Judge one checkpoint on the validation images under one protocol."""
+"""Evaluate one checkpoint on the validation images under one protocol."""
 
 import argparse
 import json
@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.command_line import run
-from model.datasets.prepared import PreparedDataset
-from model.devices import choose_device, choose_workers
+from model.common.command_line import run
+from model.common.devices import choose_device, choose_workers
+from model.common.files import atomic_file
+from model.common.fingerprints import PROJECT
+from model.data.prepared.dataset import PreparedDataset
+from model.evaluation.evaluators import registry as evaluators
+from model.evaluation.evaluators.base import EvaluationInputs
 from model.evaluation.protocols import get
-from model.files import atomic_file
-from model.judges import registry as judges
-from model.judges.base import Assignment
 from model.methods import registry as methods
 from model.networks import registry as networks
-from model.provenance import PROJECT
 from model.reporting.records import EvaluationRecord
 from model.scenario import Step
 from model.training.checkpoint import load_checkpoint, load_network
@@ -56,10 +56,10 @@ def main() -> None:
     method = methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"], spec["family"])
 
     started, clock = now(), time.perf_counter()
-    verdict = judges.judge(
+    result = evaluators.evaluate(
         spec["family"],
         spec["task"],
-        Assignment(
+        EvaluationInputs(
             network=network.to(device),
             method=method,
             step=step,
@@ -82,9 +82,9 @@ def main() -> None:
         names={category.id: category.name for category in dataset.categories},
         things=tuple(category.id for category in dataset.categories if category.isthing),
         background_is_labelled=dataset.background_is_labelled,
-        images=verdict.images,
-        per_class=verdict.per_class,
-        files={verdict.kind: arguments.counts.name},
+        images=result.images,
+        per_class=result.per_class,
+        files={result.kind: arguments.counts.name},
         made_by={
             "spec": spec,
             "checkpoint": str(arguments.checkpoint),
@@ -96,11 +96,11 @@ def main() -> None:
         },
     )
     with atomic_file(arguments.predictions) as stream:
-        np.savez_compressed(stream, **verdict.pictures)
-    verdict.counts.save(arguments.counts)
+        np.savez_compressed(stream, **result.pictures)
+    result.counts.save(arguments.counts)
     record.write(arguments.record)
-    rate = verdict.images / (time.perf_counter() - clock)
-    print(f"{verdict.images} images, {rate:.1f} images/s, {verdict.headline} ({protocol.name})")
+    rate = result.images / (time.perf_counter() - clock)
+    print(f"{result.images} images, {rate:.1f} images/s, {result.headline} ({protocol.name})")
 
 
 if __name__ == "__main__":

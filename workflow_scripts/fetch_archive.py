@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from model.command_line import run
-from model.datasets.archives import obtain, official_archives
+from model.common.command_line import run
+from model.data.download.archives import obtain, official_archives
 
 
 def main() -> None:

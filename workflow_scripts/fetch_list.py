@@ -4,9 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from model.command_line import run
-from model.datasets.index_lists import published_lists
-from model.datasets.list_download import obtain_list
+from model.common.command_line import run
+from model.splits.image_list_download import obtain_list
+from model.splits.image_lists import published_lists
 
 
 def main() -> None:

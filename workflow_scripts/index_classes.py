@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from model.command_line import run
-from model.datasets.class_index import build_class_index
-from model.datasets.prepared import PreparedDataset
+from model.common.command_line import run
+from model.data.prepared.class_index import build_class_index
+from model.data.prepared.dataset import PreparedDataset
 
 
 def main() -> None:

@@ -4,14 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from model.command_line import run
-from model.config import parse_config
-from model.plan import Plan
+from model.common.command_line import run
+from model.config.schema import parse_config
 from model.reporting.collect import collect
 from model.reporting.costs import cost_rows
 from model.reporting.published import read_published
 from model.reporting.summary import markdown, summarise, write_summary
 from model.reporting.tables import class_rows, metric_rows, write_csv
+from model.workflow.plan import Plan
 
 
 def main() -> None:

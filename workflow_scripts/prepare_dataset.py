@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from model.command_line import run
-from model.config import expand
-from model.datasets.sources import prepare
+from model.common.command_line import run
+from model.config.schema import expand
+from model.data.sources.registry import prepare
 
 
 def main() -> None:

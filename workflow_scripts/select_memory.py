@@ -4,12 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from model.command_line import run
-from model.datasets.class_index import ClassIndex
-from model.datasets.split_file import read_split
-from model.files import write_json
-from model.replay.memory import make_memory
-from model.replay.memory_file import read_memory
+from model.common.command_line import run
+from model.common.files import write_json
+from model.data.prepared.class_index import ClassIndex
+from model.memory.memory_file import read_memory
+from model.memory.selection import make_memory
+from model.splits.split_file import read_split
 
 
 def main() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from model.command_line import run
-from model.config import load_config
-from model.jobs import Training
+from model.common.command_line import run
+from model.common.fingerprints import canonical_json
+from model.config.schema import load_config
 from model.networks import registry as networks
-from model.plan import Plan
-from model.provenance import canonical_json
 from model.training.job import WEIGHTS
+from model.workflow.jobs import Training
+from model.workflow.plan import Plan
 
 BYTES_PER_VALUE = 4
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from model.command_line import run
-from model.config import load_config
+from model.common.command_line import run
+from model.config.schema import load_config
 
 
 def main() -> None:

@@ -4,12 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from model.command_line import run
-from model.datasets.class_index import ClassIndex
-from model.datasets.index_lists import parse_identity, read_index_list
-from model.datasets.splits import make_split
-from model.files import write_json
+from model.common.command_line import run
+from model.common.files import write_json
+from model.data.prepared.class_index import ClassIndex
 from model.scenario import Step
+from model.splits.image_lists import parse_identity, read_image_list
+from model.splits.selection import make_split
 
 
 def main() -> None:
@@ -24,17 +24,17 @@ def main() -> None:
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
     step = Step(spec["step"]["index"], tuple(spec["step"]["past"]), tuple(spec["step"]["current"]))
-    listed = None
+    image_list = None
     if arguments.list is not None:
-        wanted = parse_identity(spec["listed"])
-        listed = wanted, read_index_list(arguments.list, wanted)
+        wanted = parse_identity(spec["image_list"])
+        image_list = wanted, read_image_list(arguments.list, wanted)
     split = make_split(
         ClassIndex.load(arguments.index),
         step,
         spec["task"],
         spec["setting"],
         presence=spec.get("presence"),
-        listed=listed,
+        image_list=image_list,
         selection=spec.get("selection", ""),
     )
     print(f"step {step.index}: {len(split['images'])} images, {len(step.current)} new classes, {len(step.past)} past")

@@ -6,18 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-from model.command_line import run
-from model.devices import choose_device, choose_workers
-from model.files import write_json
-from model.provenance import PROJECT, canonical_json
+from model.common.command_line import run
+from model.common.devices import choose_device, choose_workers
+from model.common.files import write_json
+from model.common.fingerprints import PROJECT, canonical_json
 from model.training.checkpoint import save_checkpoint
 from model.training.interruption import Interrupted
-from model.training.job import JobFiles, first_weights, run_job
+from model.training.job import JobFiles, initial_weights, run_job
 from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
 from model.training.resume import ResumeKey, Snapshots, resume_key
 from model.training.spec import TrainingSpec, parse_spec
-from model.training.work_folder import give_back_finished, keep_finished, sole_user
+from model.training.work_folder import exclusive_lock, keep_finished, restore_finished
 
 SNAPSHOTS = "snapshots"
 
@@ -59,12 +59,12 @@ def main() -> None:
     data = arguments.data.parent if arguments.data.name == "dataset.json" else arguments.data
     files = JobFiles(data, arguments.split, arguments.previous, arguments.memory)
     outputs = {"train.csv": arguments.curves, "train.json": arguments.record, "checkpoint.pt": arguments.checkpoint}
-    with sole_user(arguments.work, say):
+    with exclusive_lock(arguments.work, say):
         key = resume_key(
             {
                 "specification": spec.model_dump_json(),
                 "code": arguments.code,
-                "first weights": canonical_json(first_weights(spec)),
+                "initial weights": canonical_json(initial_weights(spec)),
             },
             {
                 "dataset": data / "dataset.json",
@@ -73,7 +73,7 @@ def main() -> None:
                 "memory": files.memory,
             },
         )
-        if not give_back_finished(arguments.work, key.digest, outputs, say):
+        if not restore_finished(arguments.work, key.digest, outputs, say):
             train(spec, files, key, arguments)
             keep_finished(arguments.work, key.digest, outputs)
             Snapshots(arguments.work / SNAPSHOTS, key).clear()

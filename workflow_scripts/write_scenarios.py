@@ -4,15 +4,15 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from model.command_line import run
-from model.config import Config, load_config
-from model.datasets import sources
-from model.datasets.class_index import ClassIndex
-from model.datasets.class_orders import FIRST_LABEL
-from model.datasets.index_lists import published_lists
-from model.plan import Plan
+from model.common.command_line import run
+from model.config.schema import Config, load_config
+from model.data.prepared.class_index import ClassIndex
+from model.data.sources import registry as sources
+from model.data.sources.class_orders import FIRST_LABEL
 from model.reporting.scenario_tables import counts, partition_counts, step_table, validation_counts
 from model.scenario import Scenario
+from model.splits.image_lists import published_lists
+from model.workflow.plan import Plan
 
 HEAD = """# Scenarios
 

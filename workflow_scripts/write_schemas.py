@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from model.config import Config, Recipe
+from model.config.schema import Config, Recipe
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Named protocols: how each code base judges predictions, as plain values.
+"""Named protocols: how each code base evaluates predictions, as plain values.
 
 Numbers of two papers are comparable only when they were read the same way. A :class:`Protocol` writes the way down; the
 evaluation stores raw counts, which can be read under any protocol of the same geometry.
@@ -19,12 +19,12 @@ class ProtocolError(ValueError):
 
 
 @dataclass(frozen=True)
-class Reading:
+class BackgroundPolicy:
     """How a confusion matrix becomes mean IoU.
 
     Attributes:
         future_classes: fate of pixels of classes not learnt yet.
-        background_pixels: whether pixels of the dataset's background label are judged at all.
+        background_pixels: whether pixels of the dataset's background label are evaluated at all.
         background_groups: groups whose mean counts the background as one more class of the base step.
         average_over: which classes of a group the mean divides by: those with ground-truth pixels, those with
             ground-truth or predicted pixels, or every class (absent ones as 0).
@@ -54,7 +54,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to judge a continual segmentation method.
+    """One way to evaluate a continual segmentation method.
 
     Attributes:
         name: as written in the configuration and in the tables.
@@ -64,7 +64,7 @@ class Protocol:
         geometry: size at which label maps are compared.
         images: every validation image, or only those with at least one class learnt so far.
         unseen_segments: fate of ground-truth segments of classes not learnt yet in panoptic quality. ``void``: their
-            pixels are not judged; ``drop``: the segments are gone but their pixels are judged, so predictions there are
+            pixels are not evaluated; ``drop``: the segments are gone but their pixels are evaluated, so predictions there are
             false positives; ``keep``: they stay, as false negatives of a class without a prediction.
         segment_areas: areas of true segments in panoptic quality. ``counted``: their pixels in the map; ``annotation``: as
             the annotation says, which for ADE20K counted stuff before things were painted over it, as in published numbers.
@@ -72,29 +72,29 @@ class Protocol:
     """
 
     name: str
-    labelled_background: Reading
-    unlabelled_background: Reading
+    labelled_background: BackgroundPolicy
+    unlabelled_background: BackgroundPolicy
     geometry: Geometry
     images: Literal["all", "seen"]
     unseen_segments: Literal["void", "drop", "keep"]
     segment_areas: Literal["counted", "annotation"]
     source: str
 
-    def reading(self, background_is_labelled: bool) -> Reading:
+    def background_policy(self, background_is_labelled: bool) -> BackgroundPolicy:
         """The reading for a dataset whose background is annotated, or is not."""
         return self.labelled_background if background_is_labelled else self.unlabelled_background
 
 
 _EPSILON = 1e-6
 
-_SSUL = Reading("ignore", "count", EVERY_GROUP, "every class", _EPSILON)
-_PLOP = Reading("background", "count", EVERY_GROUP, "ground truth", _EPSILON)
+_SSUL = BackgroundPolicy("ignore", "count", EVERY_GROUP, "every class", _EPSILON)
+_PLOP = BackgroundPolicy("background", "count", EVERY_GROUP, "ground truth", _EPSILON)
 
 _PROTOCOLS = (
     Protocol(
         name="segue",
-        labelled_background=Reading("ignore", "count"),
-        unlabelled_background=Reading("ignore", "ignore"),
+        labelled_background=BackgroundPolicy("ignore", "count"),
+        unlabelled_background=BackgroundPolicy("ignore", "ignore"),
         geometry=Geometry("full"),
         images="all",
         unseen_segments="void",
@@ -103,8 +103,8 @@ _PROTOCOLS = (
     ),
     Protocol(
         name="mib",
-        labelled_background=Reading("ignore", "count", average_over="ground truth", epsilon=_EPSILON),
-        unlabelled_background=Reading("ignore", "ignore", average_over="ground truth", epsilon=_EPSILON),
+        labelled_background=BackgroundPolicy("ignore", "count", average_over="ground truth", epsilon=_EPSILON),
+        unlabelled_background=BackgroundPolicy("ignore", "ignore", average_over="ground truth", epsilon=_EPSILON),
         geometry=Geometry("resize-crop", 512),
         images="seen",
         unseen_segments="void",
@@ -113,8 +113,8 @@ _PROTOCOLS = (
     ),
     Protocol(
         name="sdr",
-        labelled_background=Reading("ignore", "count", EVERY_GROUP, "ground truth", _EPSILON),
-        unlabelled_background=Reading("ignore", "ignore", average_over="ground truth", epsilon=_EPSILON),
+        labelled_background=BackgroundPolicy("ignore", "count", EVERY_GROUP, "ground truth", _EPSILON),
+        unlabelled_background=BackgroundPolicy("ignore", "ignore", average_over="ground truth", epsilon=_EPSILON),
         geometry=Geometry("resize-crop", 512),
         images="seen",
         unseen_segments="void",
@@ -133,8 +133,8 @@ _PROTOCOLS = (
     ),
     Protocol(
         name="dkd-star",
-        labelled_background=Reading("background", "count", EVERY_GROUP, "every class", -_EPSILON),
-        unlabelled_background=Reading("ignore", "count", EVERY_GROUP, "every class", -_EPSILON),
+        labelled_background=BackgroundPolicy("background", "count", EVERY_GROUP, "every class", -_EPSILON),
+        unlabelled_background=BackgroundPolicy("ignore", "count", EVERY_GROUP, "every class", -_EPSILON),
         geometry=Geometry("resize-crop", 512),
         images="seen",
         unseen_segments="void",
@@ -153,8 +153,8 @@ _PROTOCOLS = (
     ),
     Protocol(
         name="balconpas",
-        labelled_background=Reading("ignore", "ignore"),
-        unlabelled_background=Reading("ignore", "ignore"),
+        labelled_background=BackgroundPolicy("ignore", "ignore"),
+        unlabelled_background=BackgroundPolicy("ignore", "ignore"),
         geometry=Geometry("full"),
         images="seen",
         unseen_segments="drop",
@@ -163,8 +163,8 @@ _PROTOCOLS = (
     ),
     Protocol(
         name="comformer",
-        labelled_background=Reading("background", "count", ("all",)),
-        unlabelled_background=Reading("background", "count", ("all",)),
+        labelled_background=BackgroundPolicy("background", "count", ("all",)),
+        unlabelled_background=BackgroundPolicy("background", "count", ("all",)),
         geometry=Geometry("resize", 512),
         images="all",
         unseen_segments="keep",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.datasets.labels import IGNORE
+from model.data.prepared.labels import IGNORE
 
 Reduction = Literal["mean", "mean-valid", "sum", "none"]
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from model.datasets.labels import IGNORE
+from model.data.prepared.labels import IGNORE
 
 EPSILON = 1e-8
 BINS = 100

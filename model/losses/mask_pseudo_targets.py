@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.datasets.mask_batch import MaskTargets
+from model.data.loading.mask_batch import MaskTargets
 from model.losses.precision import at_least_single
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, distributed
 
-from model.datasets.mask_batch import MaskTargets
+from model.data.loading.mask_batch import MaskTargets
 from model.losses.mask_losses import dice_loss, mask_cross_entropy
 from model.losses.matching import Match, assign, class_cost, cross_entropy_cost, dice_cost
 from model.losses.point_sampling import PointSource, sample_points, undecided_points
@@ -72,7 +72,7 @@ class SetCriterion:
         draw: PointSource,
         names: Sequence[str] | None = None,
     ) -> list[PredictionLosses]:
-        """Judge every set of predictions, each with its own matching.
+        """Compare every set of predictions, each with its own matching.
 
         Args:
             predictions: of the raw queries, behind each layer, the last one last.
@@ -89,12 +89,12 @@ class SetCriterion:
         """
         normaliser = mask_count(targets, predictions[-1].logits.device)
         last, *others = (
-            self.judge(prediction, targets, class_loss, draw, normaliser, names)
+            self.prediction_losses(prediction, targets, class_loss, draw, normaliser, names)
             for prediction in (predictions[-1], *predictions[:-1])
         )
         return [*others, last]
 
-    def judge(
+    def prediction_losses(
         self,
         prediction: Prediction,
         targets: Sequence[MaskTargets],

@@ -1,4 +1,4 @@
-"""First weights of a network from a file that a recipe names.
+"""Initial weights of a network from a file that a recipe names.
 
 A recipe's network may have an entry ``weights: {file: …, source: …}``. It belongs to the base step only: every later step
 starts from the checkpoint before it. ``$NAME`` in the file is filled in from the environment, so that a recipe holds no
@@ -54,8 +54,8 @@ def weights_file(entry: Mapping[str, Any]) -> Path:
 
 def reader_module(name: str) -> str:
     """Dotted name of the module that reads and converts files for a network; nothing is imported."""
-    family = "" if name.startswith("deeplabv3") else ".mask2former"
-    return f"model.networks{family}.checkpoints"
+    family = "deeplabv3" if name.startswith("deeplabv3") else "mask2former"
+    return f"model.networks.{family}.released_weights"
 
 
 def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 The released networks come in two kinds: batch normalisation followed by ReLU, and in-place activated batch normalisation
 (InPlaceABN), which is batch normalisation followed by a leaky ReLU of slope 0.01 and differs only in how it saves memory
 and in scaling with ``|γ| + ε``. Segue builds the second kind from ordinary layers, and converts γ when weights are loaded
-(:mod:`model.networks.checkpoints`).
+(:mod:`model.networks.deeplabv3.released_weights`).
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.jobs import Run
-from model.plan import Plan
 from model.reporting.records import Measurement, measure
 from model.reporting.records import Run as Identity
 from model.scenario import class_groups
+from model.workflow.jobs import Run
+from model.workflow.plan import Plan
 
 
 def identity(run: Run) -> Identity:
@@ -22,7 +22,7 @@ def step_of(run: Run, position: int) -> int:
 
 
 def collect(plan: Plan, results: Path) -> list[Measurement]:
-    """Read and judge every evaluation of a plan.
+    """Read and evaluate every evaluation of a plan.
 
     Args:
         plan: of the configuration.

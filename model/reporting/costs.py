@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from model.datasets.prepared import PreparedDataset
-from model.jobs import Run
+from model.data.prepared.dataset import PreparedDataset
 from model.reporting.records import RecordError
+from model.workflow.jobs import Run
 
 COST_COLUMNS = (
     "dataset", "task", "scenario", "setting", "recipe", "method", "seed",

@@ -1,6 +1,6 @@
 """Curves over steps, values per class over steps, and forgetting, drawn from the tidy tables.
 
-Every function takes the rows of *one* experiment grid (one dataset, task, scenario, setting, recipe and protocol, see
+Every function takes the rows of *one* experiment comparison (one dataset, task, scenario, setting, recipe and protocol, see
 :func:`select`), returns a figure, and touches neither files nor matplotlib's global state. Colours are the eight of Okabe and
 Ito, which stay distinct for colour-blind readers; markers differ as well, so that a grey print can be read.
 """
@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from model.evaluation.scores import BACKGROUND
+from model.evaluation.metrics.scores import BACKGROUND
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC
 from model.reporting.summary import LOWER_BOUND, UPPER_BOUND, method_order
 
@@ -64,13 +64,13 @@ def select(frame: pd.DataFrame, **identity: object) -> pd.DataFrame:
     """Rows where every named column has the given value.
 
     Raises:
-        FigureError: if there is none, or they still belong to several grids.
+        FigureError: if there is none, or they still belong to several comparisons.
     """
     for column, value in identity.items():
         frame = frame[frame[column] == value]
     if frame.empty:
         raise FigureError(f"there are no results with {', '.join(f'{k} = {v}' for k, v in identity.items())}")
-    _require_one_grid(frame)
+    _require_one_comparison(frame)
     return frame
 
 
@@ -83,15 +83,15 @@ def curves(
     """Value of each group after every step: a line per method, a band of one standard deviation over seeds.
 
     Args:
-        metrics: rows of one grid.
+        metrics: rows of one comparison.
         styles: as :func:`method_styles` gives them.
         metric: the task's primary metric by default.
         groups: one panel each.
 
     Raises:
-        FigureError: if the rows belong to several grids, or hold no such metric.
+        FigureError: if the rows belong to several comparisons, or hold no such metric.
     """
-    _require_one_grid(metrics)
+    _require_one_comparison(metrics)
     metric = metric or PRIMARY_METRIC[metrics["task"].iloc[0]]
     rows = metrics[metrics["metric"] == metric]
     if rows.empty:
@@ -135,14 +135,14 @@ def class_heat_maps(
     """Every class (rows) after every step (columns), a panel per method, mean over seeds; empty before it is learnt.
 
     Args:
-        per_class: rows of one grid.
+        per_class: rows of one comparison.
         metric: the per-class form of the task's primary metric by default.
         class_order: class names in learning order; by default in order of the step they first have a value in.
 
     Raises:
-        FigureError: if the rows belong to several grids, or hold no such metric.
+        FigureError: if the rows belong to several comparisons, or hold no such metric.
     """
-    _require_one_grid(per_class)
+    _require_one_comparison(per_class)
     metric = metric or CLASS_METRIC[per_class["task"].iloc[0]]
     rows = per_class[(per_class["metric"] == metric) & (per_class["class"] != BACKGROUND)]
     if rows.empty:
@@ -192,14 +192,14 @@ def forgetting_bars(
     """Forgetting after the last step by group: a bar per method, whiskers of one standard deviation over several seeds.
 
     Args:
-        metrics: rows of one grid.
+        metrics: rows of one comparison.
         styles: as :func:`method_styles` gives them.
         groups: a cluster of bars each; groups in which nothing can have been forgotten yet are left out.
 
     Raises:
-        FigureError: if the rows belong to several grids, or no run has several steps.
+        FigureError: if the rows belong to several comparisons, or no run has several steps.
     """
-    _require_one_grid(metrics)
+    _require_one_comparison(metrics)
     rows = metrics[metrics["metric"] == "forgetting"]
     shown = [group for group in groups if group in set(rows["group"])]
     if not shown:
@@ -248,7 +248,7 @@ def _entitle(figure: Figure, rows: pd.DataFrame) -> None:
     first = rows.iloc[0]
     seeds = rows.groupby("method")["seed"].nunique().max()
     parts = [str(first[name]) for name in ("dataset", "task", "scenario", "setting", "recipe")]
-    parts.append(f"judged by {first['protocol']}")
+    parts.append(f"protocol: {first['protocol']}")
     if seeds > 1:
         parts.append(f"up to {seeds} seeds")
     lines = [parts[0]]
@@ -265,7 +265,7 @@ def _sparse(steps: Sequence[int]) -> list[str]:
     return [str(step) if step % 5 == 0 else "" for step in steps]
 
 
-def _require_one_grid(frame: pd.DataFrame) -> None:
+def _require_one_comparison(frame: pd.DataFrame) -> None:
     for column in GRID:
         values = sorted(set(frame[column]))
         if len(values) > 1:

@@ -68,7 +68,7 @@ def truth_picture(
         labels: (H, W) raw category ids.
         past, current: category ids learnt before and in this step.
         colors: category id → RGB.
-        background_id, void_id: raw labels of background and of pixels that are never judged.
+        background_id, void_id: raw labels of background and of pixels that are never evaluated.
 
     Returns:
         (H, W, 3) uint8.
@@ -131,7 +131,7 @@ def gallery(
         colors: category id → RGB.
         names: category id → class name.
         title: above the page, e.g. the method.
-        background_id, void_id: raw labels of background and of pixels that are never judged.
+        background_id, void_id: raw labels of background and of pixels that are never evaluated.
         column_titles: one per step; "step 0", "step 1", … by default.
 
     Raises:

@@ -44,7 +44,7 @@ class PublishedValue:
         value: in percent.
         provenance: a letter of :data:`PROVENANCE`.
         paper: where it is printed.
-        protocol: how it was judged.
+        protocol: protocol it was evaluated under.
     """
 
     value: float
@@ -69,7 +69,7 @@ class PublishedResults:
     ) -> Mapping[str, PublishedValue]:
         """Group → number, all from one paper, for exactly this dataset, task, scenario, setting and method.
 
-        A paper that judges by ``protocol`` is preferred, then the order of the file. Empty if there is no such number.
+        A paper that evaluates by ``protocol`` is preferred, then the order of the file. Empty if there is no such number.
         """
         papers = self._values.get((dataset, task, scenario, setting, method, metric), {})
         ranked = sorted(papers, key=lambda paper: paper[1] != protocol)  # stable: ties keep the order of the file

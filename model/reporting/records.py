@@ -1,6 +1,6 @@
 """What an evaluation job writes down, and how runs of a scenario are put together from such records.
 
-One job judges one checkpoint under one protocol. It does not know which runs its checkpoint belongs to: a base step is
+One job evaluates one checkpoint under one protocol. It does not know which runs its checkpoint belongs to: a base step is
 shared by many methods and scenarios, the upper bound (``joint``) by all scenarios. So the record holds facts about the
 checkpoint only: its classes, values per class, and the raw counts beside it. Identity and groups are added when results
 are collected (:func:`measure`).
@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.confusion import ConfusionMatrix
-from model.evaluation.mean_iou import semantic_scores
-from model.evaluation.overlaps import PanopticOverlaps
-from model.evaluation.panoptic_quality import panoptic_scores
+from model.common.files import FileError, read_json, write_text
+from model.evaluation.metrics.confusion import ConfusionMatrix
+from model.evaluation.metrics.mean_iou import semantic_scores
+from model.evaluation.metrics.overlaps import PanopticOverlaps
+from model.evaluation.metrics.panoptic_quality import panoptic_scores
+from model.evaluation.metrics.scores import Scores, positions_of
 from model.evaluation.protocols import get
-from model.evaluation.scores import Scores, positions_of
-from model.files import FileError, read_json, write_text
 
 FORMAT = 1
 CONFUSION, PANOPTIC, PRECISION = "confusion", "panoptic", "precision"
@@ -41,7 +41,7 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One checkpoint judged under one protocol (``evaluation.json``).
+    """One checkpoint evaluated under one protocol (``evaluation.json``).
 
     Attributes:
         dataset, task, protocol: names.
@@ -50,7 +50,7 @@ class EvaluationRecord:
         names: category id → class name, for every id in ``classes``.
         things: all countable category ids of the dataset, learnt or not.
         background_is_labelled: whether the dataset annotates its background.
-        images: number of images judged.
+        images: number of images evaluated.
         per_class: metric → class key → value in percent; None if the class does not occur.
         files: ``confusion`` (semantic), ``panoptic`` or ``precision`` (instance) → file name of the counts beside the record.
         made_by: resolved description, versions, machine, git revision and times of the job; for people, not for tables.
@@ -150,7 +150,7 @@ class Measurement:
     Attributes:
         run: whose scores.
         step: after which step.
-        protocol: judged how.
+        protocol: name of the protocol.
         scores: by group and by class.
         groups: the category ids that the groups stand for.
         names: class key → class name.
@@ -165,7 +165,7 @@ class Measurement:
 
 
 def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]) -> Measurement:
-    """Read an evaluation record and judge it for one run.
+    """Read an evaluation record and evaluate it for one run.
 
     Args:
         path: the record; its raw counts lie beside it.

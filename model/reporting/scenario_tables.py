@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from model.datasets.class_index import ClassIndex
-from model.datasets.index_lists import PublishedLists
-from model.datasets.prepared import Category
-from model.datasets.splits import select_images, validation_images
+from model.data.prepared.class_index import ClassIndex
+from model.data.prepared.dataset import Category
 from model.scenario import Scenario
+from model.splits.image_lists import PublishedLists
+from model.splits.selection import select_images, validation_images
 
 RULES = ("overlapped", "disjoint")
 """Settings that are counted; ``sequential`` has the images of ``disjoint``."""
-MOST_NAMES = 20
+MAX_NAMES = 20
 """Steps of more classes are given by their labels alone."""
 
 
@@ -64,7 +64,7 @@ def step_table(
     ]
     for number, classes in enumerate(scenario.increments):
         images = "".join(f"{column[number]:,} | " for column in columns.values())
-        spoken = ", ".join(names[c] for c in classes) if len(classes) <= MOST_NAMES else "…"
+        spoken = ", ".join(names[c] for c in classes) if len(classes) <= MAX_NAMES else "…"
         labels = ranges([category + first_label for category in classes])
         lines.append(f"| {number} | {images}{len(classes)} | {labels} | {spoken} |")
     return "\n".join(lines)

@@ -168,9 +168,9 @@ def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
         )
         numbers = part[part["paper"] != ""]
         others = (numbers["published_protocol"] != protocol).any()
-        star = ["* = judged by another protocol than this table"] if others else []
+        star = ["* = evaluated under another protocol than this table"] if others else []
         letters = [f"{letter} = {PROVENANCE[letter]}" for letter in PROVENANCE if letter in set(numbers["provenance"])]
-        papers = sorted({f"{r.method}: {r.paper} (judged by {r.published_protocol})" for r in numbers.itertuples()})
+        papers = sorted({f"{r.method}: {r.paper} (protocol: {r.published_protocol})" for r in numbers.itertuples()})
         sections.append(
             _Section(
                 f"{dataset}, {task} ({metric}), {setting}, recipe {recipe}, protocol {protocol}",
@@ -191,7 +191,7 @@ def _value(row: Mapping[Any, Any] | None, plus_minus: str) -> str:
 
 
 def _published(rows: Sequence[Mapping[Any, Any] | None], protocol: str) -> str:
-    """``35.1/13.5/29.7 (V)``; a star marks numbers judged by another protocol than ours."""
+    """``35.1/13.5/29.7 (V)``; a star marks numbers under another protocol than ours."""
     found = [row if row is not None and row["paper"] else None for row in rows]
     numbers = [row for row in found if row is not None]
     if not numbers:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from model.evaluation.forgetting import average_over_steps, class_forgetting, mean_forgetting, require_steps
-from model.evaluation.scores import BACKGROUND, GROUPS
-from model.files import write_text
+from model.common.files import write_text
+from model.evaluation.metrics.forgetting import average_over_steps, class_forgetting, mean_forgetting, require_steps
+from model.evaluation.metrics.scores import BACKGROUND, GROUPS
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC, Measurement
 
 IDENTITY = ("dataset", "task", "scenario", "setting", "recipe", "method", "seed", "step", "protocol")
@@ -44,7 +44,7 @@ def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
 def class_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
     """Values by class: ``class`` is its name, ``group`` where it stands after this step (``past`` or ``current``).
 
-    Classes that do not occur in the judged images have no row. Forgetting per class stands at the last step.
+    Classes that do not occur in the evaluated images have no row. Forgetting per class stands at the last step.
     """
     rows = []
     for run, steps in _by_run(measurements):

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.files import atomic_file
+from model.common.files import atomic_file
+from model.common.torch_files import TorchFileError, read_torch
 from model.methods.base import State
-from model.torch_files import TorchFileError, read_torch
 
 FORMAT = 1
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.datasets.split_file import read_split
-from model.replay.memory_file import read_memory
+from model.memory.memory_file import read_memory
+from model.splits.split_file import read_split
 from model.training.spec import TrainingSpec
 
 

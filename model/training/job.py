@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from model.datasets.prepared import PreparedDataset
+from model.data.prepared.dataset import PreparedDataset
 from model.methods.base import Method, State
 from model.training.checkpoint import Checkpoint, load_checkpoint, load_network, verify_checkpoint
 from model.training.inputs import StepImages, read_step_images
@@ -29,7 +29,7 @@ from model.training.spec import RecipeSpec, TrainingSpec
 from model.training.step import ResumableReporter, frozen_copy, to_device, train_step
 
 WEIGHTS = "weights"
-"""Key of a recipe's network that names a file of first weights; all other keys build the network."""
+"""Key of a recipe's network that names a file of initial weights; all other keys build the network."""
 
 
 class StepLoader(Protocol):
@@ -73,7 +73,7 @@ class Outcome:
 
     Attributes:
         checkpoint: to be saved.
-        facts: for the record: iterations, images, exemplars, parameters, where it was resumed, first weights.
+        facts: for the record: iterations, images, exemplars, parameters, where it was resumed, initial weights.
     """
 
     checkpoint: Checkpoint
@@ -158,7 +158,7 @@ def run_job(
         "trainable_parameters": result.trainable_parameters,
         "state_bytes": tensor_bytes(result.state),
         "resumed_at": result.resumed_at,
-        "initial_weights": first_weights(spec),
+        "initial_weights": initial_weights(spec),
     }
     return Outcome(checkpoint, facts)
 
@@ -169,12 +169,12 @@ def tensor_bytes(state: State) -> int:
 
 
 def network_arguments(recipe: RecipeSpec) -> dict[str, Any]:
-    """Name and constructor arguments of the network, without where its first weights come from."""
+    """Name and constructor arguments of the network, without where its initial weights come from."""
     return {key: value for key, value in recipe.network.items() if key != WEIGHTS}
 
 
-def first_weights(spec: TrainingSpec) -> dict[str, str] | None:
-    """Which first weights a base step starts from, told by their content; None without, and at every later step.
+def initial_weights(spec: TrainingSpec) -> dict[str, str] | None:
+    """Which initial weights a base step starts from, told by their content; None without, and at every later step.
 
     Raises:
         OSError: if the file cannot be read.

@@ -16,8 +16,8 @@ LOADERS = {
 """Family to ``module:function``."""
 
 TRANSFORMS = {
-    "mask": "model.datasets.mask_transforms:build_mask_transform",
-    "per-pixel": "model.datasets.transforms:build_transform",
+    "mask": "model.data.loading.mask_transforms:build_mask_transform",
+    "per-pixel": "model.data.loading.pixel_transforms:build_transform",
 }
 """Family to what builds its augmentation from a recipe."""
 

@@ -23,7 +23,7 @@ from model.training.schedule import Schedule
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
-MOST_SKIPPED = 32
+MAX_SKIPPED = 32
 """fp16 updates skipped in a row before training gives up; halving the scale from 2^16 that often goes far below 1."""
 
 
@@ -215,7 +215,7 @@ def _refuse_non_finite_gradient(
             f"{where}: every loss term is finite, but the gradient norm is {norm}; images: {images}. "
             "Lower the learning rate, or look for a square root, logarithm or division at zero in the loss"
         )
-    if skipped >= MOST_SKIPPED:
+    if skipped >= MAX_SKIPPED:
         raise TrainingError(
             f"{where}: the fp16 gradient was not finite for {skipped} iterations in a row, at last with a loss "
             f"scale of {scaler.get_scale():g}; images: {images}. Train in bf16 or fp32"

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import torch
 
-from model.datasets.mask_loading import Exemplar, MaskLoader, mask_loader
-from model.datasets.mask_transforms import build_mask_transform
-from model.datasets.prepared import PreparedDataset
+from model.data.loading.mask_loading import Exemplar, MaskLoader, mask_loader
+from model.data.loading.mask_transforms import build_mask_transform
+from model.data.prepared.dataset import PreparedDataset
 from model.methods.base import Method
 from model.scenario import Step
 from model.training.inputs import StepImages

@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 
-from model.datasets.labels import pixel_lookup
-from model.datasets.loading import PixelLoader, pixel_loader
-from model.datasets.prepared import PreparedDataset
-from model.datasets.transforms import build_transform
+from model.data.loading.pixel_loading import PixelLoader, pixel_loader
+from model.data.loading.pixel_transforms import build_transform
+from model.data.prepared.dataset import PreparedDataset
+from model.data.prepared.labels import pixel_lookup
 from model.methods.base import Method
 from model.training.inputs import StepImages
 from model.training.seeds import sub_seed

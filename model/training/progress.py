@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from model.files import write_text
+from model.common.files import write_text
 
 
 class Averages:

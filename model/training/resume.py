@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from model.files import FileError, atomic_file
+from model.common.files import FileError, atomic_file
 from model.training.checkpoint import CheckpointError, load_data, refuse_unsafe, to_cpu
 
 KEPT = 2

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from model.files import atomic_file, write_json
+from model.common.files import atomic_file, write_json
 from model.training.resume import checksum
 
 FINISHED = "finished"
@@ -27,7 +27,7 @@ FINISHED = "finished"
 
 
 @contextmanager
-def sole_user(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder for as long as the block runs; wait if another process holds it.
 
     Args:
@@ -71,7 +71,7 @@ def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:
     write_json(kept / "key.json", {"key": key, "files": {name: checksum(path) for name, path in outputs.items()}})
 
 
-def give_back_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: Callable[[str], None]) -> bool:
+def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: Callable[[str], None]) -> bool:
     """Put the outputs of a training that has finished under the same key in their places.
 
     Args:

@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 from raw_datasets import write_panoptic_photos, write_photos
 
-from model.config import parse_config
-from model.jobs import Training
-from model.plan import Plan
-from model.provenance import canonical_json
+from model.common.fingerprints import canonical_json
+from model.config.schema import parse_config
+from model.workflow.jobs import Training
+from model.workflow.plan import Plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 UNTOLD = ("logs", "work", "benchmarks", "journal", ".snakemake", ".in-use")
@@ -173,7 +173,7 @@ class Workspace:
         return ["train_step.py", "--spec", json.dumps(spec), *read, *before, *replayed, *written, "--device", "cpu"]
 
     def evaluate(self, step: int, checkpoint: Path) -> Command:
-        """Judge a checkpoint as if it were that of a step."""
+        """Evaluate a checkpoint as if it were that of a step."""
         evaluation = next(e for e in self.plan.evaluations.values() if e.training == self.training(step))
         folder = self.evaluation(step)
         written = ("record", "evaluation.json"), ("counts", "counts.npz"), ("predictions", "predictions.npz")

@@ -54,7 +54,7 @@ def through_snakemake(damage: Damage) -> Damage:
 
 
 def weights(file: str) -> Damage:
-    """The workflow's recipe starts from a file of first weights."""
+    """The workflow's recipe starts from a file of initial weights."""
     recipe = yaml.safe_load((PROJECT / "config" / "recipes" / "deeplabv3-micro.yaml").read_text(encoding="utf-8"))
     recipe["network"]["weights"] = {"file": file, "source": "torchvision"}
 
@@ -109,7 +109,7 @@ CONFIGURATION = Section(
             "The name of a protocol is misspelt",
             experiment("protocols", ["seguee"]),
             "experiments[0].protocols: unknown protocol 'seguee'; did you mean 'segue'?",
-            "There is no such way of judging predictions.",
+            "There is no such way of evaluating predictions.",
             "Correct the name; `docs/evaluation.md` explains all protocols.",
         ),
         Case(
@@ -217,7 +217,7 @@ CONFIGURATION = Section(
             prefix="",
         ),
         Case(
-            "The workflow does not find first weights",
+            "The workflow does not find initial weights",
             weights("weights/resnet101.pth"),
             "weights/resnet101.pth: network.weights.file of the recipe does not exist; put it there, or let the recipe "
             "name another place",
@@ -227,7 +227,7 @@ CONFIGURATION = Section(
             prefix="",
         ),
         Case(
-            "The workflow looks for first weights below a variable that is not set",
+            "The workflow looks for initial weights below a variable that is not set",
             weights("$SEGUE_NOT_SET/resnet101.pth"),
             "network.weights.file: $SEGUE_NOT_SET/resnet101.pth names an environment variable that is not set: export it",
             "The recipe leaves it to you where weights lie.",

@@ -122,7 +122,7 @@ def with_a_weight(content: Checkpoint) -> Checkpoint:
     return replace(content, network={**content.network, "extra.weight": torch.zeros(2)})
 
 
-def first_weights(content: object) -> Damage:
+def initial_weights(content: object) -> Damage:
     """A recipe that starts from outside weights which hold something else."""
 
     def do(workspace: Workspace) -> Command:
@@ -135,7 +135,7 @@ def first_weights(content: object) -> Damage:
 
 
 def unset_weights(workspace: Workspace) -> Command:
-    """First weights below an environment variable that is not set."""
+    """Initial weights below an environment variable that is not set."""
     weights = {"file": "$SEGUE_NOT_SET/resnet.pth", "source": "torchvision"}
     network = workspace.training(0).spec["recipe"]["network"]
     return workspace.train(0, network={**network, "weights": weights})
@@ -403,10 +403,10 @@ CHECKPOINTS = Section(
             checkpoint_file(lambda file: torch.save({"state_dict": {"weight": torch.zeros(2)}}, file)),
             "…checkpoint.pt: not a Segue checkpoint (no entry 'format'); convert it first",
             "The file was put where Segue keeps its own checkpoints.",
-            "Name it as first weights of the recipe instead: `network: {weights: {file: …, source: …}}`.",
+            "Name it as initial weights of the recipe instead: `network: {weights: {file: …, source: …}}`.",
         ),
         Case(
-            "A checkpoint is judged as that of another step",
+            "A checkpoint is evaluated as that of another step",
             judged_as_a_later_step,
             "…checkpoint.pt: knows classes [0, 1, 2, 3], but step 1 has [0, 1, 2, 3, 4, 5]; it "
             "belongs to another step, scenario or class order: give the checkpoint of this step",
@@ -414,22 +414,22 @@ CHECKPOINTS = Section(
             "Give the checkpoint of the step.",
         ),
         Case(
-            "The variable in the path of first weights is not set",
+            "The variable in the path of initial weights is not set",
             unset_weights,
             "network.weights.file: $SEGUE_NOT_SET/resnet.pth names an environment variable that is not set: export it",
             "The recipe starts from weights that lie in a folder of your choice.",
             "Set the variable; `make doctor` says which weights a configuration needs.",
         ),
         Case(
-            "First weights do not fit the network",
-            first_weights({"fc.weight": torch.zeros(2, 2)}),
+            "Initial weights do not fit the network",
+            initial_weights({"fc.weight": torch.zeros(2, 2)}),
             "…weights.pth: the weights do not fit the network (…",
             "The file is of another network, or `source` names the wrong program.",
             "Compare the recipe with where the weights come from.",
         ),
         Case(
-            "First weights want to run code",
-            first_weights({"conv1.weight": _Code(Path("marker"))}),
+            "Initial weights want to run code",
+            initial_weights({"conv1.weight": _Code(Path("marker"))}),
             "…weights.pth: not a file of weights, or damaged (it refers to 'posix.system', which is neither a "
             "tensor nor a plain "
             "value; nothing of it was run); download it again",

@@ -13,7 +13,7 @@ from bad_case import Case, Section
 from bad_workspace import Command, Workspace
 from raw_cases import halve
 
-from model.results_folder import Reservation
+from model.workflow.results_folder import ResultsLock
 
 Damage = Callable[[Workspace], Command]
 
@@ -53,14 +53,14 @@ def file_in_the_way(workspace: Workspace) -> Command:
     return workspace.train(1)
 
 
-_HELD: list[Reservation] = []
+_HELD: list[ResultsLock] = []
 
 
 def occupied(workspace: Workspace) -> Command:
     """Another workflow, started in another folder, writes to the same results."""
-    reservation = Reservation(workspace.results)
-    reservation.take()
-    _HELD.append(reservation)  # as long as the process of the tests lives
+    lock = ResultsLock(workspace.results)
+    lock.acquire()
+    _HELD.append(lock)  # as long as the process of the tests lives
     return workspace.snakemake("prepare_all")
 
 
@@ -117,7 +117,7 @@ MACHINE = Section(
             "…results: another workflow is writing to this folder (process … on … since …); wait until it has "
             "ended, or name "
             "another folder under 'results' in the configuration",
-            "Two workflows would overwrite each other's files. The reservation ends with the workflow, however "
+            "Two workflows would overwrite each other's files. The lock ends with the workflow, however "
             "it ends.",
             "Wait, or use another folder.",
             prefix="",

@@ -13,18 +13,18 @@ import pytest
 import torch
 from hostile_pickles import PAYLOADS, Payload, system
 
-from model.array_files import read_arrays
-from model.config import read_yaml
-from model.datasets.class_index import ClassIndex
-from model.datasets.index_lists import IndexList, read_index_list
-from model.datasets.prepared import PreparedDataset
-from model.datasets.split_file import read_split
-from model.evaluation.confusion import ConfusionMatrix
-from model.evaluation.overlaps import PanopticOverlaps
-from model.networks.checkpoints import read_state
-from model.networks.mask2former.weight_files import read_weights
-from model.replay.memory_file import read_memory
+from model.common.array_files import read_arrays
+from model.common.weight_files import read_weights
+from model.config.schema import read_yaml
+from model.data.prepared.class_index import ClassIndex
+from model.data.prepared.dataset import PreparedDataset
+from model.evaluation.metrics.confusion import ConfusionMatrix
+from model.evaluation.metrics.overlaps import PanopticOverlaps
+from model.memory.memory_file import read_memory
+from model.networks.deeplabv3.released_weights import read_state
 from model.reporting.records import EvaluationRecord
+from model.splits.image_lists import ImageList, read_image_list
+from model.splits.split_file import read_split
 from model.training.checkpoint import load_checkpoint, load_data
 
 Write = Callable[[Path, bytes], None]
@@ -65,7 +65,7 @@ def array_of_objects(path: Path, payload: bytes) -> None:
 
 
 def index_list(path: Path) -> object:
-    return read_index_list(path, IndexList("list.npy", "positions"))
+    return read_image_list(path, ImageList("list.npy", "positions"))
 
 
 LOADERS: dict[str, tuple[str, Write, Callable[[Path], object]]] = {
@@ -87,8 +87,8 @@ LOADERS: dict[str, tuple[str, Write, Callable[[Path], object]]] = {
     "panoptic overlaps": ("counts.npz", array_of_objects, PanopticOverlaps.load),
     "predictions": ("predictions.npz", array_of_objects, read_arrays),
     "predictions, pickle": ("predictions.npz", plain, read_arrays),
-    "index list": ("list.npy", array_of_objects, index_list),
-    "index list, pickle": ("list.npy", plain, index_list),
+    "image list": ("list.npy", array_of_objects, index_list),
+    "image list, pickle": ("list.npy", plain, index_list),
     "memory, pickle": ("memory.json", plain, read_memory),
     "split, pickle": ("split.json", plain, read_split),
     "prepared dataset, pickle": ("dataset.json", plain, lambda path: PreparedDataset.open(path.parent)),

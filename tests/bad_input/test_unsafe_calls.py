@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
     file for folder in ("model", "ops", "workflow_scripts", "benchmarks") for file in (PROJECT / folder).rglob("*.py")
 )
-RESTRICTED = PROJECT / "model" / "networks" / "mask2former" / "weight_files.py"
+RESTRICTED = PROJECT / "model" / "common" / "weight_files.py"
 """Where an unpickler of ours admits arrays only."""
 FORBIDDEN = (
     *("pickle.load", "pickle.loads", "pickle.Unpickler", "_pickle", "cPickle", "dill", "cloudpickle", "joblib.load"),

@@ -13,7 +13,7 @@ from golden import Case, Recording, assert_close, cases, load, unpack_bits
 from replay import RecordedDraws
 from torch import Tensor
 
-from model.datasets.mask_batch import MaskTargets
+from model.data.loading.mask_batch import MaskTargets
 from model.losses.mask_losses import query_cross_entropy
 from model.losses.point_sampling import undecided_points
 from model.losses.set_criterion import SetCriterion
@@ -69,9 +69,9 @@ def test_matching_losses_and_gradients(case: Case, precision: golden.Precision) 
     dtype = getattr(torch, precision)
     predictions, draws = stages(recording, dtype), RecordedDraws(recording, dtype)
     class_loss = partial(query_cross_entropy, no_object_weight=recording.config["eos_coef"])
-    judged = criterion(recording.config)(predictions, targets(recording), class_loss, draws)
+    per_layer = criterion(recording.config)(predictions, targets(recording), class_loss, draws)
     assert draws.remaining == []
-    for name, losses in zip(stage_names(recording), judged, strict=True):
+    for name, losses in zip(stage_names(recording), per_layer, strict=True):
         for image, match in enumerate(losses.matches):
             np.testing.assert_array_equal(match.queries, recording.arrays[f"{name}.match{image}.query"])
             np.testing.assert_array_equal(match.targets, recording.arrays[f"{name}.match{image}.target"])
@@ -84,7 +84,9 @@ def test_matching_losses_and_gradients(case: Case, precision: golden.Precision) 
         ("loss_mask", "mask", "masks"),
         ("loss_dice", "dice", "masks"),
     ):
-        (gradient,) = torch.autograd.grad(getattr(judged[-1], mine), getattr(predictions[-1], which), retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            getattr(per_layer[-1], mine), getattr(predictions[-1], which), retain_graph=True
+        )
         key = f"grad.{recorded}.pred_{which}"
         stored = recording.arrays[key].dtype.name  # some gradients of the float64 run were stored in float32
         assert_close(

@@ -13,10 +13,10 @@ from golden import Case, Recording, assert_close, cases, load, unpack_bits
 from replay import RecordedDraws
 from torch import Tensor
 
-from model.datasets.mask_batch import MaskBatch, MaskTargets
+from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
 from model.losses.set_criterion import SetCriterion
-from model.methods.balconpas import BalConpas, BalConpasTargets, merge_targets, replayed_images
+from model.methods.mask.balconpas import BalConpas, BalConpasTargets, merge_targets, replayed_images
 from model.networks.mask2former.class_heads import StepHeads
 from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
 
@@ -137,10 +137,10 @@ def test_losses_on_merged_targets(case: Case, precision: golden.Precision) -> No
     predictions, targets = step.predictions, step.targets
     queries = tuple(q.clone().requires_grad_() for q in step.queries("tokens"))
     draws = RecordedDraws(recording, step.dtype)
-    judged = method.judge(step.criterion, predictions, targets, draws)
-    distilled = method.distillation(queries, step.queries("tokens_old"), targets, judged[-1].matches)
+    per_layer = method.prediction_losses(step.criterion, predictions, targets, draws)
+    distilled = method.distillation(queries, step.queries("tokens_old"), targets, per_layer[-1].matches)
     assert draws.remaining == []
-    for name, losses, token_loss in zip(stage_names(recording), judged, distilled, strict=True):
+    for name, losses, token_loss in zip(stage_names(recording), per_layer, distilled, strict=True):
         for image, match in enumerate(losses.matches):
             np.testing.assert_array_equal(match.queries, recording.arrays[f"{name}.match{image}.query"])
             np.testing.assert_array_equal(match.targets, recording.arrays[f"{name}.match{image}.target"])
@@ -151,9 +151,9 @@ def test_losses_on_merged_targets(case: Case, precision: golden.Precision) -> No
         key = f"loss.loss_med_tokens{ending}"
         assert_close(token_loss, recording.arrays[key], GROUP, precision, key)
     gradients = {
-        "loss_ce.pred_logits": torch.autograd.grad(judged[-1].classification, predictions[-1].logits)[0],
-        "loss_mask.pred_masks": torch.autograd.grad(judged[-1].mask, predictions[-1].masks, retain_graph=True)[0],
-        "loss_dice.pred_masks": torch.autograd.grad(judged[-1].dice, predictions[-1].masks)[0],
+        "loss_ce.pred_logits": torch.autograd.grad(per_layer[-1].classification, predictions[-1].logits)[0],
+        "loss_mask.pred_masks": torch.autograd.grad(per_layer[-1].mask, predictions[-1].masks, retain_graph=True)[0],
+        "loss_dice.pred_masks": torch.autograd.grad(per_layer[-1].dice, predictions[-1].masks)[0],
         "loss_med_tokens.tokens_last": torch.autograd.grad(distilled[-1], queries[-1])[0].transpose(0, 1),
     }
     for key, gradient in gradients.items():  # stored in single precision
@@ -168,8 +168,8 @@ def test_losses_without_old_model(case: Case) -> None:
     targets = merge_targets(step.ground_truth, None, replayed, recording.config["overlap_threshold"])
     draws = RecordedDraws(recording, step.dtype, "plain.")
     method = BalConpas(no_object_weight=recording.config["eos_coef"])
-    judged = method.judge(step.criterion, step.predictions, targets, draws)
-    for name, losses in zip(stage_names(recording), judged, strict=True):
+    per_layer = method.prediction_losses(step.criterion, step.predictions, targets, draws)
+    for name, losses in zip(stage_names(recording), per_layer, strict=True):
         ending = "" if name == "last" else "_" + name.removeprefix("aux")
         for recorded, mine in LOSSES.items():
             key = f"plain.loss.{recorded}{ending}"

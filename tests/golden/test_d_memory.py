@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from golden import Case, Recording, cases, load
 
-from model.datasets.class_index import ClassIndex
-from model.replay.memory import make_memory
+from model.data.prepared.class_index import ClassIndex
+from model.memory.selection import make_memory
 
 TASKS = {"pan": "panoptic", "inst": "instance", "sem": "semantic"}
 

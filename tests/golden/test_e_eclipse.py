@@ -1,4 +1,4 @@
-"""Decoder with prompts, manipulated logits, criterion, readings, first weights of a step, names of the weights."""
+"""Decoder with prompts, manipulated logits, criterion, readings, initial weights of a step, names of the weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from golden import Case, Recording, assert_close, cases, key_lists, load, read_k
 from replay import RecordedDraws
 from torch import Tensor
 
-from model.datasets.mask_batch import MaskTargets
+from model.data.loading.mask_batch import MaskTargets
 from model.losses.classification import focal_loss
 from model.losses.query_focal import query_focal_loss
 from model.losses.set_criterion import SetCriterion
-from model.methods.eclipse import Eclipse, manipulate_logits
+from model.methods.mask.eclipse import Eclipse, manipulate_logits
 from model.networks.mask2former.assembly import assemble_panoptic, assemble_semantic, best_instances
 from model.networks.mask2former.decoder import Memory
 from model.networks.mask2former.outputs import MaskPrediction
@@ -189,9 +189,9 @@ def test_criterion(case: Case, precision: golden.Precision) -> None:
     )
     criterion = SetCriterion(config["num_points"], config["oversample"], config["importance"])
     draws = RecordedDraws(recording, dtype)
-    judged = method.judge(criterion, stages, targets, draws)
+    per_layer = method.prediction_losses(criterion, stages, targets, draws)
     assert draws.remaining == []
-    for name, losses in zip(names, judged, strict=True):
+    for name, losses in zip(names, per_layer, strict=True):
         for image, match in enumerate(losses.matches):
             np.testing.assert_array_equal(match.queries, recording.arrays[f"{name}.match{image}.query"])
             np.testing.assert_array_equal(match.targets, recording.arrays[f"{name}.match{image}.target"])
@@ -199,7 +199,7 @@ def test_criterion(case: Case, precision: golden.Precision) -> None:
             key = f"loss.{recorded}{'' if name == 'last' else '_0'}{'.f32' if precision == 'float32' else ''}"
             assert_close(getattr(losses, mine), recording.arrays[key], GROUP, precision, key)
     for recorded, what in (("loss_ce", "logits"), ("loss_mask", "masks"), ("loss_dice", "masks")):
-        value = getattr(judged[-1], LOSSES[recorded])
+        value = getattr(per_layer[-1], LOSSES[recorded])
         (gradient,) = torch.autograd.grad(value, getattr(stages[-1], what), retain_graph=True)
         key = f"grad.{recorded}.pred_{what}"
         stored = recording.arrays[key].dtype.name
@@ -223,7 +223,7 @@ def test_readings(case: Case) -> None:
         ids, segments = assemble_panoptic(classes, shares, things, *thresholds)
         instances = best_instances(classes, shares, config["topk"])
     else:
-        method = Eclipse(object_threshold=thresholds[0], overlap_threshold=thresholds[1], most_instances=config["topk"])
+        method = Eclipse(object_threshold=thresholds[0], overlap_threshold=thresholds[1], max_detections=config["topk"])
         labels = method.semantic(logits, masks)
         ids, segments = method.panoptic(logits, masks, things)
         instances = method.instances(logits, masks)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from golden import Case, cases, load
 
-from model.replay.class_balanced import select_class_balanced
+from model.memory.class_balanced import select_class_balanced
 
 
 @pytest.mark.parametrize("case", cases("g_ssul", "memory_*"))

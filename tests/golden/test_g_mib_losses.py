@@ -14,7 +14,7 @@ import torch
 from golden import Case, Precision, Recording, assert_close, cases, load
 from torch import Tensor, nn
 
-from model.datasets.batch import PixelBatch
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import binary_cross_entropy, focal_loss, unbiased_cross_entropy
 from model.losses.distillation import (
     knowledge_distillation,

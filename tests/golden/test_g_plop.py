@@ -10,12 +10,12 @@ import torch
 from golden import Case, Recording, assert_close, cases, load
 from torch import Tensor, nn
 
-from model.datasets.batch import PixelBatch
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy
 from model.losses.entropy_pseudo_labels import mean_entropy
 from model.losses.pooled_distillation import local_pooled_embedding
 from model.methods.base import Context
-from model.methods.plop import PLOP
+from model.methods.pixel.plop import PLOP
 from model.methods.registry import build
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
@@ -39,7 +39,7 @@ def method_of(recording: Recording) -> PLOP:
             "feature_weight": config["pod_factor"],
             "logit_weight": config["pod_options"]["switch"]["after"]["factor"],
             "scales": config["spp_scales"],
-            "smallest_threshold": config["threshold"],
+            "min_threshold": config["threshold"],
             "rescale_images": config["classif_adaptive_factor"],
         },
     )

@@ -14,7 +14,7 @@ from golden import Case, Recording, assert_close, cases, load
 from torch import nn
 
 from model.methods.base import Context, State
-from model.methods.importance import penalty
+from model.methods.pixel.importance import penalty
 from model.methods.registry import build
 from model.scenario import Step
 

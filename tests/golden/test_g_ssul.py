@@ -10,7 +10,7 @@ import torch
 from golden import Case, Precision, Recording, assert_close, cases, load
 from torch import Tensor, nn
 
-from model.datasets.batch import PixelBatch
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import Reduction, binary_cross_entropy, cross_entropy
 from model.losses.score_pseudo_labels import score_pseudo_labels
 from model.methods.base import Method

@@ -14,11 +14,11 @@ from golden import Case, Recording, assert_close, cases, load
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.datasets.batch import PixelBatch
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.feature_constraints import old_class_consistency, similarity_aware_discrimination
 from model.methods.base import Context, State
+from model.methods.pixel.star import STAR
 from model.methods.registry import build
-from model.methods.star import STAR
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
 

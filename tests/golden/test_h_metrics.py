@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from golden import Case, Recording, assert_close, cases, load, unpack_bits
 
-from model.evaluation.average_precision import annotation, average_precision, detection, precision_scores
-from model.evaluation.confusion import ConfusionAccumulator, ConfusionMatrix
-from model.evaluation.mean_iou import (
+from model.evaluation.metrics.average_precision import annotation, average_precision, detection, precision_scores
+from model.evaluation.metrics.confusion import ConfusionAccumulator, ConfusionMatrix
+from model.evaluation.metrics.mean_iou import (
     class_accuracy,
     class_iou,
     harmonic_mean,
@@ -16,8 +16,8 @@ from model.evaluation.mean_iou import (
     pixel_accuracy,
     semantic_scores,
 )
-from model.evaluation.overlaps import PanopticAccumulator, PanopticOverlaps, Segment
-from model.evaluation.panoptic_quality import mean_quality, panoptic_counts, panoptic_quality, panoptic_scores
+from model.evaluation.metrics.overlaps import PanopticAccumulator, PanopticOverlaps, Segment
+from model.evaluation.metrics.panoptic_quality import mean_quality, panoptic_counts, panoptic_quality, panoptic_scores
 from model.evaluation.protocols import get
 
 IGNORE = 255

@@ -8,8 +8,8 @@ import pytest
 import torch
 from golden import key_lists, read_keys
 
-from model.networks.checkpoints import from_dkd, load_state
 from model.networks.deeplabv3.network import DeepLabV3
+from model.networks.deeplabv3.released_weights import from_dkd, load_state
 from model.networks.deeplabv3.ssul_network import SsulDeepLabV3
 
 VARIANT = {"backbone": "resnet101", "head": "dkd", "activation": "relu", "dilate_first_block": False}

@@ -8,8 +8,8 @@ from archive_server import Offer, serving
 from checkout import fresh_checkout
 from raw_layouts import packed, write_ade20k
 
-from model.datasets.archives import Archive, official_archives
-from model.datasets.prepared import PreparedDataset
+from model.data.download.archives import Archive, official_archives
+from model.data.prepared.dataset import PreparedDataset
 
 CONFIG = """
 schema_version: 1

@@ -61,12 +61,12 @@ def edited(done: Checkout, folder: Path, file: str) -> set[str]:
 @pytest.mark.parametrize(
     ("file", "rules"),
     [
-        ("model/datasets/loading.py", set()),
+        ("model/data/loading/pixel_loading.py", set()),
         ("model/training/pixel_batches.py", set()),
-        ("model/judges/pixel_semantic.py", set()),
-        ("model/judges/mask_semantic.py", set()),
-        ("model/datasets/mask_transforms.py", {"train_base", "train_step", "evaluate_step"}),
-        ("model/judges/mask_panoptic.py", {"evaluate_step"}),
+        ("model/evaluation/evaluators/pixel_semantic.py", set()),
+        ("model/evaluation/evaluators/mask_semantic.py", set()),
+        ("model/data/loading/mask_transforms.py", {"train_base", "train_step", "evaluate_step"}),
+        ("model/evaluation/evaluators/mask_panoptic.py", {"evaluate_step"}),
     ],
 )
 def test_jobs_follow_the_code_of_their_own_family_and_task(

@@ -76,10 +76,10 @@ def reorder_keys(folder: Path) -> list[str]:
 
 def edit_comments(folder: Path) -> list[str]:
     for file in (
-        "model/methods/mib.py",
+        "model/methods/pixel/mib.py",
         "model/losses/distillation.py",
         "model/training/loop.py",
-        "model/inference.py",
+        "model/evaluation/evaluators/pixel_prediction.py",
     ):
         edit(folder, file, r'\A"""', '"""Edited. ')
         path = folder / file
@@ -115,7 +115,7 @@ def other_machine(folder: Path) -> list[str]:
 
 
 def add_a_method(folder: Path) -> list[str]:
-    (folder / "model/methods/mine.py").write_text((folder / "model/methods/finetuning.py").read_text())
+    (folder / "model/methods/mine.py").write_text((folder / "model/methods/pixel/finetuning.py").read_text())
     edit(
         folder,
         "model/methods/registry.py",
@@ -182,7 +182,7 @@ def hyper_parameter_of_step_1(folder: Path) -> None:
 
 
 def method_file(folder: Path) -> None:
-    edit(folder, "model/methods/lwf.py", r"\Z", "\nDEFAULT = 1\n")
+    edit(folder, "model/methods/pixel/lwf.py", r"\Z", "\nDEFAULT = 1\n")
 
 
 def loss_module(folder: Path) -> None:
@@ -190,15 +190,15 @@ def loss_module(folder: Path) -> None:
 
 
 def evaluation_code(folder: Path) -> None:
-    edit(folder, "model/evaluation/mean_iou.py", r"\Z", "\nDEFAULT = 1\n")
+    edit(folder, "model/evaluation/metrics/mean_iou.py", r"\Z", "\nDEFAULT = 1\n")
 
 
 def protocol(folder: Path) -> None:
     edit(
         folder,
         "model/evaluation/protocols.py",
-        r'labelled_background=Reading\("ignore", "count"\)',
-        'labelled_background=Reading("background", "count")',
+        r'labelled_background=BackgroundPolicy\("ignore", "count"\)',
+        'labelled_background=BackgroundPolicy("background", "count")',
     )
 
 
@@ -257,7 +257,7 @@ METHOD_WITH_A_DECISION_THRESHOLD = '''"""Fine-tuning with a decision threshold."
 from dataclasses import dataclass
 
 from model.methods.base import prediction_field
-from model.methods.finetuning import Finetuning
+from model.methods.pixel.finetuning import Finetuning
 
 
 @dataclass(frozen=True)

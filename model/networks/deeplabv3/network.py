@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.networks.backbones.resnet import VARIANTS, ResNet
 from model.networks.deeplabv3.dkd_head import DkdHead
 from model.networks.deeplabv3.mib_head import MibHead
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.networks.layers import Activation
-from model.networks.resnet import VARIANTS, ResNet
 
 
 class NetworkError(ValueError):
@@ -52,12 +52,12 @@ class DeepLabV3(nn.Module):
 
         Args:
             classes_per_step: number of classes learnt in each step so far, the background not counted.
-            backbone: a name of :data:`model.networks.resnet.VARIANTS`.
+            backbone: a name of :data:`model.networks.backbones.resnet.VARIANTS`.
             head: ``mib`` (MiB, PLOP, SDR) or ``dkd`` (DKD, STAR).
             output_stride: image size over feature size.
             activation: of the backbone; ``leaky-relu`` goes with weights trained with InPlaceABN.
             head_activation: of the head, None for the backbone's; ``identity`` is SDR's linear head.
-            dilate_first_block: see :class:`model.networks.resnet.ResNet`.
+            dilate_first_block: see :class:`model.networks.backbones.resnet.ResNet`.
             backbone_momentum: of the backbone's running statistics (0.01 in DKD and STAR).
             head_momentum: of the head's running statistics.
             channels: of the head and of what the classifiers see.

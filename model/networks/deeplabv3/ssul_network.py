@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.networks.backbones.resnet import VARIANTS, ResNet
 from model.networks.deeplabv3.aspp import Aspp, initialise_kaiming, unit
 from model.networks.deeplabv3.network import NetworkError
 from model.networks.deeplabv3.outputs import PixelOutputs
-from model.networks.resnet import VARIANTS, ResNet
 
 UNKNOWN, BACKGROUND = 0, 1
 """Channels, and places in the list of heads."""
@@ -66,7 +66,7 @@ class SsulDeepLabV3(nn.Module):
 
         Args:
             classes_per_step: number of classes learnt in each step so far, unknown and background not counted.
-            backbone: a name of :data:`model.networks.resnet.VARIANTS`.
+            backbone: a name of :data:`model.networks.backbones.resnet.VARIANTS`.
             output_stride: image size over feature size.
             backbone_momentum: of the backbone's running statistics.
             head_momentum: of all other running statistics.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from model.losses.set_criterion import SetCriterion
-from model.networks.mask2former.backbone import RESNETS, NormName, ResNet
+from model.networks.backbones.detectron_resnet import RESNETS, NormName, ResNet
 from model.networks.mask2former.class_heads import CLASS_HEADS
 from model.networks.mask2former.decoder import MaskedAttentionDecoder
 from model.networks.mask2former.outputs import MaskOutputs

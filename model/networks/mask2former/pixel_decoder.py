@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.losses.precision import at_least_single
-from model.networks.mask2former.backbone import STAGES, ConvNorm
+from model.networks.backbones.detectron_resnet import STAGES, ConvNorm
 from model.networks.mask2former.deformable import EncoderLayer, LevelShapes, cell_centres
 from model.networks.mask2former.positions import sine_positions
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from model.networks.mask2former.backbone import NormName
+from model.networks.backbones.detectron_resnet import NormName
 from model.networks.mask2former.network import Mask2Former, build_mask2former
 from model.networks.mask2former.outputs import MaskOutputs
 from model.networks.mask2former.prompted_decoder import PromptedDecoder

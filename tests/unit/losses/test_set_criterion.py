@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.datasets.mask_batch import MaskBatch, MaskTargets
+from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.mask_losses import dice_loss, mask_cross_entropy, query_cross_entropy
 from model.losses.matching import MatchingError, assign, class_cost, cross_entropy_cost, dice_cost
 from model.losses.point_sampling import sample_points, undecided_points, uniform_points

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model.config import parse_config
-from model.datasets.batch import PixelBatch
-from model.plan import Plan
+from model.config.schema import parse_config
+from model.data.loading.pixel_batch import PixelBatch
+from model.workflow.plan import Plan
 
 
 def endless_batches(labels: int, size: int = 2, side: int = 32, start: int = 0) -> Iterator[PixelBatch]:

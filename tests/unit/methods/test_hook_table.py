@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.methods.base import Method, PixelMethod
-from model.methods.mask_base import MaskMethod
+from model.methods.mask.base import MaskMethod
 from model.methods.registry import METHODS, Family, resolve
 
 PAGE = Path(__file__).parents[3] / "docs" / "add-a-method.md"

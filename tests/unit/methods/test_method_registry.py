@@ -14,13 +14,13 @@ import torch
 import yaml
 from torch import nn
 
-from model.config import parse_config
+from model.config.schema import parse_config
 from model.methods import registry
 from model.methods.base import Method
 from model.methods.registry import MethodError, build, known, module_of, resolve
 from model.networks.deeplabv3.outputs import PixelOutputs
-from model.plan import Plan
 from model.scenario import SETTINGS
+from model.workflow.plan import Plan
 
 ROWS = [(family, name) for family in registry.METHODS for name in known(family)]
 
@@ -62,7 +62,7 @@ def test_a_module_documents_its_method(name: str) -> None:
 def test_the_table_imports_nothing() -> None:
     script = (
         "import sys; from model.methods import registry; registry.known(); registry.module_of('mib');"
-        "print([m for m in sys.modules if m.startswith(('model.networks', 'model.losses', 'model.methods.mib'))])"
+        "print([m for m in sys.modules if m.startswith(('model.networks', 'model.losses', 'model.methods.pixel.mib'))])"
     )
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"

@@ -1,4 +1,4 @@
-"""A small made-up grid of runs, written the way evaluation jobs write."""
+"""A small made-up comparison of runs, written the way evaluation jobs write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.evaluation.confusion import ConfusionAccumulator
+from model.evaluation.metrics.confusion import ConfusionAccumulator
 from model.reporting.records import CONFUSION, EvaluationRecord, Measurement, Run, measure
 from model.scenario import Scenario, class_groups
 

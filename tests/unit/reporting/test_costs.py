@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from model.config import parse_config
-from model.datasets.shapes import Shapes
-from model.plan import Plan
+from model.config.schema import parse_config
+from model.data.sources.shapes import Shapes
 from model.reporting.costs import COST_COLUMNS, cost_rows
 from model.reporting.records import RecordError
+from model.workflow.plan import Plan
 
 IMAGES = 4
 

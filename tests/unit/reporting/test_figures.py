@@ -108,7 +108,7 @@ def test_files_are_reproducible(tmp_path: Path, tables: Tables, ending: str) -> 
     assert first.stat().st_size > 1000
 
 
-def test_one_grid_at_a_time(tables: Tables) -> None:
+def test_one_comparison_at_a_time(tables: Tables) -> None:
     metrics, classes = tables
     both = pd.concat([metrics, metrics.assign(protocol="plop")])
     styles = method_styles(metrics["method"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model.evaluation.mean_iou import harmonic_mean
+from model.evaluation.metrics.mean_iou import harmonic_mean
 from model.evaluation.protocols import get
 from model.reporting.published import COLUMNS, PublishedError, PublishedResults, read_published
 
@@ -40,8 +40,8 @@ def test_the_table_is_valid() -> None:
 
 def background_counts(protocol: str, dataset: str) -> int:
     """Whether the background is one more class of the base step in group ``old``."""
-    reading = get(protocol).reading(background_is_labelled=dataset == "voc")
-    return int("old" in reading.background_groups)
+    policy = get(protocol).background_policy(background_is_labelled=dataset == "voc")
+    return int("old" in policy.background_groups)
 
 
 def test_all_is_the_weighted_mean_of_old_and_new() -> None:

@@ -52,8 +52,8 @@ def test_published_numbers_stand_beside_ours(metrics: pd.DataFrame) -> None:
     key = tuple(metrics.loc[0, ["dataset", "task", "recipe"]])
     summary = summarise(metrics, published, {key: "from scratch, not comparable"})
     text = markdown(summary)
-    assert "35.1/13.5/29.7* (V)" in text  # judged by mib, ours by segue
-    assert "mib: MiB (judged by mib)" in text
+    assert "35.1/13.5/29.7* (V)" in text  # evaluated by mib, ours by segue
+    assert "mib: MiB (protocol: mib)" in text
     assert "V = read from an official table" in text
     assert "*from scratch, not comparable*" in text
     same = markdown(summarise(metrics.assign(protocol="mib"), published))

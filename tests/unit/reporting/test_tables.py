@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from made_up_runs import NAMES, SCENARIO, evaluate, measure_joint, measure_run, run
 
-from model.evaluation.forgetting import StepsError
-from model.evaluation.overlaps import PanopticAccumulator, Segment
+from model.evaluation.metrics.forgetting import StepsError
+from model.evaluation.metrics.overlaps import PanopticAccumulator, Segment
 from model.reporting.records import EvaluationRecord, Measurement, RecordError, measure, require_complete
 from model.reporting.tables import CLASS_COLUMNS, METRIC_COLUMNS, class_rows, metric_rows, read_csv, write_csv
 from model.scenario import class_groups

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model.datasets.batch import PixelBatch
+from model.data.loading.pixel_batch import PixelBatch
 from model.methods.base import PixelMethod
 from model.scenario import Step
 from model.training.loop import gradient_scaler, train

@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-from model.config import parse_config
-from model.plan import Plan
+from model.config.schema import parse_config
 from model.training.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from model.training.job import build_method, build_networks, network_arguments
 from model.training.spec import parse_spec
+from model.workflow.plan import Plan
 
 NETWORK = {
     "name": "mask2former-eclipse",

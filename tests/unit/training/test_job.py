@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.datasets.prepared import Category, ImageRecord, PreparedDataset, write_dataset, write_records
-from model.files import FileError
+from model.common.files import FileError
+from model.common.fingerprints import PROJECT, import_closure
+from model.data.prepared.dataset import Category, ImageRecord, PreparedDataset, write_dataset, write_records
 from model.networks.registry import build as build_network
-from model.provenance import PROJECT, import_closure
 from model.training import loaders
 from model.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from model.training.inputs import InputError, read_step_images
@@ -335,9 +335,13 @@ def test_the_entry_runs_through_the_loader_of_no_family():
         family: {file.relative_to(PROJECT).as_posix() for file in import_closure([loaders.module_of(family)])}
         for family in loaders.LOADERS
     }
-    assert {"model/datasets/loading.py", "model/datasets/transforms.py"} <= own["per-pixel"]
-    assert {"model/datasets/mask_loading.py", "model/datasets/mask_transforms.py"} <= own["mask"]
-    own_alone = {"model/datasets/loading.py", "model/datasets/transforms.py", "model/datasets/mask_loading.py"}
+    assert {"model/data/loading/pixel_loading.py", "model/data/loading/pixel_transforms.py"} <= own["per-pixel"]
+    assert {"model/data/loading/mask_loading.py", "model/data/loading/mask_transforms.py"} <= own["mask"]
+    own_alone = {
+        "model/data/loading/pixel_loading.py",
+        "model/data/loading/pixel_transforms.py",
+        "model/data/loading/mask_loading.py",
+    }
     assert not own_alone & names and not own_alone & own["mask"] & own["per-pixel"]
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from model.methods.base import ParameterGroup, Trainable
 from model.scenario import Step
-from model.training.loop import MOST_SKIPPED, TrainingError
+from model.training.loop import MAX_SKIPPED, TrainingError
 from model.training.seeds import seed_everything
 from model.training.step import frozen_copy
 
@@ -202,7 +202,7 @@ def test_fp16_gives_up_when_nothing_helps(small):
             zero = (outputs.logits.float() - outputs.logits.float().detach()).abs().sum()
             return {"root": zero.sqrt()}
 
-    with pytest.raises(TrainingError, match=f"iteration {MOST_SKIPPED} of 99.*fp16"):
+    with pytest.raises(TrainingError, match=f"iteration {MAX_SKIPPED} of 99.*fp16"):
         small.loop(network_of(small), Broken(), precision="fp16", iterations=99)
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from model.datasets import sources
-from model.datasets.prepared import PreparedDataset
+from model.data.prepared.dataset import PreparedDataset
+from model.data.sources import registry as sources
 from model.methods.registry import build
 from model.scenario import Step
 from model.training.inputs import StepImages
@@ -97,7 +97,7 @@ def test_settings_that_make_no_sense_are_refused(options: dict, message: str) ->
 
 
 def test_the_factor_of_the_backbone_reaches_the_optimiser() -> None:
-    from model.methods.mask_base import parameter_groups
+    from model.methods.mask.base import parameter_groups
     from model.networks.registry import build as build_network
     from model.training.optimiser import build_optimiser
 

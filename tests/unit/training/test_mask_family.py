@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from model.datasets.mask_batch import MaskBatch, MaskTargets
+from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.methods.registry import build as build_method
 from model.networks.registry import build as build_network
 from model.scenario import Step

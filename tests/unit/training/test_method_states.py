@@ -15,20 +15,20 @@ import pytest
 import torch
 import yaml
 
-from model.config import parse_config
-from model.datasets.class_index import ClassIndex, build_class_index
-from model.datasets.prepared import PreparedDataset
-from model.datasets.shapes import Shapes
-from model.datasets.splits import make_split
-from model.files import write_json
-from model.jobs import MemoryJob, Split, Training
-from model.plan import Plan
-from model.replay.memory import make_memory
+from model.common.files import write_json
+from model.config.schema import parse_config
+from model.data.prepared.class_index import ClassIndex, build_class_index
+from model.data.prepared.dataset import PreparedDataset
+from model.data.sources.shapes import Shapes
+from model.memory.selection import make_memory
+from model.splits.selection import make_split
 from model.training.checkpoint import load_checkpoint, save_checkpoint
 from model.training.interruption import Interrupted
 from model.training.job import JobFiles, Outcome, run_job
 from model.training.resume import Snapshots, resume_key
 from model.training.spec import parse_spec
+from model.workflow.jobs import MemoryJob, Split, Training
+from model.workflow.plan import Plan
 
 PROJECT = Path(__file__).parents[3]
 CPU = torch.device("cpu")

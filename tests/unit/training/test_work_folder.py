@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from model.provenance import PROJECT
-from model.training.work_folder import forget_finished, give_back_finished, keep_finished, sole_user
+from model.common.fingerprints import PROJECT
+from model.training.work_folder import exclusive_lock, forget_finished, keep_finished, restore_finished
 
 HOLD = """
 import sys
 from pathlib import Path
-from model.training.work_folder import sole_user
-with sole_user(Path(sys.argv[1]), lambda text: print(text, flush=True)):
+from model.training.work_folder import exclusive_lock
+with exclusive_lock(Path(sys.argv[1]), lambda text: print(text, flush=True)):
     print("mine", flush=True)
     sys.stdin.readline()
 """
@@ -44,11 +44,11 @@ def test_a_second_process_waits_until_the_first_is_killed(tmp_path):
 
 def test_outputs_that_a_workflow_deleted_come_back(tmp_path, outputs):
     told = []
-    assert not give_back_finished(tmp_path / "work", "key", outputs, told.append)
+    assert not restore_finished(tmp_path / "work", "key", outputs, told.append)
     keep_finished(tmp_path / "work", "key", outputs)
     for path in outputs.values():
         path.unlink()
-    assert give_back_finished(tmp_path / "work", "key", outputs, told.append)
+    assert restore_finished(tmp_path / "work", "key", outputs, told.append)
     assert all(path.read_text() == f"content of {name}" for name, path in outputs.items())
     assert len(told) == 1 and "had finished before" in told[0]
 
@@ -62,19 +62,19 @@ def test_another_key_damage_and_a_missing_record_bring_nothing_back(tmp_path, ou
     told = []
     work = tmp_path / "work"
     keep_finished(work, "key", outputs)
-    assert not give_back_finished(work, "other", outputs, told.append) and told == []
+    assert not restore_finished(work, "other", outputs, told.append) and told == []
     kept = work / "finished" / "checkpoint.pt"
     kept.unlink()
     kept.write_text("content of chexkpoint.pt")
-    assert not give_back_finished(work, "key", outputs, told.append) and "damaged" in told[0]
+    assert not restore_finished(work, "key", outputs, told.append) and "damaged" in told[0]
     (work / "finished" / "key.json").unlink()
-    assert not give_back_finished(work, "key", outputs, told.append)
+    assert not restore_finished(work, "key", outputs, told.append)
 
 
 def test_a_finished_training_can_be_forgotten(tmp_path, outputs):
     keep_finished(tmp_path / "work", "key", outputs)
     forget_finished(tmp_path / "work")
     forget_finished(tmp_path / "work")
-    assert not give_back_finished(tmp_path / "work", "key", outputs, print)
-    with sole_user(tmp_path / "work", print):
+    assert not restore_finished(tmp_path / "work", "key", outputs, print)
+    with exclusive_lock(tmp_path / "work", print):
         assert (tmp_path / "work" / "user").exists()

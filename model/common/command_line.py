@@ -1,0 +1,44 @@
+"""What every command of ``workflow_scripts`` shares: one line for a problem the user can solve, a traceback for a bug."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from model.common.files import explained
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a script's ``main``; problems with input end it with ``error: …`` on stderr and exit status 1.
+
+    Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, which is told
+    what to do here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
+    """
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        if os.environ.get("SEGUE_TRACEBACK") == "1":
+            raise
+        text = str(error)
+        if isinstance(error, OSError) and not isinstance(error, ValueError):  # not one of ours: it tells no remedy
+            text = f"{error.filename or 'a file'}: {explained(error)}"
+        _end(text)
+    except Exception as error:
+        # By name: commands that need no network do not wait for torch.
+        if type(error).__name__ != "OutOfMemoryError" or os.environ.get("SEGUE_TRACEBACK") == "1":
+            raise
+        reason = str(error).splitlines()[0].rstrip(". ")
+        _end(f"the GPU has not enough memory ({reason}); raise 'accumulate' in the recipe, or use a larger GPU")
+
+
+def _end(text: str) -> NoReturn:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def prefer_checkout(project: Path) -> None:
+    """Let the jobs that this process starts run a checkout's code, wherever their environment has another one installed."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project), os.environ.get("PYTHONPATH")]))

@@ -1,0 +1,174 @@
+"""Fingerprints of code and specifications: what decides whether a result is still valid.
+
+Snakemake compares the *parameters* of a job with those of the run that made its output. Segue gives every job two:
+
+* ``spec``: canonical JSON of exactly the slice of the configuration that the job depends on;
+* ``code``: a fingerprint of the syntax trees that the job runs through, so that editing a docstring, a comment or the layout
+  of a file re-runs nothing, while a changed expression re-runs exactly what executes it.
+
+The closure of a job is *static*: the modules that its entry point imports, followed through the project's own packages.
+Methods and networks are resolved from strings at run time and are named explicitly by whoever asks for the fingerprint.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGES = ("model",)
+"""Top-level packages that closures are followed into; the compiled ops are held by parity tests instead."""
+UNTRACKED = frozenset(
+    {
+        "model.common.command_line",
+        "model.config.schema",
+        "model.data.download.archives",
+        "model.data.sources.class_orders",
+        "model.workflow.jobs",
+        "model.evaluation.evaluators.registry",
+        "model.methods.registry",
+        "model.networks.registry",
+        "model.workflow.plan",
+        "model.common.fingerprints",
+        "model.training.loaders",
+        "model.training.progress",
+        "model.training.record",
+    }
+)
+"""Modules that choose what runs, or tell about it, but take no part in it: a new registry row invalidates nothing."""
+
+
+def canonical_json(value: Any) -> str:
+    """One string per value: keys sorted, no blanks, so that reordered YAML keys compare equal.
+
+    Raises:
+        TypeError: for anything JSON cannot express.
+        ValueError: for NaN and infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def short_hash(text: str, length: int = 10) -> str:
+    """The first hexadecimal digits of a text's SHA-256, for names of folders."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # A string that stands alone is documentation wherever it is: after a field as well as at the top.
+            node.body = [
+                statement
+                for statement in node.body
+                if not (
+                    isinstance(statement, ast.Expr)
+                    and isinstance(statement.value, ast.Constant)
+                    and isinstance(statement.value.value, str)
+                )
+            ]
+    return tree
+
+
+@cache
+def _parsed(file: Path) -> ast.AST:
+    return _without_docstrings(ast.parse(file.read_text(encoding="utf-8"), filename=str(file)))
+
+
+@cache
+def tree_fingerprint(file: Path) -> str:
+    """SHA-256 of one source file's syntax tree, without positions, comments and docstrings.
+
+    Raises:
+        SyntaxError: if the file does not parse; the message names it.
+    """
+    # Unparsed source instead of ast.dump: it stays the same when a Python release adds a field to its nodes.
+    return hashlib.sha256(ast.unparse(_parsed(file)).encode()).hexdigest()
+
+
+def module_file(module: str, root: Path = PROJECT) -> Path | None:
+    """The source file of a dotted module name inside the project, or None if it is not one of ours."""
+    if module.split(".")[0] not in PACKAGES:
+        return None
+    base = root.joinpath(*module.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def _imported_names(tree: ast.AST) -> Iterable[str]:
+    """Dotted names a module imports, also inside functions; imports for type checkers alone do not run and do not count."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and _is_type_checking(node.test):
+            pending.extend(node.orelse)
+        else:
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def import_closure(
+    entries: Iterable[Path | str], root: Path = PROJECT, untracked: Collection[str] = UNTRACKED
+) -> tuple[Path, ...]:
+    """Every project file that running the entries may execute, sorted.
+
+    Args:
+        entries: source files or dotted module names.
+        root: folder that holds the packages.
+        untracked: modules that are neither listed nor followed.
+
+    Raises:
+        FileNotFoundError: if an entry does not exist.
+    """
+    pending: list[Path] = []
+    for entry in entries:
+        file = entry if isinstance(entry, Path) else module_file(entry, root)
+        if file is None or not file.is_file():
+            raise FileNotFoundError(f"'{entry}' is no source file of the project")
+        pending.append(file)
+    found: set[Path] = set()
+    while pending:
+        file = pending.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for name in _imported_names(_parsed(file)):
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):  # importing a.b.c also runs a/__init__.py and a/b/__init__.py
+                module = ".".join(parts[:end])
+                target = None if module in untracked else module_file(module, root)
+                if target is not None and target not in found:
+                    pending.append(target)
+    return tuple(sorted(found))
+
+
+def code_fingerprint(entries: Iterable[Path | str], root: Path = PROJECT) -> str:
+    """Fingerprint of the static import closure of some entry points.
+
+    Raises:
+        FileNotFoundError: if an entry does not exist.
+        SyntaxError: if a file of the closure does not parse.
+    """
+    digest = hashlib.sha256()
+    for file in import_closure(entries, root):
+        digest.update(file.relative_to(root).as_posix().encode())
+        digest.update(tree_fingerprint(file).encode())
+        for table in sorted(file.parent.glob(f"{file.stem}_*.csv")):  # facts that a module reads, such as class tables
+            digest.update(table.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,55 @@
+"""BackgroundPolicy files of ``torch.save`` that come from elsewhere: nothing in them runs, and damage is noticed."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
+"""Where torch's message names what a file refers to."""
+
+
+class TorchFileError(ValueError):
+    """Why a file cannot be read; whoever reads it says which file, what it should be and the remedy."""
+
+
+def read_torch(path: Path, *, old_format: bool = True) -> Any:
+    """Tensors and plain values of a file, on the CPU.
+
+    Args:
+        path: written by ``torch.save``.
+        old_format: whether the format before torch 1.6 is read too; it has no checksums.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        TorchFileError: if it is damaged, or refers to anything but tensors and plain containers.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            _verify(path)
+        elif path.exists() and not old_format:
+            raise TorchFileError("it is empty, incomplete, or was not written by torch.save")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, TorchFileError):
+        raise
+    except Exception as error:  # a damaged or hostile file raises anything
+        raise TorchFileError(_reason(error)) from error
+
+
+def _verify(path: Path) -> None:
+    """Compare every entry with its checksum: torch stores them, but does not look at them when it reads."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise TorchFileError(f"its entry '{damaged}' does not have the checksum that was stored with it")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    if foreign := _FOREIGN.search(text):
+        return f"it refers to '{foreign[1]}', which is neither a tensor nor a plain value; nothing of it was run"
+    return " ".join((text.splitlines() or [type(error).__name__])[0].split())[:300] or type(error).__name__

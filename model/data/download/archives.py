@@ -1,0 +1,171 @@
+"""The official archives of the datasets: where they are, how they are checked, and where their contents belong.
+
+The table lies beside this file; ``$SEGUE_ARCHIVES`` names another one with the same columns, for archives that were packed anew.
+An archive is kept in ``<root>/archives``; a marker of the same name beside it says that its contents are complete below ``root``.
+Without the marker, data that somebody else has put there count as complete as well, unless an own unpacking was interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from model.common.files import write_json
+from model.data.download.fetching import Checksum, DownloadError, fetch
+from model.data.download.unpacking import unpack
+
+FOLDER = "archives"
+_TABLE = Path(__file__).parent / "archives_official.csv"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One official archive.
+
+    Attributes:
+        name: how Segue calls it.
+        kind: of dataset that it belongs to.
+        file: its name on disk and on mirrors.
+        url: where its authors offer it.
+        size: in bytes; None where nobody has written it down.
+        checksum: None where nobody has published one; then that of the first download is kept and compared.
+        part: folder inside the archive whose contents are wanted.
+        into: folder below the dataset's root that they go to.
+        nested: archives inside it, as paths below the root, that are unpacked into the root.
+        gives: files and folders below the root that are there afterwards.
+    """
+
+    name: str
+    kind: str
+    file: str
+    url: str
+    size: int | None
+    checksum: Checksum | None
+    part: str
+    into: str
+    nested: tuple[str, ...]
+    gives: tuple[str, ...]
+
+    def marker(self, root: Path) -> Path:
+        """The file that says that the contents are complete."""
+        return root / FOLDER / f"{self.name}.json"
+
+    def started(self, root: Path) -> Path:
+        """The file that says that unpacking has begun and not ended."""
+        return root / FOLDER / f"{self.name}.unfinished"
+
+    def is_wanted(self, root: Path) -> bool:
+        """Whether the contents still have to be fetched."""
+        if self.marker(root).is_file():
+            return False
+        return self.started(root).exists() or not all((root / path).exists() for path in self.gives)
+
+
+def official_archives() -> Mapping[str, Archive]:
+    """All archives by name.
+
+    Raises:
+        DownloadError: if the table that ``$SEGUE_ARCHIVES`` names cannot be read.
+    """
+    return read_table(Path(os.environ.get("SEGUE_ARCHIVES", _TABLE)))
+
+
+@cache
+def read_table(file: Path) -> Mapping[str, Archive]:
+    """The archives of a table by name.
+
+    Raises:
+        DownloadError: if there is no such file, a column is missing, or a checksum is none.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            return {row["name"]: _archive(row) for row in csv.DictReader(stream)}
+    except (OSError, KeyError, ValueError) as error:
+        raise DownloadError(f"{file} cannot be read as a table of archives: {error!r}") from error
+
+
+def _archive(row: Mapping[str, str]) -> Archive:
+    return Archive(
+        name=row["name"],
+        kind=row["kind"],
+        file=row["file"],
+        url=row["url"],
+        size=int(row["bytes"]) if row["bytes"] else None,
+        checksum=Checksum.parse(row["checksum"]) if row["checksum"] else None,
+        part=row["part"],
+        into=row["into"],
+        nested=tuple(row["nested"].split()),
+        gives=tuple(row["gives"].split()),
+    )
+
+
+def markers(root: Path, names: Sequence[str]) -> list[Path]:
+    """The markers that preparing has to wait for: of what was fetched, and of what still has to be."""
+    chosen = [official_archives()[name] for name in names]
+    return [one.marker(root) for one in chosen if one.marker(root).is_file() or one.is_wanted(root)]
+
+
+def wanted(root: Path, names: Sequence[str]) -> list[Archive]:
+    """The archives that still have to be fetched."""
+    return [one for one in map(official_archives().__getitem__, names) if one.is_wanted(root)]
+
+
+def where(*names: str) -> str:
+    """Where archives are to be had and where they belong, for messages."""
+    table = official_archives()
+    places = [f"{table[name].url.partition('?')[0]} -> {table[name].into}" for name in names]
+    return (
+        f"get it with the dataset's option 'download: true', or unpack by hand: {', '.join(places)} (docs/datasets.md)"
+    )
+
+
+def obtain(archive: Archive, root: Path, mirror: str | None = None) -> Path:
+    """Fetch, check and unpack an archive; whatever an interrupted call has done is kept.
+
+    An archive that lies in ``<root>/archives`` already is checked and used without a network.
+
+    Args:
+        archive: from :func:`official_archives`.
+        root: folder of the dataset.
+        mirror: address of a folder that holds the archives under their names; None asks their authors.
+
+    Returns:
+        The marker, written last.
+
+    Raises:
+        DownloadError: if the archive cannot be had, or is not the published one.
+        UnpackError: if it is damaged or would write outside ``root``.
+    """
+    file = root / FOLDER / archive.file
+    url = f"{mirror.rstrip('/')}/{archive.file}" if mirror else archive.url
+    digest = fetch(url, file, checksum=archive.checksum, size=archive.size)
+    archive.started(root).touch()
+    files = unpack(file, root / archive.into, part=archive.part)
+    for inner in archive.nested:
+        files += unpack(root / inner, root) - 1
+        (root / inner).unlink()
+    absent = [path for path in archive.gives if not (root / path).exists()]
+    if absent:
+        raise DownloadError(
+            f"{file} was unpacked, but {root / absent[0]} is not there: it is another archive than the published one; "
+            "remove it and fetch again"
+        )
+    write_json(archive.marker(root), {"file": archive.file, "url": url, "sha256": digest, "files": files})
+    archive.started(root).unlink()
+    return archive.marker(root)
+
+
+def describe(archive: Archive) -> str:
+    """Name and size, for messages."""
+    return archive.file + (f" ({archive.size / 1e9:.2f} GB)" if archive.size else "")
+
+
+def read_marker(marker: Path) -> dict[str, object]:
+    """What a marker says: file, url, sha256 and the number of files."""
+    content: dict[str, object] = json.loads(marker.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,170 @@
+"""Augmentation and evaluation geometry of dense labelling.
+
+A transform takes an (H, W, 3) uint8 image, its (H, W) label map and a random generator, and returns both changed alike. It
+draws from nothing but the generator. Images are resized as the released methods do (bilinear with anti-aliasing when
+shrinking), labels by the nearest pixel centre.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from model.data.loading.resampling import Window, resize_image, resize_labels
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+class TransformError(ValueError):
+    """A transform that does not exist or cannot be built; the message names it."""
+
+
+class Transform(Protocol):
+    """What a loader applies to an image and its labels."""
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
+        """Both changed alike."""
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Crop of random area and aspect ratio, resized to a square; then a mirror image half of the time.
+
+    The training transform of MiB, SDR, PLOP, DKD and STAR. The area is a factor of the image's area; ten draws that do not
+    fit inside the image are followed by the largest centred crop of an allowed aspect ratio. With the released factors
+    0.5…2.0 nothing is ever padded or seen from further away: factors above 1 cannot fit.
+
+    Attributes:
+        size: side of the result.
+        area: smallest and largest area factor.
+        aspect: smallest and largest width / height.
+        flip: probability of mirroring.
+    """
+
+    size: int
+    area: tuple[float, float] = (0.5, 2.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
+        top, left, height, width = self._window(labels.shape[0], labels.shape[1], generator)
+        window = np.s_[top : top + height, left : left + width]
+        image, labels = resize(image[window], labels[window], self.size, self.size)
+        return mirror(image, labels, self.flip, generator)
+
+    def _window(self, height: int, width: int, generator: np.random.Generator) -> tuple[int, int, int, int]:
+        lowest, highest = self.aspect
+        for _ in range(10):
+            area = height * width * generator.uniform(*self.area)
+            aspect = math.exp(generator.uniform(math.log(lowest), math.log(highest)))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                return int(generator.integers(height - h + 1)), int(generator.integers(width - w + 1)), h, w
+        h, w = height, width
+        if width / height < lowest:
+            h = round(width / lowest)
+        elif width / height > highest:
+            w = round(height * highest)
+        return (height - h) // 2, (width - w) // 2, h, w
+
+
+@dataclass(frozen=True)
+class ScaleCrop:
+    """Isotropic random scale, padding where the result is too small, random square crop, mirror image.
+
+    The training transform of SSUL and BARM. Padding is black and labelled ``pad_label``: 0 = background, as released.
+
+    Attributes:
+        size: side of the result.
+        scale: smallest and largest factor.
+        flip: probability of mirroring.
+        pad_label: label of padded pixels.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    pad_label: int = 0
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
+        factor = generator.uniform(*self.scale)
+        height, width = (max(1, int(side * factor)) for side in labels.shape)
+        top, left = (int(generator.integers(max(side, self.size) - self.size + 1)) for side in (height, width))
+        window = Window(top, left, min(self.size, height), min(self.size, width))
+        image, labels = resize(image, labels, height, width, window)
+        return mirror(*pad(image, labels, self.size, self.pad_label), self.flip, generator)
+
+
+@dataclass(frozen=True)
+class ResizeCentreCrop:
+    """Short side to ``size``, then the centred square: the geometry of every released DeepLab-family evaluation."""
+
+    size: int
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
+        height, width = labels.shape
+        if height <= width:
+            height, width = self.size, int(self.size * width / height)
+        else:
+            height, width = int(self.size * height / width), self.size
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return resize(image, labels, height, width, Window(top, left, self.size, self.size))
+
+
+@dataclass(frozen=True)
+class FullImage:
+    """The image as it is: batches of one, unless all images have one size."""
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
+        return image, labels
+
+
+TRANSFORMS: Mapping[str, type] = {
+    "random-resized-crop": RandomResizedCrop,
+    "scale-crop": ScaleCrop,
+    "resize-centre-crop": ResizeCentreCrop,
+    "full-image": FullImage,
+}
+
+
+def build_transform(name: str, **arguments: Any) -> Transform:
+    """The transform of a recipe.
+
+    Raises:
+        TransformError: if the name or an argument does not exist.
+    """
+    if name not in TRANSFORMS:
+        raise TransformError(f"transform '{name}' does not exist (known: {', '.join(TRANSFORMS)})")
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+    try:
+        transform: Transform = TRANSFORMS[name](**plain)
+    except TypeError as error:
+        raise TransformError(f"transform '{name}': {error}") from error
+    return transform
+
+
+def resize(image: np.ndarray, labels: np.ndarray, height: int, width: int, window: Window | None = None) -> Pair:
+    """Image bilinear (anti-aliased when shrinking), labels nearest; of both only a window, if one is given."""
+    return resize_image(image, (height, width), window), resize_labels(labels, (height, width), window)
+
+
+def pad(image: np.ndarray, labels: np.ndarray, size: int, label: int) -> Pair:
+    """Both sides to at least ``size``, the image in the middle, the rest black and labelled ``label``."""
+    height, width = labels.shape
+    rows, columns = max(0, size - height), max(0, size - width)
+    if not rows and not columns:
+        return image, labels
+    edges = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
+    return np.pad(image, (*edges, (0, 0))), np.pad(labels, edges, constant_values=label)
+
+
+def mirror(image: np.ndarray, labels: np.ndarray, probability: float, generator: np.random.Generator) -> Pair:
+    """Left and right swapped with a probability."""
+    if generator.random() < probability:
+        return cv2.flip(image, 1), cv2.flip(labels, 1)
+    return image, labels

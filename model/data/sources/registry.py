@@ -1,0 +1,188 @@
+"""Kinds of raw data by name. A kind is one class in one file; adding a kind adds one file and one row here.
+
+The table holds module paths as text, so a job depends on the code of its own kind only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from importlib import import_module
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Protocol, cast, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from model.data.download import archives
+from model.data.prepared.dataset import Category
+from model.data.sources.completeness import Count, shortfalls
+
+SOURCES: Mapping[str, str] = {
+    "shapes": "model.data.sources.shapes:Shapes",
+    "ade20k": "model.data.sources.ade20k:Ade20k",
+    "coco": "model.data.sources.coco:Coco",
+    "voc": "model.data.sources.voc:Voc",
+    "folder": "model.data.sources.folder:Folder",
+}
+
+
+PREPARED_BY = "prepared-by.txt"
+"""File of a prepared folder that holds the fingerprint of the code which prepares it."""
+
+
+class SourceError(ValueError):
+    """A kind or an option that does not exist; the message names it and what is known."""
+
+
+class Source(Protocol):
+    """Raw data of one kind: a frozen dataclass whose fields are its options in the configuration."""
+
+    def categories(self) -> tuple[Category, ...]:
+        """The class table, known before anything is prepared."""
+
+    def missing(self) -> list[str]:
+        """What is not there yet and where to get it; empty if preparation can start."""
+
+    def downloads(self) -> Mapping[str, Path]:
+        """Official archives that are to be fetched where they are not there yet, and the folder that each belongs to."""
+
+    def counts(self) -> Sequence[Count]:
+        """How many images there are, and how many were published; empty where nothing was."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether other numbers of images than the published ones are an error."""
+
+    def orders(self, task: str) -> Mapping[str, Sequence[int]]:
+        """Published class orders by letter, in category ids."""
+
+    def prepare(self, folder: Path, name: str, workers: int) -> None:
+        """Write the prepared form; what an interrupted run has written already is kept."""
+
+
+def module_of(kind: str) -> str:
+    """Dotted name of the module that prepares a kind.
+
+    Raises:
+        SourceError: if the kind does not exist.
+    """
+    if kind not in SOURCES:
+        near = difflib.get_close_matches(kind, SOURCES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(SOURCES)}"
+        raise SourceError(f"dataset kind '{kind}' does not exist; {hint}")
+    return SOURCES[kind].partition(":")[0]
+
+
+def source(kind: str, options: Mapping[str, Any]) -> Source:
+    """Raw data of a kind with the options of the configuration.
+
+    Raises:
+        SourceError: for an unknown kind, an unknown option, or an option that is needed and not given.
+    """
+    build = getattr(import_module(module_of(kind)), SOURCES[kind].partition(":")[2])
+    known = [field.name for field in fields(build)]
+    if unknown := sorted(set(options) - set(known)):
+        raise SourceError(f"dataset kind '{kind}' has no option '{unknown[0]}' (known: {', '.join(known)})")
+    needed = [f.name for f in fields(build) if f.default is MISSING and f.default_factory is MISSING]
+    if absent := [name for name in needed if name not in options]:
+        raise SourceError(f"dataset kind '{kind}' needs the option '{absent[0]}'")
+    hints = get_type_hints(build)
+    values = {}
+    for name, value in options.items():
+        try:
+            values[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise SourceError(f"option '{name}' of dataset kind '{kind}' is {value!r}: {problem}") from None
+    return cast(Source, build(**values))
+
+
+def categories(kind: str, options: Mapping[str, Any]) -> tuple[Category, ...]:
+    """The class table of configured raw data."""
+    return source(kind, options).categories()
+
+
+def missing(kind: str, options: Mapping[str, Any]) -> list[str]:
+    """What configured raw data lack."""
+    return source(kind, options).missing()
+
+
+def downloads(kind: str, options: Mapping[str, Any]) -> Mapping[str, Path]:
+    """Official archives that configured raw data ask for, and the folder that each belongs to.
+
+    Raises:
+        SourceError: if that folder names an environment variable that is not set.
+    """
+    found = source(kind, options).downloads()
+    for root in found.values():
+        if "$" in str(root):
+            raise SourceError(
+                f"root '{root}' names an environment variable that is not set: say where archives are to go"
+            )
+    return found
+
+
+def pending(kind: str, options: Mapping[str, Any]) -> list[archives.Archive]:
+    """Archives that configured raw data ask for and that are not there yet."""
+    return [one for name, root in downloads(kind, options).items() for one in archives.wanted(root, [name])]
+
+
+def archive_markers(kind: str, options: Mapping[str, Any]) -> list[Path]:
+    """Files that say that archives were fetched and unpacked, for the archives that preparing needs."""
+    return [marker for name, root in downloads(kind, options).items() for marker in archives.markers(root, [name])]
+
+
+def incomplete(kind: str, options: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Numbers of images that are not the published ones, a sentence each, and whether that is an error."""
+    raw = source(kind, options)
+    return shortfalls(raw.counts()), raw.complete or bool(raw.downloads())
+
+
+def orders(kind: str, options: Mapping[str, Any], task: str) -> Mapping[str, Sequence[int]]:
+    """Published class orders of a kind by letter, in category ids."""
+    return source(kind, options).orders(task)
+
+
+def prepare(
+    kind: str, options: Mapping[str, Any], folder: Path, *, name: str, workers: int = 1, code: str = ""
+) -> None:
+    """Bring raw data into the prepared form.
+
+    An interrupted preparation goes on where it stopped; what other code has prepared is removed first.
+
+    Args:
+        kind: a key of ``SOURCES``.
+        options: of the kind.
+        folder: where the prepared form goes; made if needed.
+        name: of the dataset, as configured.
+        workers: processes that read and write images.
+        code: fingerprint of the code that prepares.
+    """
+    raw = source(kind, options)
+    if problems := raw.missing():
+        raise SourceError(f"dataset '{name}' cannot be prepared: {'; '.join(problems)}")
+    short, is_error = incomplete(kind, options)
+    if short and is_error:
+        markers = [str(marker) for marker in archive_markers(kind, options)]
+        again = (
+            f"delete {', '.join(markers)} to have its archives unpacked again"
+            if markers
+            else "unpack its archives again"
+        )
+        raise SourceError(
+            f"dataset '{name}' is not complete: {'; '.join(short)}. {again[0].upper()}{again[1:]}; if a part is meant, leave "
+            "out its options 'complete' and 'download'"
+        )
+    for sentence in short:
+        print(
+            f"warning: dataset '{name}': {sentence}; results on a part compare with nothing published", file=sys.stderr
+        )
+    stamp = folder / PREPARED_BY
+    if folder.exists() and (not stamp.exists() or stamp.read_text(encoding="utf-8") != code):
+        rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(code, encoding="utf-8")
+    raw.prepare(folder, name, workers)

@@ -1,0 +1,104 @@
+"""Running a mask network over a split, as Mask2Former's released code does at test time.
+
+Images are scaled to a short side, at most four times as long on the other, and padded to multiples of 32 after
+normalisation. Images of one size share a batch, so that padding is what it would be for each alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from model.data.loading.normalisation import normalise
+from model.data.prepared.dataset import ImageRecord, PreparedDataset
+from model.data.prepared.images import one_thread_before_fork
+from model.evaluation.evaluators.base import EvaluationInputs
+from model.networks.mask2former.inference import resize_masks
+from model.networks.mask2former.padding import pad_images
+
+LONGEST = 4
+"""Long side at most so many times the short side asked for: 2560 for 640, 2048 for 512."""
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MaskedImage:
+    """What the network says about one image.
+
+    Attributes:
+        record: the image.
+        image: (H, W, 3) uint8 RGB, original size.
+        logits: (Q, K + 1) class logits.
+        masks: (Q, h, w) mask logits of the padded image at the network's resolution.
+        padded: (height, width) of the padded image.
+        inside: (height, width) of the image in it.
+    """
+
+    record: ImageRecord
+    image: np.ndarray
+    logits: Tensor
+    masks: Tensor
+    padded: Size
+    inside: Size
+
+    def masks_at(self, size: Size) -> Tensor:
+        """(Q, H, W) mask logits at another size of the whole image."""
+        return resize_masks(self.masks, self.padded, self.inside, size)
+
+
+class _Items(Dataset[tuple[ImageRecord, np.ndarray, np.ndarray]]):
+    def __init__(self, dataset: PreparedDataset, records: Sequence[ImageRecord], size: int | None) -> None:
+        self.dataset, self.records, self.size = dataset, records, size
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[ImageRecord, np.ndarray, np.ndarray]:
+        record = self.records[index]
+        image = self.dataset.read_image(record)
+        height, width = seen_size((record.height, record.width), self.size)
+        seen = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        return record, image, normalise(seen)
+
+
+def seen_size(size: Size, shortest: int | None) -> Size:
+    """(height, width) at which the network sees an image of a size."""
+    if shortest is None:
+        return size
+    factor = min(shortest / min(size), LONGEST * shortest / max(size))
+    height, width = (int(side * factor + 0.5) for side in size)
+    return height, width
+
+
+@torch.inference_mode()
+def predict_masks(inputs: EvaluationInputs, records: Sequence[ImageRecord]) -> Iterator[MaskedImage]:
+    """What the network says about every image; the network is put into evaluation mode.
+
+    Args:
+        inputs: network, method, classes, size, batch size, device, workers.
+        records: the images, in any order.
+    """
+    inputs.network.eval()
+    ordered = sorted(records, key=lambda record: (record.height, record.width))
+    groups = [list(group) for _, group in groupby(range(len(ordered)), lambda i: (ordered[i].height, ordered[i].width))]
+    size = inputs.batch_size
+    batches = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+    items = _Items(inputs.dataset, ordered, inputs.size)
+    if inputs.workers:
+        one_thread_before_fork()
+    loader: DataLoader[Any] = DataLoader(items, batch_sampler=batches, num_workers=inputs.workers, collate_fn=list)
+    for batch in loader:
+        padded = pad_images([torch.from_numpy(seen) for _, _, seen in batch]).to(inputs.device)
+        found = inputs.method.predict(inputs.network(padded), inputs.step)
+        for (record, image, seen), logits, masks in zip(batch, found.logits, found.masks, strict=True):
+            inside = (seen.shape[1], seen.shape[2])
+            yield MaskedImage(record, image, logits, masks, (padded.shape[2], padded.shape[3]), inside)

@@ -1,0 +1,210 @@
+"""Raw confusion matrices: what is really there against what was predicted, before any protocol evaluates it.
+
+Rows are *all* categories of the dataset in its own order, then one row for background and one for void; columns are the
+network's positions, 0 for the background and k for the k-th class in learning order. Nothing is merged or ignored while
+counting, so every protocol (``model.evaluation.protocols``) of the same geometry is a reading of one stored matrix.
+
+Images that hold at least one seen class and images that hold none are counted in two layers, because some protocols
+evaluate the former only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.common.array_files import ArrayFileError, read_arrays
+from model.common.files import atomic_file
+
+WITH_SEEN, WITHOUT_SEEN = 0, 1
+"""Layers of :attr:`ConfusionMatrix.counts`."""
+
+
+class ConfusionError(ValueError):
+    """Labels, predictions or a stored matrix that do not fit the class table."""
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Pixel counts of one evaluation.
+
+    Attributes:
+        categories: every category id of the dataset, in table order; rows 0 … C-1. Row C is background, row C+1 void.
+        classes: category ids in learning order; columns 1 … K. Column 0 is "background".
+        counts: (2, C+2, K+1) int64; layer 0: images with at least one seen class, layer 1: the others.
+        images: number of images in each layer.
+    """
+
+    categories: tuple[int, ...]
+    classes: tuple[int, ...]
+    counts: np.ndarray
+    images: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        shape = (2, len(self.categories) + 2, len(self.classes) + 1)
+        if self.counts.shape != shape:
+            raise ConfusionError(
+                f"a confusion matrix of {self.counts.shape} does not fit its classes, which need {shape}"
+            )
+        _require_subset(self.classes, self.categories)
+
+    @property
+    def background_row(self) -> int:
+        """Row of the pixels where nothing of the class table is labelled."""
+        return len(self.categories)
+
+    @property
+    def void_row(self) -> int:
+        """Row of the pixels that are never evaluated."""
+        return len(self.categories) + 1
+
+    def save(self, path: Path) -> None:
+        """Write one npz file with the class ids inside; equal matrices give equal bytes."""
+        with atomic_file(path) as stream:
+            np.savez_compressed(
+                stream,
+                counts=self.counts,
+                categories=np.asarray(self.categories, np.int64),
+                classes=np.asarray(self.classes, np.int64),
+                images=np.asarray(self.images, np.int64),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> ConfusionMatrix:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ConfusionError: if the file is not a stored confusion matrix.
+            FileNotFoundError: if there is no such file.
+        """
+        try:
+            arrays = read_arrays(path, ("counts", "categories", "classes", "images"))
+        except ArrayFileError as error:
+            raise ConfusionError(
+                f"{path} is not a stored confusion matrix ({error}); delete it to evaluate again"
+            ) from error
+        return cls(
+            categories=tuple(arrays["categories"].tolist()),
+            classes=tuple(arrays["classes"].tolist()),
+            counts=arrays["counts"],
+            images=(int(arrays["images"][0]), int(arrays["images"][1])),
+        )
+
+
+class ConfusionAccumulator:
+    """Counts (label, prediction) pairs image by image.
+
+    Args:
+        categories: every category id of the dataset, in table order.
+        classes: category ids in learning order: what the network can say, without the background.
+        background_id: raw label of pixels where nothing of the class table is labelled; None if there is none.
+        void_id: raw label of pixels that are never evaluated; None if there is none.
+
+    Raises:
+        ConfusionError: if ids are repeated, clash, or ``classes`` is not part of ``categories``.
+    """
+
+    def __init__(
+        self,
+        categories: Sequence[int],
+        classes: Sequence[int],
+        background_id: int | None = None,
+        void_id: int | None = None,
+    ) -> None:
+        self.categories = tuple(int(c) for c in categories)
+        self.classes = tuple(int(c) for c in classes)
+        _require_subset(self.classes, self.categories)
+        labels = [*self.categories, *(i for i in (background_id, void_id) if i is not None)]
+        if len(set(labels)) != len(labels) or min(labels) < 0:
+            raise ConfusionError("category ids, background and void need different labels of zero or more")
+        self._columns = len(self.classes) + 1
+        self._unknown = len(self.categories) + 2
+        self._rows = np.full(max([255, *labels]) + 1, self._unknown, np.int64)
+        self._rows[list(self.categories)] = np.arange(len(self.categories))
+        if background_id is not None:
+            self._rows[background_id] = len(self.categories)
+        if void_id is not None:
+            self._rows[void_id] = len(self.categories) + 1
+        row_of = {category: row for row, category in enumerate(self.categories)}
+        self._seen_rows = [row_of[c] for c in self.classes]
+        self._counts = np.zeros((2, self._unknown, self._columns), np.int64)
+        self._images = [0, 0]
+
+    def add(self, labels: Any, prediction: Any, has_seen_class: bool | None = None) -> None:
+        """Count one image.
+
+        Args:
+            labels: (H, W) raw category ids, as prepared.
+            prediction: (H, W) positions 0 … K.
+            has_seen_class: whether the *whole* image holds a seen class; None looks at ``labels``. The two differ
+                only when ``labels`` is a crop.
+
+        Raises:
+            ConfusionError: for different shapes, an unknown label, or a position the network cannot have.
+        """
+        labels, prediction = np.asarray(labels), np.asarray(prediction)
+        if labels.shape != prediction.shape:
+            raise ConfusionError(
+                f"labels are {labels.shape} and the prediction is {prediction.shape}; resize one of them first"
+            )
+        if labels.size == 0:
+            raise ConfusionError("an image without pixels cannot be evaluated")
+        self._check_range("prediction", prediction, self._columns, f"the network knows positions 0…{self._columns - 1}")
+        if labels.dtype != np.uint8:
+            self._check_range(
+                "label", labels, len(self._rows), "the class table ends before; was another class list prepared?"
+            )
+        keys = self._rows[labels.ravel()]
+        keys *= self._columns
+        keys += prediction.ravel().astype(np.int64, copy=False)
+        counts = np.bincount(keys, minlength=(self._unknown + 1) * self._columns).reshape(-1, self._columns)
+        if counts[self._unknown].any():
+            unknown = np.unique(labels[self._rows[labels] == self._unknown])
+            raise ConfusionError(f"label {unknown[0]} is in no class table, nor background, nor void")
+        counts = counts[: self._unknown]
+        if has_seen_class is None:
+            has_seen_class = bool(counts[self._seen_rows].any())
+        layer = WITH_SEEN if has_seen_class else WITHOUT_SEEN
+        self._counts[layer] += counts
+        self._images[layer] += 1
+
+    def matrix(self) -> ConfusionMatrix:
+        """What was counted so far."""
+        return ConfusionMatrix(self.categories, self.classes, self._counts.copy(), (self._images[0], self._images[1]))
+
+    @staticmethod
+    def _check_range(what: str, values: np.ndarray, end: int, expected: str) -> None:
+        if values.dtype.kind not in "iub":
+            raise ConfusionError(f"a {what} map needs whole numbers, not {values.dtype}")
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= end:
+            raise ConfusionError(f"{what} {low if low < 0 else high}: {expected}")
+
+
+def merge(matrices: Sequence[ConfusionMatrix]) -> ConfusionMatrix:
+    """The sum of matrices over the same classes, e.g. of several processes.
+
+    Raises:
+        ConfusionError: if there is none, or their classes differ.
+    """
+    if not matrices:
+        raise ConfusionError("there is no confusion matrix to merge")
+    first = matrices[0]
+    for other in matrices[1:]:
+        if (other.categories, other.classes) != (first.categories, first.classes):
+            raise ConfusionError("confusion matrices of different classes cannot be added up")
+    images = tuple(sum(m.images[layer] for m in matrices) for layer in (WITH_SEEN, WITHOUT_SEEN))
+    counts = np.sum([m.counts for m in matrices], axis=0)
+    return ConfusionMatrix(first.categories, first.classes, counts, (images[0], images[1]))
+
+
+def _require_subset(classes: Sequence[int], categories: Sequence[int]) -> None:
+    if len(set(classes)) != len(classes):
+        raise ConfusionError("a class is learnt twice")
+    unknown = sorted(set(classes) - set(categories))
+    if unknown:
+        raise ConfusionError(f"class {unknown[0]} is not among the {len(categories)} categories of the dataset")

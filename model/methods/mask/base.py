@@ -1,0 +1,138 @@
+"""Base of the methods on networks that predict sets of masks (Mask2Former): the common losses and readings.
+
+Targets of an image are a class and a mask for each segment. The hooks of :mod:`model.methods.base` keep their meaning:
+
+* ``targets`` returns the batch's own targets, one :class:`~model.data.loading.mask_batch.MaskTargets` for each image.
+* ``losses`` sums over the predictions of the raw queries and of every decoder layer
+
+      L = Σ_layers  λ_class · CE + λ_mask · BCE + λ_dice · Dice
+
+  after matching queries to targets in each of them. How masks are sampled and matched belongs to the network.
+* ``predict`` chooses the class and mask logits that count at test time; ``semantic``, ``panoptic`` and ``instances`` read
+  them, one image at a time.
+
+Verified against: c_matcher_criterion (losses), b_inference (readings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.losses.mask_losses import query_cross_entropy
+from model.losses.point_sampling import PointSource, uniform_points
+from model.losses.set_criterion import PredictionLosses
+from model.methods.base import Method, ParameterGroup, State, Trainable, Weight, prediction_field
+from model.networks.mask2former.inference import (
+    Instances,
+    Segment,
+    instance_segmentation,
+    panoptic_segmentation,
+    semantic_segmentation,
+)
+from model.networks.mask2former.outputs import MaskPrediction
+from model.scenario import Step
+
+UNDECAYED = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
+"""Modules whose own parameters have no weight decay."""
+
+
+@dataclass(frozen=True)
+class MaskMethod(Method):
+    """The fields are the hyper-parameters that all methods of the family share, with Mask2Former's defaults."""
+
+    class_weight: Weight = 2.0
+    mask_weight: Weight = 5.0
+    dice_weight: Weight = 5.0
+    no_object_weight: Weight = 0.1
+    object_threshold: float = prediction_field(0.8)
+    overlap_threshold: float = prediction_field(0.8)
+    max_detections: int = prediction_field(100)
+
+    family = "mask"
+    tasks = ("panoptic", "semantic", "instance")
+    base_method: ClassVar[str | None] = "finetuning"
+    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("mask2former",)}
+    base_fields: ClassVar[tuple[str, ...] | None] = ("class_weight", "mask_weight", "dice_weight", "no_object_weight")
+
+    def trainable(self, network: nn.Module, step: Step) -> Trainable:
+        """All parameters; normalisations and embeddings without weight decay (as released).
+
+        How much slower the backbone trains (0.1 as released) is said by the recipe's ``optimiser.backbone_factor``.
+        """
+        return Trainable(parameter_groups(network))
+
+    def losses(
+        self, network: Any, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+    ) -> dict[str, Tensor]:
+        class_loss = partial(query_cross_entropy, no_object_weight=self.no_object_weight)
+        draw = self.point_source(outputs)
+        return self.weighted(network.criterion(outputs.predictions, targets, class_loss, draw, batch.names))
+
+    def point_source(self, outputs: Any) -> PointSource:
+        """Where the points of the mask losses come from: torch's global generator of the outputs' device."""
+        return uniform_points(outputs.logits.device)
+
+    def weighted(self, per_layer: Sequence[PredictionLosses]) -> dict[str, Tensor]:
+        """Terms of the loss: each summed over all sets of predictions and weighted."""
+        return {
+            "classification": self.class_weight * sum_of([losses.classification for losses in per_layer]),
+            "mask": self.mask_weight * sum_of([losses.mask for losses in per_layer]),
+            "dice": self.dice_weight * sum_of([losses.dice for losses in per_layer]),
+        }
+
+    def predict(self, outputs: Any, step: Step) -> MaskPrediction:
+        """Class logits (B, Q, K + 1) and mask logits (B, Q, h, w) that count at test time: the last layer's."""
+        return outputs.predictions[-1]
+
+    def semantic(self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Label map of one image.
+
+        Args:
+            logits: (Q, K + 1).
+            masks: (Q, H, W) mask logits.
+            size: (height, width) of the answer; class scores are resized to it. None keeps that of the masks.
+
+        Returns:
+            (H, W) int64, k + 1 for the class at position k of the learning order; 0, "nothing", is never predicted.
+        """
+        scores = semantic_segmentation(logits, masks)
+        if size is not None and scores.shape[-2:] != size:
+            scores = F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
+        return scores.argmax(dim=0) + 1
+
+    def panoptic(self, logits: Tensor, masks: Tensor, things: Tensor) -> tuple[Tensor, list[Segment]]:
+        """Segment ids (H, W) and the segments of one image; ``things`` is (K,) bool."""
+        return panoptic_segmentation(logits, masks, things, self.object_threshold, self.overlap_threshold)
+
+    def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
+        """Instances of one image, only of the classes in ``things`` if given."""
+        return instance_segmentation(logits, masks, self.max_detections, things)
+
+
+def parameter_groups(network: nn.Module) -> tuple[ParameterGroup, ...]:
+    """Every parameter once: (backbone or not) × (with or without weight decay).
+
+    Source: Mask2Former's released training code. Biases are decayed; normalisations and embeddings are not.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, module in network.named_modules():
+        in_backbone = "backbone" in name.split(".")
+        decayed = not isinstance(module, UNDECAYED)
+        for parameter in module.parameters(recurse=False):
+            groups.setdefault((in_backbone, decayed), []).append(parameter)
+    return tuple(
+        ParameterGroup(tuple(parameters), weight_decay=None if decayed else 0.0, backbone=in_backbone)
+        for (in_backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    )
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """Sum of scalars."""
+    return torch.stack(list(terms)).sum()

@@ -1,0 +1,223 @@
+"""The jobs of a plan: what each is called, what it depends on, which code it runs through.
+
+A job is identified by its folder or file below the results, and described by a *spec*: plain data that contains exactly
+what it depends on besides its input files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from model.common.fingerprints import canonical_json, short_hash
+from model.evaluation.evaluators import registry as evaluators
+from model.methods import registry as methods
+from model.methods.base import Method
+from model.networks import initial_weights
+from model.networks import registry as networks
+from model.scenario import Scenario, Step
+from model.splits.image_lists import ImageList
+from model.training import loaders
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and visible labels of one step; equal steps of different scenarios are the same split.
+
+    ``presence`` is the task whose annotation tells what an image has, None for ``task`` itself; ``image_list`` is the list of the
+    setting ``partition``.
+    """
+
+    dataset: str
+    task: str
+    setting: str
+    step: Step
+    presence: str | None = None
+    image_list: ImageList | None = None
+
+    @property
+    def selection(self) -> str:
+        """How the images are chosen where the setting does not say it; empty for most."""
+        parts = [] if self.presence is None else [f"{self.presence} annotation"]
+        return ", ".join(parts if self.image_list is None else [*parts, self.image_list.title])
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """What the split depends on besides the class index."""
+        spec = {"dataset": self.dataset, "task": self.task, "setting": self.setting, "step": self.step.plain}
+        if self.selection:
+            spec["selection"] = self.selection
+        if self.presence is not None:
+            spec["presence"] = self.presence
+        if self.image_list is not None:
+            spec["image_list"] = self.image_list.identity
+        return spec
+
+    @cached_property
+    def file(self) -> str:
+        """Path below the results folder; ``15+1`` reads "one class after fifteen"."""
+        key = short_hash(canonical_json(self.spec), 8)
+        name = f"{len(self.step.past)}+{len(self.step.current)}_{key}"
+        return f"splits/{self.dataset}/{self.task}_{self.setting}/{name}.json"
+
+
+@dataclass(frozen=True)
+class MemoryJob:
+    """Exemplars that step ``step.index`` replays, chosen from the steps before it."""
+
+    dataset: str
+    task: str
+    setting: str
+    scenario: str
+    selection: str
+    size: int
+    seed: int
+    step: Step
+    previous: MemoryJob | None
+    split: Split
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the selection depends on besides the class index, the split and the previous memory."""
+        return {
+            "dataset": self.dataset,
+            "task": self.task,
+            "selection": self.selection,
+            "size": self.size,
+            "seed": self.seed,
+            "step": self.step.plain,
+        }
+
+    @property
+    def file(self) -> str:
+        """Path below the results folder."""
+        chain = f"{self.scenario}_{self.setting}"
+        rule = f"{self.selection}-{self.size}"
+        return f"memory/{self.dataset}/{self.task}_{chain}/{rule}/seed{self.seed}/step{self.step.index}.json"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One step of one method, or a base step that several runs share."""
+
+    directory: str
+    spec: dict[str, Any]
+    split: Split
+    previous: Training | None
+    memory: MemoryJob | None
+    method: type[Method]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset in the configuration."""
+        return self.split.dataset
+
+    @property
+    def shared(self) -> bool:
+        """True for base steps, which belong to no single run."""
+        return self.previous is None
+
+    @property
+    def checkpoint(self) -> str:
+        """Path below the results folder."""
+        return f"{self.directory}/checkpoint.pt"
+
+    @property
+    def threads(self) -> int:
+        """Threads that the recipe trains with; more would change sums in the last bit."""
+        return int(self.spec["recipe"]["threads"])
+
+    @property
+    def weights(self) -> Path | None:
+        """File of the initial weights; None for increments, and where the recipe starts from random ones.
+
+        Raises:
+            InitialWeightsError: if the entry of the recipe cannot be followed.
+        """
+        entry = self.spec["recipe"]["network"].get("weights")
+        return None if entry is None or not self.shared else initial_weights.weights_file(entry)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that the training resolves by name: the network's, the method's, the loader's, those that read weights."""
+        recipe = self.spec["recipe"]
+        network = recipe["network"]["name"]
+        method = methods.module_of(self.spec["method"]["name"], recipe["family"])
+        found: tuple[str, ...] = (networks.module_of(network), method, loaders.module_of(recipe["family"]))
+        if "weights" in recipe["network"] and self.shared:
+            found += ("model.networks.initial_weights", initial_weights.reader_module(network))
+        return found
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A checkpoint evaluated under a protocol."""
+
+    directory: str
+    spec: dict[str, Any]
+    training: Training
+
+    @property
+    def modules(self) -> tuple[str, str, str]:
+        """Modules that the evaluation resolves by name: the network's, the method's and the evaluator's."""
+        family = self.spec["family"]
+        method = methods.module_of(self.spec["method"]["name"], family)
+        return networks.module_of(self.spec["network"]), method, evaluators.module_of(family, self.spec["task"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the result table before averaging over seeds: a method going through a scenario."""
+
+    dataset: str
+    task: str
+    scenario: Scenario
+    setting: str
+    recipe: str
+    method: str
+    seed: int
+    trainings: tuple[Training, ...]
+    evaluations: Mapping[str, tuple[Evaluation, ...]]
+    joint: bool
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What no two runs of a configuration may share."""
+        return (self.dataset, self.task, self.scenario.name, self.setting, self.recipe, self.method, self.seed)
+
+    @property
+    def known_after(self) -> tuple[tuple[int, ...], ...]:
+        """Category ids known after each training, in the learning order of its network."""
+        return tuple(training.split.step.seen for training in self.trainings)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that are compared with each other: one figure's worth of methods and seeds."""
+
+    name: str
+    runs: tuple[Run, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What selects the comparison's rows in the tables, read under the first protocol; ``classes`` in learning order."""
+        first = self.runs[0]
+        return {
+            "dataset": first.dataset,
+            "task": first.task,
+            "scenario": first.scenario.name,
+            "setting": first.setting,
+            "recipe": first.recipe,
+            "protocol": next(iter(first.evaluations)),
+            "classes": list(self.class_names),
+        }
+
+    @property
+    def first_seed(self) -> tuple[Run, ...]:
+        """One run a method, for pictures."""
+        seed = self.runs[0].seed
+        return tuple(run for run in self.runs if run.seed == seed)

@@ -1,0 +1,435 @@
+"""From a configuration to jobs: which trainings, memories, splits and evaluations a comparison of experiments needs.
+
+The workflow's rules only look things up here. Every job is identified by its folder inside the results, and described by a
+*spec*: plain data that contains exactly what the job depends on. Two jobs with equal specs are one job, which is how a base
+step is shared: 100-50, 100-10 and 100-5, and all methods that do nothing special at step 0, continue from one training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from model.common.fingerprints import canonical_json, short_hash
+from model.config.schema import (
+    Config,
+    ConfigError,
+    DatasetEntry,
+    Experiment,
+    ExplicitScenario,
+    Memory,
+    MethodEntry,
+    Recipe,
+    unknown_name,
+)
+from model.data.prepared.dataset import Category
+from model.data.sources import registry as sources
+from model.evaluation import protocols
+from model.evaluation.evaluators import registry as evaluators
+from model.methods import registry as methods
+from model.methods.base import Method
+from model.networks import registry as networks
+from model.scenario import JOINT, Scenario, ScenarioError
+from model.splits.image_lists import ImageList, ImageListError, configured_lists, published_lists
+from model.training import loaders
+from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, Training
+
+DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
+"""Hooks that turn outputs into an answer; the last three are those of mask networks."""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What all methods of a scenario have in common: one place of a comparison."""
+
+    experiment: Experiment
+    recipe: Recipe
+    scenario: Scenario
+    setting: str
+    seed: int
+    steps: tuple[Split, ...]
+    """Images of every step. The base step of ``sequential`` is that of ``disjoint``: there are no past labels to keep."""
+    together: Split
+    """Images of the upper bound: all that have a class."""
+
+
+def _same_decision(one: type[Method], other: type[Method]) -> bool:
+    """Whether two methods read the outputs of a network alike."""
+    return all(getattr(one, hook, None) is getattr(other, hook, None) for hook in DECISION_HOOKS)
+
+
+class Plan:
+    """All jobs of a configuration.
+
+    Args:
+        config: a validated configuration.
+
+    Raises:
+        ConfigError: for a combination that cannot be run; the message names the experiment, the key and the remedy.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.categories: dict[str, tuple[Category, ...]] = {}
+        self.trainings: dict[str, Training] = {}
+        self.evaluations: dict[str, Evaluation] = {}
+        self.runs: list[Run] = []
+        self._keys: set[tuple[Any, ...]] = set()
+        self._built: dict[tuple[str, str, str], Method] = {}
+        self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
+        self._scenarios: dict[tuple[str, str, str], Scenario] = {}
+        used = {experiment.dataset for experiment in config.experiments}
+        for name in sorted(used):
+            entry = config.datasets[name]
+            try:
+                self.categories[name] = tuple(sources.categories(entry.kind, entry.options))
+            except (ValueError, OSError) as error:
+                raise ConfigError(f"datasets.{name}: {error}") from None
+        for name in sorted({experiment.recipe for experiment in config.experiments}):
+            self._check_recipe(name)
+        for index, experiment in enumerate(config.experiments):
+            self._expand(experiment, f"experiments[{index}]")
+
+    # ------------------------------------------------------------------------------------------------------ expansion
+
+    def _expand(self, experiment: Experiment, where: str) -> None:
+        for name in experiment.protocols:
+            if name not in protocols.known():
+                raise ConfigError(f"{where}.protocols: {unknown_name('protocol', name, protocols.known())}")
+        for wanted in experiment.scenarios:
+            scenario = self._scenario(experiment, wanted, where)
+            named = self._scenarios.setdefault((experiment.dataset, experiment.task, scenario.name), scenario)
+            if named != scenario:
+                raise ConfigError(
+                    f"{where}.scenarios: '{scenario.name}' already stands for other classes of '{experiment.dataset}'; "
+                    "give it another name"
+                )
+            for setting in experiment.settings:
+                steps, together = self._images(experiment, scenario, setting, where)
+                for number, entry in enumerate(experiment.methods):
+                    method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
+                    for seed in experiment.seeds:
+                        recipe = self.config.recipes[experiment.recipe]
+                        cell = _Cell(experiment, recipe, scenario, setting, seed, steps, together)
+                        self._add(cell, entry, method, where)
+        for name in experiment.protocols:
+            family = self.config.recipes[experiment.recipe].family
+            try:
+                evaluators.check_protocol(family, experiment.task, protocols.get(name))
+            except evaluators.EvaluatorError as error:
+                raise ConfigError(f"{where}.protocols: {error}") from None
+
+    def _check_recipe(self, name: str) -> None:
+        recipe = self.config.recipes[name]
+        network = {key: value for key, value in recipe.whole_network.items() if key not in ("name", "weights")}
+        transform = dict(recipe.transform)
+        try:
+            networks.check_arguments(recipe.network["name"], network)
+            loaders.build_transform(recipe.family, transform.pop("name"), transform)
+        except ValueError as error:
+            raise ConfigError(f"recipe '{name}': {error}") from None
+
+    def _scenario(self, experiment: Experiment, wanted: str | ExplicitScenario, where: str) -> Scenario:
+        dataset = self.config.datasets[experiment.dataset]
+        known = self.categories[experiment.dataset]
+        allowed = [c for c in known if c.isthing or experiment.task != "instance"]
+        try:
+            if isinstance(wanted, str):
+                if wanted == JOINT:
+                    raise ScenarioError("'joint' is a method, not a scenario: list it under 'methods'")
+                orders = {**sources.orders(dataset.kind, dataset.options, experiment.task), **dataset.orders}
+                return Scenario.from_name(wanted, [c.id for c in allowed], orders)
+            ids = {c.name: c.id for c in allowed} | {c.id: c.id for c in allowed}
+            for step in wanted.steps:
+                for name in step:
+                    if name not in ids:
+                        names = [c.name for c in allowed]
+                        raise ScenarioError(
+                            f"scenario '{wanted.name}': {unknown_name('class', str(name), names)} "
+                            f"(dataset '{experiment.dataset}')"
+                        )
+            return Scenario(wanted.name, tuple(tuple(ids[name] for name in step) for step in wanted.steps))
+        except ScenarioError as error:
+            raise ConfigError(f"{where}.scenarios: {error}") from None
+
+    def _images(
+        self, experiment: Experiment, scenario: Scenario, setting: str, where: str
+    ) -> tuple[tuple[Split, ...], Split]:
+        """Splits of every step, and of all classes at once."""
+        lists: Sequence[ImageList | None] = [None] * len(scenario)
+        if setting == "partition":
+            lists = self._lists(experiment, scenario, where)
+        by = experiment.images_by if experiment.images_by != experiment.task else None
+        steps = []
+        for index, image_list in enumerate(lists):
+            rule = "disjoint" if setting == "sequential" and index == 0 else setting
+            steps.append(Split(experiment.dataset, experiment.task, rule, scenario.step(index), by, image_list))
+        every = Scenario.from_name(JOINT, scenario.order).step(0)
+        return tuple(steps), Split(experiment.dataset, experiment.task, "overlapped", every, by)
+
+    def _lists(self, experiment: Experiment, scenario: Scenario, where: str) -> tuple[ImageList, ...]:
+        """Lists of the user's own for this scenario, else the published ones for the same classes."""
+        dataset = self.config.datasets[experiment.dataset]
+        if dataset.lists is None:
+            raise ConfigError(
+                f"{where}.settings: 'partition' reads lists of images; say under datasets.{experiment.dataset}.lists "
+                "where they are, or 'download: true' (docs/protocols.md)"
+            )
+        if scenario.name in dataset.lists.files:
+            files, entries = dataset.lists.files[scenario.name], dataset.lists.entries
+            try:
+                return configured_lists(files, entries, len(scenario), scenario.name)
+            except ImageListError as error:
+                raise ConfigError(f"datasets.{experiment.dataset}.lists.files: {error}") from None
+        published = published_lists(dataset.kind) if experiment.task == "semantic" else ()
+        for lists in published:
+            if self._released(experiment, lists.scenario) == [set(step) for step in scenario.increments]:
+                return lists.steps
+        known = ", ".join(lists.scenario for lists in published) or "none"
+        raise ConfigError(
+            f"{where}.scenarios: no list of images is published for '{scenario.name}' of '{experiment.dataset}' "
+            f"({experiment.task}; published: {known}); name your own under datasets.{experiment.dataset}.lists.files"
+        )
+
+    def _released(self, experiment: Experiment, name: str) -> list[set[int]]:
+        """Classes of each step of a scenario in the published order, whatever the configuration calls it."""
+        dataset = self.config.datasets[experiment.dataset]
+        orders = sources.orders(dataset.kind, dataset.options, experiment.task)
+        try:
+            scenario = Scenario.from_name(name, [c.id for c in self.categories[experiment.dataset]], orders)
+        except ScenarioError:  # other data in the same layout, with other classes
+            return []
+        return [set(step) for step in scenario.increments]
+
+    def _method(
+        self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str
+    ) -> type[Method]:
+        family = self.config.recipes[experiment.recipe].family
+        try:
+            method = methods.resolve(entry.name, family)
+            for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
+                self._build(entry.name, values, family)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error} (recipe '{experiment.recipe}')") from None
+        if experiment.task not in method.tasks:
+            raise ConfigError(
+                f"{where}: '{entry.name}' is not defined for the task '{experiment.task}' (it is for {', '.join(method.tasks)})"
+            )
+        if (setting, experiment.task) in method.unsupported:
+            reason = method.unsupported[setting, experiment.task]
+            raise ConfigError(f"{where}: '{entry.name}' does not support setting '{setting}': {reason}")
+        try:
+            networks.check_requirements(self.config.recipes[experiment.recipe].whole_network, method.network_arguments)
+        except ValueError as error:
+            raise ConfigError(f"{where}: recipe '{experiment.recipe}' does not suit '{entry.name}': {error}") from None
+        memory = entry.memory or experiment.memory
+        if method.memory_policy != "none" and memory is None:
+            raise ConfigError(
+                f"{where}: '{entry.name}' replays exemplars; give the experiment a 'memory' with selection and size"
+            )
+        if memory is not None and method.memory_policy == "none" and entry.memory is not None:
+            raise ConfigError(f"{where}.memory: '{entry.name}' replays nothing; remove the key")
+        for step in entry.steps:
+            if step > scenario.last:
+                raise ConfigError(
+                    f"{where}.steps: scenario '{scenario.name}' ends at step {scenario.last}, there is no step {step}"
+                )
+        return method
+
+    def _add(self, cell: _Cell, entry: MethodEntry, method: type[Method], where: str) -> None:
+        if method.all_at_once:
+            trainings = [self._base(cell, entry, method, cell.together)]
+        else:
+            trainings = [self._base(cell, entry, method, cell.steps[0])]
+            for split in cell.steps[1:]:
+                trainings.append(self._increment(cell, entry, method, split, trainings[-1]))
+        experiment = cell.experiment
+        run = Run(
+            experiment.dataset,
+            experiment.task,
+            cell.scenario,
+            cell.setting,
+            experiment.recipe,
+            entry.title,
+            cell.seed,
+            tuple(trainings),
+            {
+                name: tuple(self._evaluation(cell, entry, method, t, name) for t in trainings)
+                for name in experiment.protocols
+            },
+            method.all_at_once,
+        )
+        if run.key in self._keys:
+            raise ConfigError(f"{where}: the run {'/'.join(map(str, run.key))} is configured twice")
+        self._keys.add(run.key)
+        self.runs.append(run)
+
+    def _build(self, name: str, values: Mapping[str, Any], family: methods.Family) -> Method:
+        """A method with checked hyper-parameters; checking takes longer than everything else that is planned."""
+        key = (name, canonical_json(dict(values)), family)
+        if key not in self._built:
+            self._built[key] = methods.build(name, values, family)
+        return self._built[key]
+
+    def _hyper_parameters(
+        self, name: str, values: Mapping[str, Any], family: methods.Family, stage: Literal["train", "predict"]
+    ) -> dict[str, Any]:
+        method = self._build(name, values, family)
+        return {field: getattr(method, field) for field in method.hyper_parameters(stage)}
+
+    def _training_spec(self, cell: _Cell, split: Split, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        step = split.step
+        key = (cell.experiment.recipe, step.index == 0, len(step.current))
+        if key not in self._resolved:
+            self._resolved[key] = cell.recipe.resolved(step.index, len(step.current))
+        spec = {
+            "dataset": split.dataset,
+            "task": split.task,
+            "setting": split.setting,
+            "seed": cell.seed,
+            "step": step.plain,
+            "method": {
+                "name": name,
+                "hyper_parameters": self._hyper_parameters(name, values, cell.recipe.family, "train"),
+            },
+            "recipe": dict(self._resolved[key]),
+        }
+        return {**spec, "selection": split.selection} if split.selection else spec
+
+    def _base(self, cell: _Cell, entry: MethodEntry, method: type[Method], split: Split) -> Training:
+        name, values = entry.name, entry.at_step(0)
+        if 0 not in entry.steps and (method.base_method is not None or method.base_fields is not None):
+            name = method.base_method or entry.name
+            values = {key: values[key] for key in method.base_fields or () if key in values}
+        owner = methods.resolve(name, cell.recipe.family)
+        spec = self._training_spec(cell, split, name, values)
+        same = {k: v for k, v in spec.items() if k != "seed"}
+        # Training does not depend on the evaluation size, but two recipes that differ in it evaluate one checkpoint twice.
+        key = short_hash(canonical_json({**same, "evaluation_size": cell.recipe.evaluation_size}), 8)
+        network = cell.recipe.network["name"]
+        directory = f"base/{split.dataset}/{network}_{len(split.step.current)}-classes_{key}/seed{cell.seed}"
+        return self._register(Training(directory, spec, split, None, None, owner))
+
+    def _increment(
+        self, cell: _Cell, entry: MethodEntry, method: type[Method], split: Split, previous: Training
+    ) -> Training:
+        experiment, step = cell.experiment, split.step
+        spec = self._training_spec(cell, split, entry.name, entry.at_step(step.index))
+        comparison = f"{experiment.dataset}/{experiment.task}_{cell.scenario.name}_{cell.setting}/{experiment.recipe}"
+        directory = f"runs/{comparison}/{entry.title}/seed{cell.seed}/step{step.index}"
+        memory = None
+        wanted = entry.memory or experiment.memory
+        if method.memory_policy != "none" and wanted is not None:
+            memory = self._memory(cell, wanted, step.index)
+        return self._register(Training(directory, spec, split, previous, memory, method))
+
+    def _memory(self, cell: _Cell, wanted: Memory, index: int) -> MemoryJob | None:
+        if index == 0:
+            return None
+        return MemoryJob(
+            cell.experiment.dataset,
+            cell.experiment.task,
+            cell.setting,
+            cell.scenario.name,
+            wanted.selection,
+            wanted.size,
+            cell.seed,
+            cell.scenario.step(index),
+            self._memory(cell, wanted, index - 1),
+            cell.steps[index - 1],
+        )
+
+    def _register(self, training: Training) -> Training:
+        known = self.trainings.setdefault(training.directory, training)
+        if known.spec != training.spec:
+            raise ConfigError(
+                f"two different trainings would be written to {training.directory}: give one of the methods a 'label'"
+            )
+        return known
+
+    def _evaluation(
+        self, cell: _Cell, entry: MethodEntry, method: type[Method], training: Training, protocol: str
+    ) -> Evaluation:
+        recipe = cell.recipe
+        name = training.spec["method"]["name"]
+        values = entry.at_step(training.split.step.index)
+        variant = protocol
+        if training.shared:  # read once for all methods that decide as the base method does by default
+            decided = self._hyper_parameters(entry.name, values, recipe.family, "predict")
+            default = self._hyper_parameters(name, {}, recipe.family, "predict")
+            if _same_decision(method, training.method) and decided == default:
+                values = {}
+            else:
+                name = entry.name
+                variant = f"{protocol}_{entry.title}_{short_hash(canonical_json([name, decided]), 6)}"
+        spec = {
+            "dataset": training.split.dataset,
+            "task": training.split.task,
+            "step": training.split.step.plain,
+            "protocol": asdict(protocols.get(protocol)),
+            "method": {
+                "name": name,
+                "hyper_parameters": self._hyper_parameters(name, values, recipe.family, "predict"),
+            },
+            "family": recipe.family,
+            "network": recipe.network["name"],
+            "size": recipe.evaluation_size,
+            "batch_size": recipe.batch_size,
+            "threads": recipe.threads,
+            "gallery": self.config.gallery.images,
+        }
+        evaluation = Evaluation(f"{training.directory}/evaluation/{variant}", spec, training)
+        known = self.evaluations.setdefault(evaluation.directory, evaluation)
+        if known.spec != evaluation.spec:
+            raise ConfigError(
+                f"two different evaluations would be written to {evaluation.directory}: use different labels"
+            )
+        return known
+
+    # -------------------------------------------------------------------------------------------------------- look-ups
+
+    def dataset(self, name: str) -> DatasetEntry:
+        """The configured source of a dataset."""
+        return self.config.datasets[name]
+
+    def downloads_lists(self, name: str) -> bool:
+        """Whether the published lists of a dataset are to be fetched."""
+        lists = self.config.datasets[name].lists
+        return lists is not None and lists.download
+
+    @cached_property
+    def memories(self) -> dict[str, MemoryJob]:
+        """Memory jobs by file, the earlier steps of each chain included."""
+        found: dict[str, MemoryJob] = {}
+        for training in self.trainings.values():
+            memory = training.memory
+            while memory is not None:
+                found[memory.file] = memory
+                memory = memory.previous
+        return found
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """Splits by file."""
+        jobs: Iterable[Training | MemoryJob] = [*self.trainings.values(), *self.memories.values()]
+        return {job.split.file: job.split for job in jobs}
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Runs by dataset, task, scenario, setting and recipe."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            name = f"{run.dataset}_{run.task}_{run.scenario.name}_{run.setting}_{run.recipe}"
+            found.setdefault(name, []).append(run)
+        return tuple(Comparison(name, tuple(runs), self._class_names(runs[0])) for name, runs in found.items())
+
+    def _class_names(self, run: Run) -> tuple[str, ...]:
+        names = {category.id: category.name for category in self.categories[run.dataset]}
+        return tuple(names[category] for category in run.scenario.order)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets that some experiment uses."""
+        return tuple(self.categories)

@@ -1,0 +1,84 @@
+"""A results folder as a whole: one workflow at a time writes to it, and what went wrong in its jobs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from model.common.files import not_written
+
+LOCK = ".in-use"
+_BUG = "Traceback (most recent call last)"
+
+
+class ResultsError(ValueError):
+    """A results folder that cannot be used now; the message names it and the remedy."""
+
+
+@dataclass
+class ResultsLock:
+    """The right to write to a results folder, held until the process ends, however it ends.
+
+    Snakemake locks the folder that it is started in. This lock is about the folder that results go to, which workflows started
+    in different folders may share.
+
+    Attributes:
+        results: made if needed.
+    """
+
+    results: Path
+    _file: TextIO | None = field(default=None, init=False)
+
+    def acquire(self) -> None:
+        """Reserve the folder; done again, nothing happens.
+
+        Raises:
+            NotWrittenError: if the folder cannot be made or written to.
+            ResultsError: if another workflow has it.
+        """
+        if self._file is not None:
+            return
+        path = self.results / LOCK
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise not_written(path, error) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ResultsError(
+                f"{self.results}: another workflow is writing to this folder ({file.read().strip()}); wait until it has "
+                "ended, or name another folder under 'results' in the configuration"
+            ) from None
+        except OSError:
+            pass  # a file system without locks: nothing can be said about others
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+        file.flush()
+        self._file = file
+
+
+def failures(logs: Path, since: float) -> list[str]:
+    """What the jobs that failed said last, one line a job, in the order in which they ended.
+
+    Args:
+        logs: folder of log files.
+        since: only logs that were written later, in seconds since the epoch.
+    """
+    written = [(file.stat().st_mtime, file) for file in logs.rglob("*.log")]
+    lines = []
+    for _, file in sorted(entry for entry in written if entry[0] >= since):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        said = [line for line in text.splitlines() if line.startswith("error: ")]
+        if said:
+            lines += [f"{line}  [{file}]" for line in said]
+        elif _BUG in text:
+            lines.append(f"error: {text.rstrip().splitlines()[-1]}; a bug, please report it with {file}")
+    return lines

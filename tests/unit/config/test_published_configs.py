@@ -1,0 +1,132 @@
+"""config/published: every published scenario is there, and plans with the expected jobs without any data."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from model.config.schema import Config, load_config
+from model.methods import registry
+from model.workflow.plan import Plan
+
+PROJECT = Path(__file__).parents[3]
+FILES = sorted((PROJECT / "config" / "published").glob("*.yaml"))
+BOUNDS = {"joint", "finetuning"}
+NOTHING = Path("nothing-lies-here")
+
+# Counted by hand from the tables of the papers: runs of fine-tuning (scenarios x settings), trainings of steps after the
+# base, different base steps, joint trainings (one where recipes agree about the base step).
+EXPECTED = {
+    "ade20k-instance-balconpas": (3, 1 + 5 + 10, 1, 1),
+    "ade20k-panoptic-balconpas": (6, 1 + 5 + 10 + 2 + 5 + 10, 2, 1),
+    "ade20k-panoptic-comformer": (7, 1 + 5 + 10 + 2 + 5 + 10 + 1, 2 + 1, 1),
+    "ade20k-panoptic-eclipse": (6, 10 + 5 + 1 + 10 + 5 + 2, 2, 1),
+    "ade20k-panoptic-orders": (9 + 10, 9 * 5 + 10 * 5, 9 + 10, 1),
+    "ade20k-semantic-balconpas": (4, 1 + 5 + 10 + 2, 2, 1),
+    "ade20k-semantic-comformer": (4 + 6, 1 + 5 + 10 + 2 + 2 * (1 + 5 + 2), 2 + 4, 1),
+    "ade20k-semantic-dkd-star": (4, 1 + 5 + 10 + 2, 2, 1),
+    "ade20k-semantic-eclipse": (3, 10 + 5 + 1, 1, 1),
+    "ade20k-semantic-mib": (6, 2 * (1 + 5 + 2), 4, 1),
+    "ade20k-semantic-plop": (4, 1 + 5 + 10 + 2, 2, 1),
+    "ade20k-semantic-sdr": (3, 1 + 5 + 2, 2, 1),
+    "ade20k-semantic-ssul-barm": (4, 10 + 5 + 1 + 2, 2, 1),
+    "coco-panoptic-eclipse": (3, 10 + 5 + 10, 2, 1),
+    "voc-dkd-star": (5 + 3, (1 + 1 + 5 + 10 + 5) + (1 + 1 + 5), 4 + 2, 1),
+    "voc-longest": (2 * 4, 2 * (19 + 9) + 2 * (1 + 2), 2 * 2 + 2, 2),
+    "voc-mib": (2 * 4, 2 * (1 + 1 + 5) + 2 * 1, 2 * 3, 1),
+    "voc-orders": (23, 23 * 5, 23, 1),
+    "voc-plop": (4 + 2 + 2, (1 + 1 + 5 + 5) + (1 + 5) + 2 * 10, 3 + 1 + 2, 1),
+    "voc-sdr": (2 * 4 + 3, 2 * (1 + 1 + 5 + 10) + (1 + 1 + 5), 2 * 3 + 2, 2),
+    "voc-ssul-barm": (8, 1 + 1 + 5 + 10 + 5 + 15 + 18 + 9, 5, 1),
+}
+
+READ_TWICE = {"ade20k-panoptic-orders": 1}  # one joint training under two protocols
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SEGUE_VOC", "SEGUE_ADE20K", "SEGUE_COCO", "SEGUE_LISTS", "SEGUE_WEIGHTS"):
+        monkeypatch.setenv(name, str(NOTHING))
+
+
+def load(name: str) -> Config:
+    return load_config(PROJECT / "config" / "published" / f"{name}.yaml", PROJECT / "config" / "recipes")
+
+
+def bounds(config: Config) -> Config:
+    """The configuration with fine-tuning and joint training alone, where an experiment has them."""
+    kept = []
+    for experiment in config.experiments:
+        entries = [entry for entry in experiment.methods if entry.name in BOUNDS]
+        if entries:
+            assert {entry.name for entry in entries} == BOUNDS
+            kept.append(experiment.model_copy(update={"methods": entries}))
+    return config.model_copy(update={"experiments": kept})
+
+
+def test_every_file_is_counted():
+    assert {file.stem for file in FILES} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_bounds_plan_with_the_expected_jobs_and_shared_base_steps(name):
+    found = Plan(bounds(load(name)))
+    runs, increments, bases, joint = EXPECTED[name]
+    by_method = {method: [run for run in found.runs if run.method == method] for method in BOUNDS}
+    assert len(by_method["finetuning"]) == len(by_method["joint"]) == runs
+    assert sum(not training.shared for training in found.trainings.values()) == increments
+    first = {run.trainings[0].directory for run in by_method["finetuning"]}
+    every = {training.directory for run in by_method["joint"] for training in run.trainings}
+    assert (len(first), len(every)) == (bases, joint) and not first & every
+    assert len(found.trainings) == increments + bases + joint
+    assert len(found.evaluations) == len(found.trainings) + READ_TWICE.get(name, 0)
+    assert not NOTHING.exists() and not found.memories
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_the_whole_file_plans(name):
+    found = Plan(load(name))
+    assert len(found.runs) >= 2 * EXPECTED[name][0]
+    assert found.config.results == f"results/published/{name}"
+
+
+def test_scenarios_with_prompts_of_their_own_share_the_base_step():
+    found = Plan(load("ade20k-panoptic-eclipse"))
+    runs = {run.scenario.name: run for run in found.runs if run.method == "eclipse"}
+    assert len(runs) == 6 and len({run.recipe for run in runs.values()}) == 6
+    first = {name: run.trainings[0].directory for name, run in runs.items()}
+    assert len({first[name] for name in ("100-5", "100-10", "100-50")}) == 1
+    assert len({first[name] for name in ("50-10", "50-20", "50-50")}) == 1
+    assert len(set(first.values())) == 2
+    later = runs["100-50"].trainings[1].spec["recipe"]
+    assert (
+        later["network"]["prompts"] == 50 and later["added_arguments"] == ["prompts"] and later["iterations"] == 80000
+    )
+
+
+def cells() -> dict[tuple[str, ...], set[tuple[str, str]]]:
+    """(family, method) pairs of every dataset, task, scenario, setting and protocol of the files."""
+    found: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for file in FILES:
+        config = load(file.stem)
+        for experiment in config.experiments:
+            family = config.recipes[experiment.recipe].family
+            for scenario in experiment.scenarios:
+                for setting in experiment.settings:
+                    for protocol in experiment.protocols:
+                        key = (experiment.dataset, experiment.task, str(scenario), setting, protocol)
+                        found.setdefault(key, set()).update((family, entry.title) for entry in experiment.methods)
+    return found
+
+
+def test_every_published_number_has_its_scenario_and_its_method_where_there_is_one():
+    found, known = cells(), 0
+    with (PROJECT / "config" / "published_results.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            key = (row["dataset"], row["task"], row["scenario"], row["setting"], row["protocol"])
+            assert key in found, key
+            for family in {family for family, _ in found[key]}:
+                if row["method"] in registry.METHODS[family]:
+                    assert (family, row["method"]) in found[key], (key, row["method"])
+                    known += 1
+    assert known > 500

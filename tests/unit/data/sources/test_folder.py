@@ -1,0 +1,148 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.data.prepared.class_index import build_class_index
+from model.data.prepared.dataset import PreparedDataset
+from model.data.prepared.images import write_png
+from model.data.sources import registry as sources
+from model.data.sources.folder import Folder, FolderError
+from model.scenario import Scenario
+from model.splits.selection import split_counts
+
+LABELS = np.array([[0, 1, 2], [2, 2, 11]], dtype=np.uint8)
+
+
+def write_folder(root: Path, labels: np.ndarray = LABELS, instances: np.ndarray | None = None) -> Path:
+    for split in ("train", "val"):
+        write_png(root / "images" / f"{split}0.png", np.zeros((*LABELS.shape, 3), np.uint8))
+        write_png(root / "labels" / f"{split}0.png", labels)
+        if instances is not None:
+            write_png(root / "instances" / f"{split}0.png", instances)
+        (root / f"{split}.txt").write_text(f"{split}0\n")
+    (root / "classes.txt").write_text("0\tsky\n1\tcar door\n2\troad\n11\tunlabelled\n")
+    return root
+
+
+def prepare(tmp_path: Path, **options: Any) -> PreparedDataset:
+    sources.prepare("folder", options, tmp_path / "out", name="mine")
+    return PreparedDataset.open(tmp_path / "out")
+
+
+def test_labels_are_shifted_and_the_ignored_one_becomes_void(tmp_path: Path) -> None:
+    dataset = prepare(tmp_path, root=str(write_folder(tmp_path / "raw")), label_offset=1, ignore_label=11)
+    assert [(c.id, c.name) for c in dataset.categories] == [(1, "sky"), (2, "car door"), (3, "road")]
+    assert (dataset.background_id, dataset.void_id, dataset.tasks) == (None, 255, ("semantic",))
+    labels = dataset.read_semantic("train", dataset.records("train")[0])
+    assert labels.tolist() == [[1, 2, 3], [3, 3, 255]]
+
+
+def test_background_is_no_class(tmp_path: Path) -> None:
+    dataset = prepare(tmp_path, root=str(write_folder(tmp_path / "raw")), background_label=0, ignore_label=11)
+    assert (dataset.background_id, dataset.category_ids) == (0, (1, 2))
+    index = build_class_index(dataset, "val")
+    assert index.pixels.tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize("classes", [["sky", "car", "road"], {0: "sky", 1: "car", 2: "road"}])
+def test_classes_in_the_configuration(tmp_path: Path, classes: Any) -> None:
+    dataset = prepare(tmp_path, root=str(write_folder(tmp_path / "raw")), classes=classes, ignore_label=11)
+    assert [c.name for c in dataset.categories] == ["sky", "car", "road"]
+
+
+def test_instances_make_it_panoptic(tmp_path: Path) -> None:
+    instances = np.array([[0, 700, 0], [3, 3, 0]], dtype=np.uint16)
+    root = write_folder(tmp_path / "raw", instances=instances)
+    splits = {split: {"instances": "instances"} for split in ("train", "val")}
+    dataset = prepare(tmp_path, root=str(root), splits=splits, things=["road", "car door"], ignore_label=11)
+    (annotation,) = dataset.panoptic_annotations("train")["annotations"]
+    assert [(s["category_id"], s["area"]) for s in annotation["segments_info"]] == [(0, 1), (2, 2), (1, 1)]
+    assert dataset.read_panoptic("train", dataset.records("train")[0]).tolist() == [[1, 3, 0], [2, 2, 0]]
+    assert [c["name"] for c in dataset.instance_annotations("val")["categories"]] == ["car door", "road"]
+
+
+def test_instances_of_no_or_several_classes_are_named(tmp_path: Path) -> None:
+    splits = {split: {"instances": "instances"} for split in ("train", "val")}
+    root = write_folder(tmp_path / "raw", instances=np.array([[0, 1, 1], [0, 0, 0]], dtype=np.uint8))
+    with pytest.raises(FolderError, match=r"train0\.png: instance 1 covers labels \[1, 2\]"):
+        prepare(tmp_path, root=str(root), splits=splits, things=["road", "car door"], ignore_label=11)
+    with pytest.raises(FolderError, match="'things' has to name"):
+        Folder(str(root), splits=splits)
+    with pytest.raises(FolderError, match=r"only \['train'\] have instances"):
+        Folder(str(root), splits={"train": {"instances": "i"}, "val": {}})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"train0\.png has label 11, which is neither"),
+        ({"classes": ["sky", "car"], "ignore_label": 11}, r"train0\.png has label 2, which is neither"),
+        ({"classes": "none.txt"}, r"none\.txt does not exist"),
+        ({"label_offset": -1, "ignore_label": 11}, "out of 0…65535"),
+        ({"label_offset": 253, "ignore_label": 11}, "class 'road' and the ignored label would both be 255"),
+        ({"things": ["bird"], "ignore_label": 11}, "things names 'bird'"),
+        ({"splits": {"train": {"image": "x"}}}, r"splits\.train has no key 'image'"),
+        ({"splits": {"train": {"images": "elsewhere"}}}, "elsewhere does not exist"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    root = write_folder(tmp_path / "raw")
+    if not options:
+        (root / "classes.txt").write_text("sky\ncar\nroad\n")
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, root=str(root), **options)
+
+
+def test_lists_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "raw")
+    options: dict[str, Any] = {"root": str(root), "ignore_label": 11}
+    for text, message in (("", "names no image"), ("a\na", "names 'a' twice"), ("b", r"b\(\.jpg")):
+        (root / "val.txt").write_text(text)
+        with pytest.raises(FolderError, match=message):
+            prepare(tmp_path, **options)
+    (root / "classes.txt").write_text("0 sky\nroad\n")
+    with pytest.raises(FolderError, match="line 2 has no id"):
+        prepare(tmp_path, **options)
+
+
+DATA = os.environ.get("SEGUE_DATA")
+real = pytest.mark.skipif(not DATA, reason="SEGUE_DATA is not set: real data are not at hand")
+
+
+@real
+def test_voc_sample_gives_the_counts_of_its_description(tmp_path: Path) -> None:
+    parts = {"images": "JPEGImages", "labels": "SegmentationClass"}
+    dataset = prepare(
+        tmp_path,
+        root=f"{DATA}/voc2012_320",
+        splits={"train": parts},
+        background_label=0,
+        ignore_label=255,
+    )
+    index = build_class_index(dataset, "train")
+    per_class = [45, 50, 53, 41, 61, 39, 67, 67, 70, 41, 38, 75, 46, 47, 261, 52, 33, 51, 49, 44]
+    assert index.presence("semantic").sum(axis=0).tolist() == per_class
+    expected = {
+        "15-5": ((706, 208), (617, 208)),
+        "15-1": ((706, 52, 33, 51, 49, 44), (617, 37, 33, 45, 49, 44)),
+        "10-10": ((484, 525), (300, 525)),
+    }
+    for name, (overlapped, disjoint) in expected.items():
+        scenario = Scenario.from_name(name, index.categories)
+        assert split_counts(index, scenario, "semantic", "overlapped") == overlapped
+        assert split_counts(index, scenario, "semantic", "disjoint") == disjoint
+
+
+@real
+def test_camvid_sample_gives_the_counts_of_its_description(tmp_path: Path) -> None:
+    splits = {split: {"images": f"{split}/images", "labels": f"{split}/labels"} for split in ("train", "val")}
+    dataset = prepare(tmp_path, root=f"{DATA}/camvid11", splits=splits, label_offset=1, ignore_label=11)
+    assert dataset.category_ids == tuple(range(1, 12))
+    train, val = (
+        build_class_index(dataset, split).presence("semantic").sum(axis=0).tolist() for split in dataset.splits
+    )
+    assert train == [366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201]
+    assert val == [101] * 11

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from raw_layouts import blocks, write_photograph, write_voc
+
+from model.data.prepared.dataset import PreparedDataset
+from model.data.prepared.images import ImageError, write_png
+from model.data.sources import registry as sources
+from model.data.sources.voc import Voc, VocError, read_sbd
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    write_voc(tmp_path / "VOCdevkit/VOC2012", train=3, extra=4, val=2)
+    return tmp_path / "VOCdevkit/VOC2012"
+
+
+def prepared(root: Path, folder: Path, **options: object) -> PreparedDataset:
+    sources.prepare("voc", {"root": str(root), **options}, folder, name="voc")
+    return PreparedDataset.open(folder)
+
+
+@pytest.mark.parametrize(("labels", "images"), [("aug", 7), ("sbd", 7), ("voc", 3)])
+def test_every_source_of_labels_gives_the_same_maps(tmp_path: Path, raw: Path, labels: str, images: int) -> None:
+    dataset = prepared(raw, tmp_path / "out", labels=labels)
+    assert (len(dataset.records("train")), len(dataset.records("val"))) == (images, 2)
+    for split in dataset.splits:
+        for record in dataset.records(split):
+            possible = (0, 1, 15, 20) if record.id.startswith("2009") else (0, 1, 15, 20, 255)
+            assert np.array_equal(dataset.read_semantic(split, record), blocks(record.id, possible))
+    assert (dataset.background_id, dataset.void_id, dataset.background_is_labelled) == (0, 255, True)
+    assert dataset.category_ids == tuple(range(1, 21)) and dataset.tasks == ("semantic",)
+
+
+def test_a_folder_above_is_as_good(tmp_path: Path, raw: Path) -> None:
+    assert Voc(str(tmp_path)).missing() == [] and Voc(str(tmp_path / "VOCdevkit")).missing() == []
+    assert len(Voc(str(tmp_path)).list_images("train")) == 7
+
+
+def test_a_list_of_the_augmented_set_is_followed_whatever_its_order(raw: Path) -> None:
+    wanted = ["2009_000003", "2007_000001", "2009_000000"]
+    (raw / "ImageSets/Segmentation/train_aug.txt").write_text("\n".join(wanted))
+    assert Voc(str(raw)).names("train") == sorted(wanted)
+    (raw / "ImageSets/Segmentation/train_aug.txt").write_text("\n")
+    with pytest.raises(VocError, match=r"train_aug\.txt names no image"):
+        Voc(str(raw)).names("train")
+
+
+def test_saliency_of_training_images(tmp_path: Path, raw: Path) -> None:
+    for name in Voc(str(raw)).names("train"):
+        write_png(raw / "saliency_map" / f"{name}.png", blocks(f"{name}s", (0, 1)))
+    dataset = prepared(raw, tmp_path / "out", saliency="saliency_map")
+    for record in dataset.records("train"):
+        assert np.array_equal(dataset.read_saliency("train", record), blocks(f"{record.id}s", (0, 1)) > 0)
+    (raw / "saliency_map/2009_000001.png").unlink()
+    with pytest.raises(VocError, match=r"saliency_map/2009_000001\.png does not exist,.*\(1 of 7 are missing\)"):
+        Voc(str(raw), saliency="saliency_map").list_images("train")
+
+
+def test_parts_and_halves_are_named(tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared(raw, tmp_path / "out")
+    assert "SegmentationClassAug has 7 images, officially 10,582" in capsys.readouterr().err
+    with pytest.raises(
+        sources.SourceError, match=r"is not complete: .*val\.txt has 2 images, officially 1,449\. Unpack its"
+    ):
+        prepared(raw, tmp_path / "out", complete=True)
+    (raw / "JPEGImages/2009_000002.jpg").unlink()
+    with pytest.raises(VocError, match=r"JPEGImages/2009_000002\.jpg does not exist.*\(1 of 7 are missing\): unpack"):
+        prepared(raw, tmp_path / "out")
+    assert "SegmentationClassAug" in Voc(str(tmp_path / "none")).missing()[0]
+
+
+def test_broken_files_are_named(tmp_path: Path, raw: Path) -> None:
+    file = raw / "SegmentationClassAug/2009_000000.png"
+    Image.fromarray(blocks("x", (0, 1, 21))).save(file)
+    with pytest.raises(VocError, match=r"2009_000000\.png has label 21; VOC has 0 \(background\), 1…20 and 255"):
+        prepared(raw, tmp_path / "out")
+    Image.fromarray(blocks("x", (0, 1))[:8]).save(file)
+    with pytest.raises(VocError, match=r"2009_000000\.png is \(16, 8\), its image .* is \(16, 12\)"):
+        prepared(raw, tmp_path / "out")
+    mat = raw / "sbd/cls/2009_000000.mat"
+    mat.write_bytes(mat.read_bytes()[:300])
+    for damaged in (mat, file):
+        with pytest.raises(ImageError, match=rf"{damaged.name} is not one of SBD's label files"):
+            read_sbd(damaged)
+    write_photograph(raw / "JPEGImages/2007_000000.jpg")
+    photograph = raw / "JPEGImages/2007_000000.jpg"
+    photograph.write_bytes(photograph.read_bytes()[:-30])
+    with pytest.raises(ImageError, match=r"2007_000000\.jpg cannot be read as an image"):
+        prepared(raw, tmp_path / "out", labels="voc")

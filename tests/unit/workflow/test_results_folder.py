@@ -1,0 +1,58 @@
+"""One workflow at a time in a results folder, and what failed jobs said last."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.common.files import FileError
+from model.workflow.results_folder import LOCK, ResultsError, ResultsLock, failures
+
+HOLD = """
+import pathlib, sys
+from model.workflow.results_folder import ResultsLock
+reservation = ResultsLock(pathlib.Path(sys.argv[1]))
+reservation.acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_workflow_is_told_who_has_the_folder_until_that_one_dies(tmp_path: Path) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ResultsError, match=f"another workflow is writing to this folder .process {holder.pid} on "):
+            ResultsLock(tmp_path).acquire()
+        holder.kill()  # no chance to clean up
+    reservation = ResultsLock(tmp_path)
+    reservation.acquire()
+    reservation.acquire()
+    assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(FileError, match="a file stands where a folder is expected"):
+        ResultsLock(tmp_path / "results").acquire()
+
+
+def test_failures_are_one_line_a_job_of_this_run_in_order(tmp_path: Path) -> None:
+    texts = {
+        "old.log": "error: before\n",
+        "a/second.log": "step 1\nerror: b.png is empty\n",
+        "a/first.log": "Traceback (most recent call last):\n  File ...\nKeyError: 'x'\n",
+        "fine.log": "all well\n",
+    }
+    for place, (name, text) in enumerate(texts.items()):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        os.utime(file, (1000, {"old.log": 10, "a/first.log": 1000, "a/second.log": 2000}.get(name, 3000 + place)))
+    assert failures(tmp_path, since=500) == [
+        f"error: KeyError: 'x'; a bug, please report it with {tmp_path / 'a/first.log'}",
+        f"error: b.png is empty  [{tmp_path / 'a/second.log'}]",
+    ]
+    assert failures(tmp_path / "nowhere", since=0) == []
