@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.config.schema import Config, Experiment, MethodEntry, load_config
+from model.config.reading import load_config
+from model.config.schema import Config, Experiment, MethodEntry
 from model.workflow.plan import Plan
 
 PROJECT = Path(__file__).resolve().parents[1]

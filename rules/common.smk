@@ -13,7 +13,9 @@ sys.path.insert(0, str(workflow.basedir))
 
 from model.workflow import gpu_assignment
 from model.common.command_line import prefer_checkout
-from model.config.schema import ConfigError, expand, parse_config
+from model.common.environment import expand
+from model.config.messages import ConfigError
+from model.config.reading import parse_config
 from model.data.sources import registry as sources
 from model.splits.image_lists import ImageListError, find_list
 from model.workflow.plan import Plan

@@ -10,7 +10,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from model.common.command_line import run
-from model.config.schema import load_config
+from model.config.reading import load_config
 from model.data.download.archives import describe
 from model.data.sources import registry as sources
 from model.networks.initial_weights import weights_file

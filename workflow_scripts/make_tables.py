@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from model.common.command_line import run
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.reporting.collect import collect
 from model.reporting.costs import cost_rows
 from model.reporting.published import read_published

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from model.common.command_line import run
-from model.config.schema import expand
+from model.common.environment import expand
 from model.data.sources.registry import prepare
 
 

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from model.common.command_line import run
 from model.common.fingerprints import canonical_json
-from model.config.schema import load_config
+from model.config.reading import load_config
 from model.networks import registry as networks
 from model.training.job import WEIGHTS
 from model.workflow.jobs import Training

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from model.common.command_line import run
-from model.config.schema import load_config
+from model.config.reading import load_config
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model.common.command_line import run
-from model.config.schema import Config, load_config
+from model.config.reading import load_config
+from model.config.schema import Config
 from model.data.prepared.class_index import ClassIndex
 from model.data.sources import registry as sources
 from model.data.sources.class_orders import FIRST_LABEL

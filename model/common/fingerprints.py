@@ -26,6 +26,8 @@ PACKAGES = ("model",)
 UNTRACKED = frozenset(
     {
         "model.common.command_line",
+        "model.config.messages",
+        "model.config.reading",
         "model.config.schema",
         "model.data.download.archives",
         "model.data.sources.class_orders",

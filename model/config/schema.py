@@ -1,4 +1,4 @@
-"""The typed configuration: the one place that reads YAML.
+"""The types of a configuration.
 
 An *experiment* compares methods: one dataset, task and recipe, some scenarios, settings, methods and seeds. A *recipe* names
 a network variant with its optimiser, schedule and augmentation and lives in ``config/recipes/NAME.yaml``. A *machine* (cores,
@@ -10,28 +10,16 @@ one line that names the key, says what was expected and, for a misspelt name, th
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from model.common.environment import expand
 from model.training.spec import OptimiserSpec, ScheduleSpec, check_family
-
-SCHEMA_VERSION = 1
-RECIPES = Path("config/recipes")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
 """Names become parts of paths: letters, digits, dot and hyphen, no underscore and no slash."""
 Positive = Annotated[int, Field(ge=1)]
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message is one line per problem."""
 
 
 class _Typed(BaseModel):
@@ -262,154 +250,3 @@ class Config(_Typed):
     recipes: dict[Name, Recipe] = {}
     experiments: Annotated[list[Experiment], Field(min_length=1)]
     gallery: Gallery = Gallery()
-
-
-# ---------------------------------------------------------------------------------------------------------------- reading
-
-
-def expand(value: Any) -> Any:
-    """Fill in ``$NAME`` and ``${NAME}`` from the environment in every string of a nested value.
-
-    An unset variable stays as it is written, so that the message about the missing folder names it.
-    """
-    if isinstance(value, dict):
-        return {key: expand(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [expand(item) for item in value]
-    return os.path.expandvars(value) if isinstance(value, str) else value
-
-
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """The one wording of "there is no such thing", with the nearest known name."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names) or 'none'}"
-    return f"unknown {what} '{name}'; {hint}"
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif re.fullmatch(r"[A-Za-z]+\[.*|function-.*|str|int|constrained-.*|[A-Z][A-Za-z]*", part):
-            continue  # the branch of a union that pydantic tried, not a key of the file
-        else:
-            text += f".{part}" if text else part
-    return text or "(top level)"
-
-
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
-    """Names of the fields where an unknown key was found, found by walking the annotations."""
-    current: Any = model
-    for part in location[:-1]:
-        fields = getattr(current, "model_fields", {})
-        if isinstance(part, str) and part in fields:
-            current = fields[part].annotation
-        for _ in range(4):  # list[X], dict[K, X], X | None, Annotated[X, …]
-            arguments = [a for a in getattr(current, "__args__", ()) if a is not type(None)]
-            models = [a for a in arguments if hasattr(a, "model_fields") or hasattr(a, "__args__")]
-            if not models or hasattr(current, "model_fields"):
-                break
-            current = models[-1]
-    return set(getattr(current, "model_fields", {}))
-
-
-def _beside(problems: Sequence[Any], location: tuple[int | str, ...]) -> list[Any]:
-    """Problems of the same value, whichever branch of a union they were found in."""
-    return [problem for problem in problems if problem["loc"][: len(location) - 1] == location[:-1]]
-
-
-def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
-    lines = []
-    problems = error.errors()
-    for problem in problems:
-        location = problem["loc"]
-        if (
-            isinstance(problem["input"], dict)
-            and problem["type"] == "string_type"
-            and len(_beside(problems, location)) > 1
-        ):
-            continue  # where text may stand as well, whoever writes keys and values means them
-        key = _key(location)
-        if problem["type"] == "extra_forbidden":
-            text = unknown_name("key", str(location[-1]), _fields_at(model, location))
-        elif problem["type"] == "missing":
-            text = "is required"
-        elif problem["type"] == "value_error":
-            text = str(problem["ctx"]["error"])
-        elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
-            text = unknown_name("value", problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
-        elif problem["type"] == "too_short":
-            text = "is empty: give at least one entry, or remove the key"
-        else:
-            text = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
-        lines.append(f"{source}: {key}: {text}")
-    return "\n".join(dict.fromkeys(lines))
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML mapping from a file.
-
-    Raises:
-        ConfigError: if the file is missing, does not parse or holds no mapping.
-    """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: expected keys and values, found {type(content).__name__}")
-    return content
-
-
-def parse_recipe(content: Mapping[str, Any], source: str) -> Recipe:
-    """A validated recipe.
-
-    Raises:
-        ConfigError: one line per problem, each naming ``source`` and the key.
-    """
-    try:
-        return Recipe.model_validate(dict(content))
-    except ValidationError as error:
-        raise ConfigError(_explain(error, Recipe, source)) from None
-
-
-def parse_config(content: Mapping[str, Any], source: str = "config.yaml", recipes: Path = RECIPES) -> Config:
-    """A validated configuration with every recipe that its experiments name.
-
-    Args:
-        content: the parsed YAML.
-        source: file name for messages.
-        recipes: folder of recipe files; recipes written inside the configuration win.
-
-    Raises:
-        ConfigError: one line per problem.
-    """
-    try:
-        config = Config.model_validate(dict(content))
-    except ValidationError as error:
-        raise ConfigError(_explain(error, Config, source)) from None
-    known = {file.stem for file in recipes.glob("*.yaml")} | set(config.recipes)
-    resolved = dict(config.recipes)
-    for index, experiment in enumerate(config.experiments):
-        where = f"{source}: experiments[{index}]"
-        if experiment.dataset not in config.datasets:
-            raise ConfigError(f"{where}.dataset: {unknown_name('dataset', experiment.dataset, config.datasets)}")
-        if experiment.recipe not in known:
-            raise ConfigError(f"{where}.recipe: {unknown_name('recipe', experiment.recipe, known)}")
-        if experiment.recipe not in resolved:
-            file = recipes / f"{experiment.recipe}.yaml"
-            resolved[experiment.recipe] = parse_recipe(read_yaml(file), str(file))
-    return config.model_copy(update={"recipes": resolved})
-
-
-def load_config(file: Path, recipes: Path = RECIPES) -> Config:
-    """Read and validate a configuration file.
-
-    Raises:
-        ConfigError: one line per problem.
-    """
-    return parse_config(read_yaml(file), str(file), recipes)

@@ -7,23 +7,14 @@ step is shared: 100-50, 100-10 and 100-5, and all methods that do nothing specia
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from model.common.fingerprints import canonical_json, short_hash
-from model.config.schema import (
-    Config,
-    ConfigError,
-    DatasetEntry,
-    Experiment,
-    ExplicitScenario,
-    Memory,
-    MethodEntry,
-    Recipe,
-    unknown_name,
-)
+from model.config.messages import ConfigError, unknown_name
+from model.config.schema import Config, DatasetEntry, Experiment, Memory, MethodEntry, Recipe
 from model.data.prepared.dataset import Category
 from model.data.sources import registry as sources
 from model.evaluation import protocols
@@ -31,10 +22,11 @@ from model.evaluation.evaluators import registry as evaluators
 from model.methods import registry as methods
 from model.methods.base import Method
 from model.networks import registry as networks
-from model.scenario import JOINT, Scenario, ScenarioError
-from model.splits.image_lists import ImageList, ImageListError, configured_lists, published_lists
+from model.scenario import Scenario
 from model.training import loaders
 from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, Training
+from model.workflow.scenarios import scenario_of
+from model.workflow.step_images import splits_of
 
 DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
 """Hooks that turn outputs into an answer; the last three are those of mask networks."""
@@ -98,8 +90,9 @@ class Plan:
         for name in experiment.protocols:
             if name not in protocols.known():
                 raise ConfigError(f"{where}.protocols: {unknown_name('protocol', name, protocols.known())}")
+        dataset, categories = self.config.datasets[experiment.dataset], self.categories[experiment.dataset]
         for wanted in experiment.scenarios:
-            scenario = self._scenario(experiment, wanted, where)
+            scenario = scenario_of(experiment, wanted, dataset, categories, where)
             named = self._scenarios.setdefault((experiment.dataset, experiment.task, scenario.name), scenario)
             if named != scenario:
                 raise ConfigError(
@@ -107,7 +100,7 @@ class Plan:
                     "give it another name"
                 )
             for setting in experiment.settings:
-                steps, together = self._images(experiment, scenario, setting, where)
+                steps, together = splits_of(experiment, scenario, setting, dataset, categories, where)
                 for number, entry in enumerate(experiment.methods):
                     method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
                     for seed in experiment.seeds:
@@ -130,78 +123,6 @@ class Plan:
             loaders.build_transform(recipe.family, transform.pop("name"), transform)
         except ValueError as error:
             raise ConfigError(f"recipe '{name}': {error}") from None
-
-    def _scenario(self, experiment: Experiment, wanted: str | ExplicitScenario, where: str) -> Scenario:
-        dataset = self.config.datasets[experiment.dataset]
-        known = self.categories[experiment.dataset]
-        allowed = [c for c in known if c.isthing or experiment.task != "instance"]
-        try:
-            if isinstance(wanted, str):
-                if wanted == JOINT:
-                    raise ScenarioError("'joint' is a method, not a scenario: list it under 'methods'")
-                orders = {**sources.orders(dataset.kind, dataset.options, experiment.task), **dataset.orders}
-                return Scenario.from_name(wanted, [c.id for c in allowed], orders)
-            ids = {c.name: c.id for c in allowed} | {c.id: c.id for c in allowed}
-            for step in wanted.steps:
-                for name in step:
-                    if name not in ids:
-                        names = [c.name for c in allowed]
-                        raise ScenarioError(
-                            f"scenario '{wanted.name}': {unknown_name('class', str(name), names)} "
-                            f"(dataset '{experiment.dataset}')"
-                        )
-            return Scenario(wanted.name, tuple(tuple(ids[name] for name in step) for step in wanted.steps))
-        except ScenarioError as error:
-            raise ConfigError(f"{where}.scenarios: {error}") from None
-
-    def _images(
-        self, experiment: Experiment, scenario: Scenario, setting: str, where: str
-    ) -> tuple[tuple[Split, ...], Split]:
-        """Splits of every step, and of all classes at once."""
-        lists: Sequence[ImageList | None] = [None] * len(scenario)
-        if setting == "partition":
-            lists = self._lists(experiment, scenario, where)
-        by = experiment.images_by if experiment.images_by != experiment.task else None
-        steps = []
-        for index, image_list in enumerate(lists):
-            rule = "disjoint" if setting == "sequential" and index == 0 else setting
-            steps.append(Split(experiment.dataset, experiment.task, rule, scenario.step(index), by, image_list))
-        every = Scenario.from_name(JOINT, scenario.order).step(0)
-        return tuple(steps), Split(experiment.dataset, experiment.task, "overlapped", every, by)
-
-    def _lists(self, experiment: Experiment, scenario: Scenario, where: str) -> tuple[ImageList, ...]:
-        """Lists of the user's own for this scenario, else the published ones for the same classes."""
-        dataset = self.config.datasets[experiment.dataset]
-        if dataset.lists is None:
-            raise ConfigError(
-                f"{where}.settings: 'partition' reads lists of images; say under datasets.{experiment.dataset}.lists "
-                "where they are, or 'download: true' (docs/protocols.md)"
-            )
-        if scenario.name in dataset.lists.files:
-            files, entries = dataset.lists.files[scenario.name], dataset.lists.entries
-            try:
-                return configured_lists(files, entries, len(scenario), scenario.name)
-            except ImageListError as error:
-                raise ConfigError(f"datasets.{experiment.dataset}.lists.files: {error}") from None
-        published = published_lists(dataset.kind) if experiment.task == "semantic" else ()
-        for lists in published:
-            if self._released(experiment, lists.scenario) == [set(step) for step in scenario.increments]:
-                return lists.steps
-        known = ", ".join(lists.scenario for lists in published) or "none"
-        raise ConfigError(
-            f"{where}.scenarios: no list of images is published for '{scenario.name}' of '{experiment.dataset}' "
-            f"({experiment.task}; published: {known}); name your own under datasets.{experiment.dataset}.lists.files"
-        )
-
-    def _released(self, experiment: Experiment, name: str) -> list[set[int]]:
-        """Classes of each step of a scenario in the published order, whatever the configuration calls it."""
-        dataset = self.config.datasets[experiment.dataset]
-        orders = sources.orders(dataset.kind, dataset.options, experiment.task)
-        try:
-            scenario = Scenario.from_name(name, [c.id for c in self.categories[experiment.dataset]], orders)
-        except ScenarioError:  # other data in the same layout, with other classes
-            return []
-        return [set(step) for step in scenario.increments]
 
     def _method(
         self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str

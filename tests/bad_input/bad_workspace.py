@@ -20,7 +20,7 @@ import yaml
 from raw_datasets import write_panoptic_photos, write_photos
 
 from model.common.fingerprints import canonical_json
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.workflow.jobs import Training
 from model.workflow.plan import Plan
 

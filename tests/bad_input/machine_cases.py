@@ -117,8 +117,7 @@ MACHINE = Section(
             "…results: another workflow is writing to this folder (process … on … since …); wait until it has "
             "ended, or name "
             "another folder under 'results' in the configuration",
-            "Two workflows would overwrite each other's files. The lock ends with the workflow, however "
-            "it ends.",
+            "Two workflows would overwrite each other's files. The lock ends with the workflow, however it ends.",
             "Wait, or use another folder.",
             prefix="",
         ),

@@ -15,7 +15,7 @@ from hostile_pickles import PAYLOADS, Payload, system
 
 from model.common.array_files import read_arrays
 from model.common.weight_files import read_weights
-from model.config.schema import read_yaml
+from model.config.reading import read_yaml
 from model.data.prepared.class_index import ClassIndex
 from model.data.prepared.dataset import PreparedDataset
 from model.evaluation.metrics.confusion import ConfusionMatrix

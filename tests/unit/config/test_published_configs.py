@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model.config.schema import Config, load_config
+from model.config.reading import load_config
+from model.config.schema import Config
 from model.methods import registry
 from model.workflow.plan import Plan
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model.config.schema import Config, ConfigError, Recipe, load_config, parse_config, parse_recipe
+from model.config.messages import ConfigError
+from model.config.reading import load_config, parse_config, parse_recipe
+from model.config.schema import Config, Recipe
 
 PROJECT = Path(__file__).resolve().parents[3]
 

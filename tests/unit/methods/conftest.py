@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.data.loading.pixel_batch import PixelBatch
 from model.workflow.plan import Plan
 

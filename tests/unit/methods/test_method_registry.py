@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import nn
 
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.methods import registry
 from model.methods.base import Method
 from model.methods.registry import MethodError, build, known, module_of, resolve

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.data.sources.shapes import Shapes
 from model.reporting.costs import COST_COLUMNS, cost_rows
 from model.reporting.records import RecordError

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from presence_lists import class_index
 
-from model.config.schema import load_config
+from model.config.reading import load_config
 from model.data.prepared.class_index import ClassIndex
 from model.data.prepared.dataset import Category
 from model.reporting.scenario_tables import counts, ranges, step_table, validation_counts

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.training.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from model.training.job import build_method, build_networks, network_arguments
 from model.training.spec import parse_spec

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from model.common.files import write_json
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.data.prepared.class_index import ClassIndex, build_class_index
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources.shapes import Shapes

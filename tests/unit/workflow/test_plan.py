@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from model.config.schema import ConfigError, parse_config
+from model.config.messages import ConfigError
+from model.config.reading import parse_config
 from model.workflow.plan import Plan
 
 RECIPE = {

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from model.config.schema import parse_config
+from model.config.reading import parse_config
 from model.workflow.plan import Plan
 
 PROJECT = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config.schema import load_config
+from model.config.reading import load_config
 from model.data.prepared.class_index import build_class_index
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources import registry as sources

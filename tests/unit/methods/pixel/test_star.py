@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model.config.schema import ConfigError
+from model.config.messages import ConfigError
 from model.data.loading.pixel_batch import PixelBatch
 from model.losses.feature_constraints import old_class_consistency, similarity_aware_discrimination
 from model.losses.foreground import decide_foreground, foreground_cross_entropy, negatives

@@ -1,0 +1,51 @@
+"""Which classes the steps of a configured scenario learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from model.config.messages import ConfigError, unknown_name
+from model.config.schema import DatasetEntry, Experiment, ExplicitScenario
+from model.data.prepared.dataset import Category
+from model.data.sources import registry as sources
+from model.scenario import JOINT, Scenario, ScenarioError
+
+
+def scenario_of(
+    experiment: Experiment,
+    wanted: str | ExplicitScenario,
+    dataset: DatasetEntry,
+    categories: Sequence[Category],
+    where: str,
+) -> Scenario:
+    """A scenario of an experiment, by its name or by its lists of classes.
+
+    Args:
+        experiment: that names it.
+        wanted: the entry of ``scenarios``.
+        dataset: of the experiment.
+        categories: all classes of the dataset; instance segmentation learns the things among them.
+        where: of the experiment in the configuration, for messages.
+
+    Raises:
+        ConfigError: if the classes cannot be divided like that.
+    """
+    allowed = [c for c in categories if c.isthing or experiment.task != "instance"]
+    try:
+        if isinstance(wanted, ExplicitScenario):
+            return _explicit(wanted, allowed, experiment.dataset)
+        if wanted == JOINT:
+            raise ScenarioError("'joint' is a method, not a scenario: list it under 'methods'")
+        orders = {**sources.orders(dataset.kind, dataset.options, experiment.task), **dataset.orders}
+        return Scenario.from_name(wanted, [c.id for c in allowed], orders)
+    except ScenarioError as error:
+        raise ConfigError(f"{where}.scenarios: {error}") from None
+
+
+def _explicit(wanted: ExplicitScenario, allowed: Sequence[Category], dataset: str) -> Scenario:
+    ids = {c.name: c.id for c in allowed} | {c.id: c.id for c in allowed}
+    for name in (name for step in wanted.steps for name in step):
+        if name not in ids:
+            unknown = unknown_name("class", str(name), [c.name for c in allowed])
+            raise ScenarioError(f"scenario '{wanted.name}': {unknown} (dataset '{dataset}')")
+    return Scenario(wanted.name, tuple(tuple(ids[name] for name in step) for step in wanted.steps))
