@@ -25,8 +25,8 @@ from model.evaluation.metrics.scores import Scores, positions_of
 from model.evaluation.protocols import get
 
 FORMAT = 1
-CONFUSION, PANOPTIC, PRECISION = "confusion", "panoptic", "precision"
-"""Keys of :attr:`EvaluationRecord.files`."""
+CONFUSION, PANOPTIC = "confusion", "panoptic"
+"""Keys of :attr:`EvaluationRecord.files` that values can be computed from."""
 
 PRIMARY_METRIC = {"semantic": "mIoU", "panoptic": "PQ", "instance": "AP"}
 """The metric of the summary, by task."""
@@ -233,20 +233,3 @@ def merge_scores(parts: Iterable[Scores]) -> Scores:
             groups.setdefault(name, {}).update(values)
         classes.update(part.classes)
     return Scores(groups, classes)
-
-
-def require_complete(measurements: Iterable[Measurement], expected: Iterable[tuple[Run, int, str]]) -> None:
-    """Check that every expected (run, step, protocol) was measured exactly once.
-
-    Raises:
-        RecordError: naming the first ones that are missing or repeated.
-    """
-    found: dict[tuple[Run, int, str], int] = {}
-    for m in measurements:
-        found[m.run, m.step, m.protocol] = found.get((m.run, m.step, m.protocol), 0) + 1
-    missing = [key for key in expected if key not in found]
-    repeated = [key for key, count in found.items() if count > 1]
-    for what, keys in (("missing", missing), ("repeated", repeated)):
-        if keys:
-            shown = "; ".join(f"{run} step {step} ({protocol})" for run, step, protocol in keys[:3])
-            raise RecordError(f"{len(keys)} evaluations are {what}: {shown}{' …' if len(keys) > 3 else ''}")

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from model.data.prepared.class_index import ClassIndex
-from model.scenario import SETTINGS, Scenario, Step
+from model.scenario import SETTINGS, Step
 from model.splits.image_lists import ImageList
 
 RULES = {
@@ -157,15 +157,6 @@ def make_split(
         "visible": list(visible_classes(step, setting)),
         "images": [index.image_ids[row] for row in rows],
     }
-
-
-def split_counts(index: ClassIndex, scenario: Scenario, task: str, setting: str) -> tuple[int, ...]:
-    """Number of training images of every step.
-
-    Raises:
-        SplitError: as :func:`select_images`, for the first step without an image.
-    """
-    return tuple(len(select_images(index, scenario.step(t), task, setting)) for t in range(len(scenario)))
 
 
 def validation_images(index: ClassIndex, step: Step, task: str, rule: ValidationRule = "all") -> tuple[str, ...]:

@@ -8,7 +8,6 @@ Without the marker, data that somebody else has put there count as complete as w
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -163,9 +162,3 @@ def obtain(archive: Archive, root: Path, mirror: str | None = None) -> Path:
 def describe(archive: Archive) -> str:
     """Name and size, for messages."""
     return archive.file + (f" ({archive.size / 1e9:.2f} GB)" if archive.size else "")
-
-
-def read_marker(marker: Path) -> dict[str, object]:
-    """What a marker says: file, url, sha256 and the number of files."""
-    content: dict[str, object] = json.loads(marker.read_text(encoding="utf-8"))
-    return content

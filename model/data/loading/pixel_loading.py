@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from model.data.loading.normalisation import normalise
-from model.data.loading.numbered import NumberedLoader, augmentation_generator, load
+from model.data.loading.numbered import NumberedLoader, augmentation_generator
 from model.data.loading.pixel_batch import PixelBatch
 from model.data.loading.pixel_transforms import Transform
 from model.data.loading.sampling import BatchPlan, Draw, ReplayMixing
@@ -130,21 +130,3 @@ def pixel_loader(
     items = PixelItems(dataset, split, image_ids, lookup, transform, seed, memory_ids, memory_lookup, saliency)
     plan = BatchPlan(len(image_ids), len(memory_ids), batch_size, seed, replay_mixing)
     return PixelLoader(items, collate, plan, workers, pin_memory, rank, world_size)
-
-
-def evaluation_loader(
-    dataset: PreparedDataset,
-    split: str,
-    image_ids: Sequence[str],
-    lookup: np.ndarray,
-    transform: Transform,
-    *,
-    batch_size: int = 1,
-    workers: int = 0,
-    pin_memory: bool = False,
-) -> Iterable[PixelBatch]:
-    """Every image once, in the given order; batches larger than one need a transform to one fixed size."""
-    items = PixelItems(dataset, split, image_ids, lookup, transform, seed=0)
-    places = range(0, len(image_ids), batch_size)
-    draws = [[Draw(item, 0, item) for item in range(len(image_ids))[place : place + batch_size]] for place in places]
-    return load(items, collate, draws, workers, pin_memory)

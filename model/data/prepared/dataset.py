@@ -33,7 +33,6 @@ from model.common.json_files import check_layout, read_checked
 from model.data.prepared.images import read_rgb
 from model.data.prepared.layout import Annotations, DatasetFile
 
-TASKS = ("semantic", "panoptic", "instance")
 FORMAT = 2
 _COLUMNS = ("id", "file", "height", "width")
 

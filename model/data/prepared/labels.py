@@ -61,27 +61,6 @@ def pixel_lookup(
     return table
 
 
-def mask_lookup(
-    categories: Sequence[int],
-    seen: Sequence[int],
-    visible: Collection[int],
-    background_id: int | None,
-    void_id: int | None,
-) -> np.ndarray:
-    """Table of the mask family: position k (from 0) is the k-th class learnt, everything else 255.
-
-    Arguments, shape and errors as in :func:`pixel_lookup`.
-    """
-    if len(seen) > IGNORE:
-        raise LabelError(f"{len(seen)} classes do not fit a label map, which ends at {IGNORE - 1}")
-    table = _empty_table(categories, background_id, void_id)
-    _check_classes(categories, seen, visible)
-    for position, category in enumerate(seen):
-        if category in visible:
-            table[category] = position
-    return table
-
-
 def row_lookup(categories: Sequence[int], background_id: int | None, void_id: int | None) -> np.ndarray:
     """Table of the evaluation: raw label to row of the confusion matrix.
 

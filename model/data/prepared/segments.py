@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -57,16 +57,6 @@ class Segments:
             np.equal(self.layers[layer], number + 1, out=masks[number])
         kept = np.ones(len(masks), dtype=bool) if self.keep_empty else masks.any(axis=(1, 2))
         return self.labels[kept], masks[kept]
-
-
-class SegmentReader(Protocol):
-    """Reads the annotation of one task."""
-
-    def load(self) -> None:
-        """Read what all images share now, and not in every loading process again."""
-
-    def __call__(self, record: ImageRecord, labels: Labels) -> Segments:
-        """The segments of an image that may be seen."""
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,6 @@ class ConfusionMatrix:
         """Row of the pixels where nothing of the class table is labelled."""
         return len(self.categories)
 
-    @property
-    def void_row(self) -> int:
-        """Row of the pixels that are never evaluated."""
-        return len(self.categories) + 1
-
     def save(self, path: Path) -> None:
         """Write one npz file with the class ids inside; equal matrices give equal bytes."""
         with atomic_file(path) as stream:

@@ -18,8 +18,6 @@ NormName = Literal["frozen-bn", "bn", "sync-bn", "gn"]
 STAGES = ("res2", "res3", "res4", "res5")
 """Names of the outputs, finest first."""
 
-STRIDES = (4, 8, 16, 32)
-
 
 def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(min(32, channels // 4), channels)

@@ -12,7 +12,7 @@ from made_up_runs import NAMES, SCENARIO, evaluate, measure_joint, measure_run, 
 
 from model.evaluation.metrics.forgetting import StepsError
 from model.evaluation.metrics.overlaps import PanopticAccumulator, Segment
-from model.reporting.records import EvaluationRecord, Measurement, RecordError, measure, require_complete
+from model.reporting.records import EvaluationRecord, Measurement, RecordError, measure
 from model.reporting.tables import CLASS_COLUMNS, METRIC_COLUMNS, class_rows, metric_rows, read_csv, write_csv
 from model.scenario import class_groups
 
@@ -104,15 +104,6 @@ def test_a_gap_in_a_run_is_an_error(measurements: list[Measurement]) -> None:
     without = [m for m in measurements if (m.run.method, m.step) != ("mib", 1)]
     with pytest.raises(StepsError, match=r"toy/semantic/2-1/overlapped/tiny/mib/seed0 \(segue\): step 1 was not"):
         metric_rows(without)
-
-
-def test_missing_runs_are_named(measurements: list[Measurement]) -> None:
-    expected = [(m.run, m.step, m.protocol) for m in measurements]
-    require_complete(measurements, expected)
-    with pytest.raises(RecordError, match=r"1 evaluations are missing: .*/plop/seed3 step 2 \(segue\)"):
-        require_complete(measurements, [*expected, (run("plop", 3), 2, "segue")])
-    with pytest.raises(RecordError, match="repeated"):
-        require_complete([*measurements, measurements[0]], expected)
 
 
 def test_records_round_trip(tmp_path: Path) -> None:

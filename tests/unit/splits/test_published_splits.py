@@ -14,7 +14,7 @@ from presence_lists import class_index, protocol
 from model.data.sources.class_orders import published_orders
 from model.scenario import Scenario, Step
 from model.splits.image_lists import published_lists, read_image_list
-from model.splits.selection import SplitError, make_split, select_images, split_counts, validation_images
+from model.splits.selection import SplitError, make_split, select_images, validation_images
 
 DATA = os.environ.get("SEGUE_DATA")
 pytestmark = pytest.mark.skipif(not DATA, reason="SEGUE_DATA is not set: published image lists are not at hand")
@@ -36,8 +36,10 @@ def test_derived_counts(setting: str) -> None:
     assert len(derived()) >= 13
     for (dataset, name), rows in derived().items():
         index = class_index(NAMES[dataset], "train")
-        found = split_counts(index, Scenario.from_name(name, index.categories), "semantic", setting)
-        assert found == tuple(int(row[setting]) for row in rows), (dataset, name)
+        scenario = Scenario.from_name(name, index.categories)
+        steps = map(scenario.step, range(len(scenario)))
+        found = [len(select_images(index, step, "semantic", setting)) for step in steps]
+        assert found == [int(row[setting]) for row in rows], (dataset, name)
 
 
 def published() -> list[tuple[str, str, int, Step]]:

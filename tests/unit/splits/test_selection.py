@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from model.data.prepared.class_index import ClassIndex, ClassIndexError
 from model.scenario import Scenario, Step
-from model.splits.selection import SplitError, make_split, select_images, split_counts, validation_images
+from model.splits.selection import SplitError, make_split, select_images, validation_images
 
 
 def index_of(presence: np.ndarray) -> ClassIndex:
@@ -28,7 +28,6 @@ STEPS = Scenario("toy", ((10,), (11,), (12,)))
 def test_images_of_every_step(setting: str, expected: list[list[int]]) -> None:
     found = [select_images(TOY, STEPS.step(t), "semantic", setting).tolist() for t in range(3)]
     assert found == expected
-    assert split_counts(TOY, STEPS, "semantic", setting) == tuple(map(len, expected))
 
 
 def test_only_sequential_keeps_past_labels() -> None:

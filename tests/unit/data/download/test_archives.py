@@ -1,6 +1,7 @@
 """Every official archive, in small: from a server to a folder that can be prepared."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from archive_server import Offer, serving
 from raw_layouts import packed, write_ade20k, write_coco, write_voc, zipped
 
-from model.data.download.archives import Archive, markers, obtain, official_archives, read_marker, read_table, wanted
+from model.data.download.archives import Archive, markers, obtain, official_archives, read_table, wanted
 from model.data.download.fetching import Checksum, DownloadError
 from model.data.download.unpacking import UnpackError
 from model.data.prepared.dataset import PreparedDataset
@@ -53,7 +54,7 @@ def test_downloads_can_be_prepared(tmp_path: Path, kind: str) -> None:
     with serving(offer) as address:
         for one in archives:
             marker = obtain(small(one, offer.files[one.file]), root, address)
-            assert read_marker(marker)["sha256"] == hashlib.sha256(offer.files[one.file]).hexdigest()
+            assert json.loads(marker.read_text())["sha256"] == hashlib.sha256(offer.files[one.file]).hexdigest()
     assert sources.pending(kind, options) == [] and sources.missing(kind, options) == []
     assert len(offer.asked) == len(archives) + 1
     with pytest.raises(sources.SourceError, match=r"is not complete: .* officially .*\. Delete .*\.json to have"):
@@ -74,7 +75,7 @@ def test_what_lies_there_already_is_used_without_a_network(tmp_path: Path) -> No
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / archive.file).write_bytes(content)
     marker = obtain(small(archive, content), tmp_path, "http://nowhere.invalid")
-    assert read_marker(marker)["files"] == 2
+    assert json.loads(marker.read_text())["files"] == 2
     assert wanted(tmp_path / "there", ["ade20k-scenes", "ade20k-instances"]) == []  # somebody has unpacked it by hand
     assert markers(tmp_path / "there", ["ade20k-scenes"]) == []
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from model.data.loading.pixel_batch import PixelBatch
-from model.data.loading.pixel_loading import PixelLoader, evaluation_loader, pixel_loader
-from model.data.loading.pixel_transforms import FullImage, RandomResizedCrop
+from model.data.loading.pixel_loading import PixelLoader, pixel_loader
+from model.data.loading.pixel_transforms import RandomResizedCrop
 from model.data.prepared.dataset import PreparedDataset, PreparedDatasetError
 from model.data.prepared.labels import pixel_lookup
 
@@ -101,16 +101,6 @@ def test_fewer_images_than_a_batch(shapes: PreparedDataset) -> None:
     batches = list(few.batches(0, 2))
     assert len(few) == 1 and [len(batch) for batch in batches] == [6, 6]
     assert not torch.equal(batches[0].images[0], batches[0].images[1])  # each place is augmented on its own
-
-
-def test_evaluation_takes_every_image_once_in_order(shapes: PreparedDataset) -> None:
-    records = shapes.records("val")
-    names = [record.id for record in records]
-    lookup = table(shapes, list(shapes.category_ids))
-    batches = list(evaluation_loader(shapes, "val", names, lookup, FullImage()))
-    assert [batch.names[0] for batch in batches] == names
-    for batch, record in zip(batches, records, strict=True):
-        assert batch.images.shape[2:] == (record.height, record.width) == batch.labels.shape[1:]
 
 
 def test_missing_pieces_are_named(shapes: PreparedDataset) -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.prepared.labels import LabelError, apply_lookup, mask_lookup, pixel_lookup, row_lookup
+from model.data.prepared.labels import LabelError, apply_lookup, pixel_lookup, row_lookup
 
 
 def test_visible_classes_become_positions_and_all_others_background() -> None:
@@ -21,11 +21,6 @@ def test_void_in_training(policy: str, expected: int) -> None:
 def test_values_that_the_dataset_does_not_use_are_ignored() -> None:
     table = pixel_lookup([1, 2], [1], [1], background_id=0, void_id=None)
     assert set(table[3:].tolist()) == {255}
-
-
-def test_masks_count_from_zero_and_hide_everything_else() -> None:
-    table = mask_lookup([0, 1, 2, 3], seen=[3, 1], visible=[1, 3], background_id=255, void_id=None)
-    assert table[[0, 1, 2, 3, 255]].tolist() == [255, 1, 255, 0, 255]
 
 
 @given(st.lists(st.integers(0, 60000), min_size=1, max_size=20, unique=True))
@@ -54,4 +49,4 @@ def test_impossible_classes_are_named() -> None:
     with pytest.raises(LabelError, match="255 classes do not fit"):
         pixel_lookup(range(255), range(255), range(255), None, None)
     with pytest.raises(LabelError, match="learnt twice"):
-        mask_lookup([1, 2], [1, 1], [1], None, None)
+        pixel_lookup([1, 2], [1, 1], [1], None, None)

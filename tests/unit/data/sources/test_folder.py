@@ -11,7 +11,7 @@ from model.data.prepared.images import write_png
 from model.data.sources import registry as sources
 from model.data.sources.folder import Folder, FolderError
 from model.scenario import Scenario
-from model.splits.selection import split_counts
+from model.splits.selection import select_images
 
 LABELS = np.array([[0, 1, 2], [2, 2, 11]], dtype=np.uint8)
 
@@ -132,8 +132,9 @@ def test_voc_sample_gives_the_counts_of_its_description(tmp_path: Path) -> None:
     }
     for name, (overlapped, disjoint) in expected.items():
         scenario = Scenario.from_name(name, index.categories)
-        assert split_counts(index, scenario, "semantic", "overlapped") == overlapped
-        assert split_counts(index, scenario, "semantic", "disjoint") == disjoint
+        steps = [scenario.step(t) for t in range(len(scenario))]
+        for setting, counts in (("overlapped", overlapped), ("disjoint", disjoint)):
+            assert tuple(len(select_images(index, step, "semantic", setting)) for step in steps) == counts
 
 
 @real
