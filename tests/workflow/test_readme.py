@@ -59,7 +59,7 @@ def test_a_command_of_the_readme_runs(checkout: Checkout, command: str):
 
 
 def test_every_file_that_the_documentation_links_to_exists():
-    for page in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+    for page in [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
