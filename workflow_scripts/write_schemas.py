@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from model.config.schema import Config, Recipe
+from model.config.json_schema import config_schema, recipe_schema
 
 
 def main() -> None:
@@ -13,9 +13,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("schemas"))
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    for name, model in (("config", Config), ("recipe", Recipe)):
-        schema = json.dumps(model.model_json_schema(), indent=2, sort_keys=True) + "\n"
-        (folder / f"{name}.schema.json").write_text(schema, encoding="utf-8")
+    for name, schema in (("config", config_schema()), ("recipe", recipe_schema())):
+        text = json.dumps(schema, indent=2, sort_keys=True) + "\n"
+        (folder / f"{name}.schema.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

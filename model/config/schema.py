@@ -174,7 +174,7 @@ class Experiment(_Typed):
     memory: Memory | None = None
     note: str = ""
 
-    @field_validator("methods", mode="before")
+    @field_validator("methods", mode="before", json_schema_input_type=list[str | MethodEntry])
     @classmethod
     def _plain_names(cls, value: Any) -> Any:
         if not isinstance(value, list):

@@ -17,6 +17,7 @@ import yaml
 
 from model.common.files import write_json
 from model.config.reading import parse_config
+from model.config.recipes import Recipes
 from model.data.prepared.class_index import ClassIndex, build_class_index
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources.shapes import Shapes
@@ -40,7 +41,8 @@ STOP_AFTER = 2
 
 def shortened(name: str) -> dict[str, Any]:
     """A recipe of the demonstration, for a few iterations; mask networks, which are slow, are smaller too."""
-    recipe = yaml.safe_load((PROJECT / "config" / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    book = Recipes(PROJECT / "config" / "recipes")
+    recipe = book.content(book.files[name])
     network = {**recipe["network"], **(MASK_NETWORK if recipe["family"] == "mask" else {})}
     if "prompts" in network:
         network["prompts"] = 3
