@@ -46,8 +46,8 @@ def training_step(
     """Seconds (median) and peak memory of a training step; runs in the process that measures it."""
     sys.path.insert(0, str(ROOT))
     from model.data.loading.mask_batch import MaskTargets
-    from model.losses.mask_losses import query_cross_entropy
     from model.losses.point_sampling import uniform_points
+    from model.losses.query_classification import query_cross_entropy
     from model.networks.mask2former.network import build_mask2former
 
     torch.manual_seed(0)

@@ -28,8 +28,8 @@ import yaml
 
 import ops.library
 from model.data.loading.mask_batch import MaskTargets
-from model.losses.mask_losses import query_cross_entropy
 from model.losses.point_sampling import uniform_points
+from model.losses.query_classification import query_cross_entropy
 from model.networks.mask2former.network import build_mask2former
 
 ROOT = Path(__file__).resolve().parents[1]

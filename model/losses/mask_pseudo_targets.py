@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.data.loading.mask_batch import MaskTargets
+from model.losses.mask_activation import MaskActivation, mask_probabilities
 from model.losses.precision import at_least_single
 
 
@@ -30,22 +31,44 @@ class OldPrediction:
     masks: Tensor
 
 
-def old_prediction(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> OldPrediction:
-    """Queries of the old model that name a class; no score is too low.
+def old_prediction(
+    logits: Tensor,
+    masks: Tensor,
+    size: tuple[int, int],
+    activation: MaskActivation = "sigmoid",
+    threshold: float = 0.0,
+) -> OldPrediction:
+    """Queries of the old model that name a class.
 
     Args:
         logits: (Q, K_old + 1) class logits, "no object" last.
         masks: (Q, h, w) mask logits.
         size: (H, W) of the targets, to which mask logits are enlarged.
+        activation: of the old model's masks.
+        threshold: the probability of the class has to be larger.
     """
     scores, labels = at_least_single(logits).softmax(dim=-1).max(dim=-1)
-    kept = (labels != logits.shape[-1] - 1).nonzero().squeeze(1)
+    kept = ((labels != logits.shape[-1] - 1) & (scores > threshold)).nonzero().squeeze(1)
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
+    return OldPrediction(labels[kept], scores[kept], enlarged_masks(masks, kept, size, activation))
+
+
+def enlarged_masks(masks: Tensor, kept: Tensor, size: tuple[int, int], activation: MaskActivation) -> Tensor:
+    """Mask probabilities (n, H, W) of some queries at the size of the targets.
+
+    Args:
+        masks: (Q, h, w) mask logits of all queries.
+        kept: (n,) int64, the queries.
+        size: (H, W).
+        activation: of the masks.
+    """
     if len(kept) == 0:
-        return OldPrediction(labels[kept], scores[kept], scores.new_zeros(0, *size))
-    # only the kept queries are enlarged: all of them take a gigabyte for a batch of 640×640 images
-    enlarged = F.interpolate(at_least_single(masks[kept])[None], size=size, mode="bilinear", align_corners=False)[0]
-    return OldPrediction(labels[kept], scores[kept], enlarged.sigmoid())
+        return at_least_single(masks).new_zeros(0, *size)
+    # only what is needed is enlarged: all queries take a gigabyte for a batch of 640×640 images
+    needed = masks if activation == "softmax" else masks[kept]
+    enlarged = F.interpolate(at_least_single(needed)[None], size=size, mode="bilinear", align_corners=False)[0]
+    probabilities = mask_probabilities(enlarged, activation)
+    return probabilities[kept] if activation == "softmax" else probabilities
 
 
 def pseudo_targets(old: OldPrediction, ground_truth: Tensor | None, overlap_threshold: float = 0.8) -> MaskTargets:

@@ -1,6 +1,6 @@
 """Which query answers for which target: the cheapest one-to-one assignment of each image.
 
-Carion et al., DETR (2020), section 3.1; costs of Mask2Former (2022) with the values of its released code.
+Carion et al., DETR (2020), section 3.1; costs of Mask2Former (2022) and CoMFormer (2023) with the values of their released code.
 """
 
 from __future__ import annotations
@@ -42,12 +42,24 @@ def cross_entropy_cost(mask_logits: Tensor, mask_targets: Tensor) -> Tensor:
     return (F.softplus(mask_logits).sum(dim=1, keepdim=True) - mask_logits @ mask_targets.T) / mask_logits.shape[1]
 
 
-def dice_cost(mask_logits: Tensor, mask_targets: Tensor) -> Tensor:
-    """One minus the smoothed Dice overlap of every pair: (Q, P) logits and (N, P) targets to (Q, N)."""
-    probabilities = mask_logits.sigmoid()
+def dice_overlap(probabilities: Tensor, mask_targets: Tensor) -> Tensor:
+    """Smoothed Dice overlap of every pair: (Q, P) probabilities and (N, P) targets to (Q, N)."""
     overlap = 2 * probabilities @ mask_targets.T
     areas = probabilities.sum(dim=1, keepdim=True) + mask_targets.sum(dim=1)
-    return 1 - (overlap + 1) / (areas + 1)
+    return (overlap + 1) / (areas + 1)
+
+
+def dice_cost(probabilities: Tensor, mask_targets: Tensor) -> Tensor:
+    """One minus :func:`dice_overlap`."""
+    return 1 - dice_overlap(probabilities, mask_targets)
+
+
+def harmonic_cost(probabilities: Tensor, overlaps: Tensor) -> Tensor:
+    """Minus the harmonic mean of class probability and Dice overlap (Q, N): a pair has to be good in both.
+
+    Source: CoMFormer, released code.
+    """
+    return -2 * probabilities * overlaps / (probabilities + overlaps)
 
 
 def assign(costs: Sequence[Tensor], names: Sequence[str] | None = None) -> list[Match]:

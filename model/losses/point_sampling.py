@@ -40,31 +40,37 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def undecided_points(
-    masks: Tensor, count: int, draw: PointSource, oversampling: float = 3.0, importance: float = 0.75
+    masks: Tensor,
+    count: int,
+    draw: PointSource,
+    oversampling: float = 3.0,
+    importance: float = 0.75,
+    boundary: float = 0.0,
 ) -> Tensor:
-    """Points for the mask losses, preferably where the mask logit is near zero.
+    """Points for the mask losses, preferably where the prediction is undecided.
 
-    ``oversampling · count`` uniform candidates are drawn for each mask and their logits sampled; the
-    ``⌊importance · count⌋`` nearest to zero are kept and joined by fresh uniform points.
+    ``oversampling · count`` uniform candidates are drawn for each mask and their values sampled; the
+    ``⌊importance · count⌋`` nearest to the boundary are kept and joined by fresh uniform points.
 
     Args:
-        masks: (N, 1, h, w) mask logits; no gradient flows into them.
+        masks: (N, 1, h, w) mask logits or probabilities; no gradient flows into them.
         count: points for each mask.
         draw: where uniform points come from; asked twice, for the candidates and for the rest.
         oversampling: candidates for each point.
         importance: share of points taken from the candidates.
+        boundary: value between inside and outside: 0 for logits, 0.5 for probabilities.
 
     Returns:
         (N, count, 2).
 
-    Source: PointRend, section 3.1; the uncertainty is that of the sampled logit, not a sample of the uncertainty.
+    Source: PointRend, section 3.1; the uncertainty is that of the sampled value, not a sample of the uncertainty.
     """
     sets = masks.shape[0]
     kept = int(importance * count)
     with torch.no_grad():
         candidates = draw(sets, int(oversampling * count))
         rest = draw(sets, count - kept)
-        undecided = -sample_points(masks.detach(), candidates)[:, 0].abs()  # N, candidates
+        undecided = -(sample_points(masks.detach(), candidates)[:, 0] - boundary).abs()  # N, candidates
         index = undecided.topk(kept, dim=1).indices
         chosen = candidates.gather(1, index[..., None].expand(-1, -1, 2))
         return torch.cat((chosen, rest), dim=1)

@@ -29,7 +29,7 @@ def balanced_query_cross_entropy(
         no_object_weight: w.
 
     Returns:
-        Scalar; without exemplars that of :func:`~model.losses.mask_losses.query_cross_entropy`.
+        Scalar; without exemplars that of :func:`~model.losses.query_classification.query_cross_entropy`.
 
     Source: balanced anti-misguidance loss, section 3.4; the constants of the denominator follow the released code.
     """

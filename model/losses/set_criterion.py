@@ -6,17 +6,19 @@ Cheng et al., "Masked-attention Mask Transformer", CVPR 2022, section 3.3; numbe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, distributed
 
 from model.data.loading.mask_batch import MaskTargets
+from model.losses.mask_activation import MaskActivation
 from model.losses.mask_losses import dice_loss, mask_cross_entropy
 from model.losses.matching import Match, assign, class_cost, cross_entropy_cost, dice_cost
 from model.losses.point_sampling import PointSource, sample_points, undecided_points
 from model.losses.precision import at_least_single
+from model.losses.query_classification import QueryClassification
 
 ClassLoss = Callable[[Tensor, Tensor], Tensor]
 """Class logits (B, Q, K + 1) and the label of each query (B, Q), K = "no object", to a scalar."""
@@ -46,16 +48,20 @@ class PredictionLosses:
 
 @dataclass(frozen=True)
 class SetCriterion:
-    """The numbers of the criterion.
+    """How predictions are matched and compared, for masks that are a sigmoid each.
 
     Attributes:
+        mask_activation: of the masks that it compares.
         points: sampled for each mask, in the matching and in the losses.
         oversampling: candidates for each point of the mask losses.
         importance: share of points where the prediction is undecided.
         class_cost: weight of the class in the matching.
         mask_cost: weight of the mask cross-entropy in the matching.
         dice_cost: weight of the Dice overlap in the matching.
+        classification: the class loss of the network.
     """
+
+    mask_activation: ClassVar[MaskActivation] = "sigmoid"
 
     points: int = 112 * 112
     oversampling: float = 3.0
@@ -63,6 +69,7 @@ class SetCriterion:
     class_cost: float = 2.0
     mask_cost: float = 5.0
     dice_cost: float = 5.0
+    classification: QueryClassification = field(default_factory=QueryClassification)
 
     def __call__(
         self,
@@ -107,13 +114,8 @@ class SetCriterion:
         with torch.autocast(prediction.logits.device.type, enabled=False):
             matches = self.match(prediction, targets, draw, names)
             labels = query_labels(targets, matches, prediction.logits)
-            mask_logits, mask_targets = self.matched_points(prediction.masks, targets, matches, draw)
-            return PredictionLosses(
-                class_loss(prediction.logits, labels),
-                mask_cross_entropy(mask_logits, mask_targets, normaliser),
-                dice_loss(mask_logits, mask_targets, normaliser),
-                matches,
-            )
+            mask, dice = self.mask_losses(prediction.masks, targets, matches, draw, normaliser)
+            return PredictionLosses(class_loss(prediction.logits, labels), mask, dice, matches)
 
     @torch.no_grad()
     def match(
@@ -127,28 +129,69 @@ class SetCriterion:
         costs = []
         for logits, masks, target in zip(prediction.logits, prediction.masks, targets, strict=True):
             points = draw(1, self.points)
-            logits, masks = at_least_single(logits), at_least_single(masks)
-            mask_logits = sample_points(masks[None], points)[0]  # Q, P
-            mask_targets = sample_points(target.masks[None].to(masks.dtype), points)[0]  # N, P
+            mask_targets = sample_points(target.masks[None].to(at_least_single(masks).dtype), points)[0]  # N, P
             costs.append(
-                self.class_cost * class_cost(logits, target.labels)
-                + self.mask_cost * cross_entropy_cost(mask_logits, mask_targets)
-                + self.dice_cost * dice_cost(mask_logits, mask_targets)
+                self.costs(at_least_single(logits), at_least_single(masks), target.labels, mask_targets, points)
             )
         return assign(costs, names)
 
-    def matched_points(
-        self, masks: Tensor, targets: Sequence[MaskTargets], matches: Sequence[Match], draw: PointSource
+    def costs(self, logits: Tensor, masks: Tensor, labels: Tensor, mask_targets: Tensor, points: Tensor) -> Tensor:
+        """What each pair of query and target costs.
+
+        Args:
+            logits: (Q, K + 1).
+            masks: (Q, h, w) mask logits.
+            labels: (N,) of the targets.
+            mask_targets: (N, P) their masks at the points.
+            points: (1, P, 2).
+
+        Returns:
+            (Q, N).
+        """
+        mask_logits = sample_points(masks[None], points)[0]  # Q, P
+        return (
+            self.class_cost * class_cost(logits, labels)
+            + self.mask_cost * cross_entropy_cost(mask_logits, mask_targets)
+            + self.dice_cost * dice_cost(mask_logits.sigmoid(), mask_targets)
+        )
+
+    def mask_losses(
+        self,
+        masks: Tensor,
+        targets: Sequence[MaskTargets],
+        matches: Sequence[Match],
+        draw: PointSource,
+        normaliser: float,
     ) -> tuple[Tensor, Tensor]:
-        """Logits and targets (N, P) of the matched masks at points drawn for each of them, image after image."""
-        predicted = [image[match.queries.to(image.device)] for image, match in zip(masks, matches, strict=True)]
-        wanted = [
-            target.masks[match.targets.to(target.masks.device)] for target, match in zip(targets, matches, strict=True)
-        ]
-        logits = at_least_single(torch.cat(predicted))[:, None]  # N, 1, h, w
-        labels = torch.cat(wanted).to(logits.dtype)[:, None]  # N, 1, H, W
+        """Cross-entropy and Dice loss of the matched masks, at points drawn for each of them.
+
+        Args:
+            masks: (B, Q, h, w) mask logits.
+            targets, matches: of each image.
+            draw: source of the points.
+            normaliser: number of target masks.
+        """
+        logits = matched(at_least_single(masks), [match.queries for match in matches])  # N, 1, h, w
         points = undecided_points(logits, self.points, draw, self.oversampling, self.importance)
-        return sample_points(logits, points)[:, 0], sample_points(labels, points)[:, 0]
+        mask_logits = sample_points(logits, points)[:, 0]
+        mask_targets = sample_points(target_masks(targets, matches, logits.dtype), points)[:, 0]
+        return (
+            mask_cross_entropy(mask_logits, mask_targets, normaliser),
+            dice_loss(mask_logits.sigmoid(), mask_targets, normaliser),
+        )
+
+
+def matched(masks: Tensor, queries: Sequence[Tensor]) -> Tensor:
+    """Masks (B, Q, h, w) of the given queries of each image, image after image: (N, 1, h, w)."""
+    return torch.cat([image[index.to(image.device)] for image, index in zip(masks, queries, strict=True)])[:, None]
+
+
+def target_masks(targets: Sequence[MaskTargets], matches: Sequence[Match], dtype: torch.dtype) -> Tensor:
+    """Masks (N, 1, H, W) of the matched targets, in the order of :func:`matched`."""
+    wanted = [
+        target.masks[match.targets.to(target.masks.device)] for target, match in zip(targets, matches, strict=True)
+    ]
+    return torch.cat(wanted).to(dtype)[:, None]
 
 
 def query_labels(targets: Sequence[MaskTargets], matches: Sequence[Match], logits: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ GROUP = "b_inference"
 def test_post_processing(case: Case) -> None:
     recording = load(case)
     config, arrays = recording.config, recording.arrays
-    logits, masks = recording.tensor("pred_logits"), recording.tensor("pred_masks")
+    logits, masks = recording.tensor("pred_logits"), recording.tensor("pred_masks").sigmoid()
     things = torch.zeros(config["K"], dtype=torch.bool)
     things[config["things"]] = True
     assert_close(semantic_segmentation(logits, masks), arrays["sem_seg"], GROUP, "float32")

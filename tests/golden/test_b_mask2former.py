@@ -117,7 +117,7 @@ def test_post_processing(case: Case, precision: golden.Precision, forward) -> No
     for index, image in enumerate(inputs):
         height, width = image.shape[-2:]
         logits = outputs.logits[index]
-        masks = resize_masks(outputs.masks[index], outputs.image_size, (height, width), (height, width))
+        masks = resize_masks(outputs.masks[index], outputs.image_size, (height, width), (height, width)).sigmoid()
         prefix = f"image{index}."
         scores = semantic_segmentation(logits, masks)
         assert_close(scores, arrays[prefix + "sem_seg"], GROUP, "float32", prefix + "sem_seg")

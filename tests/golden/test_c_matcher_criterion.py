@@ -14,8 +14,8 @@ from replay import RecordedDraws
 from torch import Tensor
 
 from model.data.loading.mask_batch import MaskTargets
-from model.losses.mask_losses import query_cross_entropy
 from model.losses.point_sampling import undecided_points
+from model.losses.query_classification import query_cross_entropy
 from model.losses.set_criterion import SetCriterion
 
 GROUP = "c_matcher_criterion"

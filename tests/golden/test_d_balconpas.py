@@ -187,8 +187,8 @@ def test_the_hook_returns_the_weighted_sums(case: Case) -> None:
         def point_source(self, outputs: MaskOutputs) -> RecordedDraws:
             return draws
 
-    outputs = MaskOutputs(step.predictions, step.queries("tokens"), torch.empty(0), {}, (0, 0))
-    old_outputs = MaskOutputs(step.predictions, step.queries("tokens_old"), torch.empty(0), {}, (0, 0))
+    outputs = MaskOutputs(step.predictions, step.queries("tokens"), torch.empty(0), {}, (0, 0), "sigmoid")
+    old_outputs = MaskOutputs(step.predictions, step.queries("tokens_old"), torch.empty(0), {}, (0, 0), "sigmoid")
     network = torch.nn.Module()
     network.criterion = step.criterion
     names = tuple(f"image{index}" for index in range(len(step.ground_truth)))

@@ -21,6 +21,7 @@ from model.data.loading.normalisation import normalise
 from model.data.prepared.dataset import ImageRecord, PreparedDataset
 from model.data.prepared.images import one_thread_before_fork
 from model.evaluation.evaluators.base import EvaluationInputs
+from model.losses.mask_activation import MaskActivation, mask_probabilities
 from model.networks.mask2former.inference import resize_masks
 from model.networks.mask2former.padding import pad_images
 
@@ -41,6 +42,7 @@ class MaskedImage:
         masks: (Q, h, w) mask logits of the padded image at the network's resolution.
         padded: (height, width) of the padded image.
         inside: (height, width) of the image in it.
+        activation: what turns mask logits into probabilities.
     """
 
     record: ImageRecord
@@ -49,10 +51,11 @@ class MaskedImage:
     masks: Tensor
     padded: Size
     inside: Size
+    activation: MaskActivation
 
     def masks_at(self, size: Size) -> Tensor:
-        """(Q, H, W) mask logits at another size of the whole image."""
-        return resize_masks(self.masks, self.padded, self.inside, size)
+        """(Q, H, W) mask probabilities at another size of the whole image; logits are resized."""
+        return mask_probabilities(resize_masks(self.masks, self.padded, self.inside, size), self.activation)
 
 
 class _Items(Dataset[tuple[ImageRecord, np.ndarray, np.ndarray]]):
@@ -98,7 +101,9 @@ def predict_masks(inputs: EvaluationInputs, records: Sequence[ImageRecord]) -> I
     loader: DataLoader[Any] = DataLoader(items, batch_sampler=batches, num_workers=inputs.workers, collate_fn=list)
     for batch in loader:
         padded = pad_images([torch.from_numpy(seen) for _, _, seen in batch]).to(inputs.device)
-        found = inputs.method.predict(inputs.network(padded), inputs.step)
+        outputs = inputs.network(padded)
+        found = inputs.method.predict(outputs, inputs.step)
         for (record, image, seen), logits, masks in zip(batch, found.logits, found.masks, strict=True):
             inside = (seen.shape[1], seen.shape[2])
-            yield MaskedImage(record, image, logits, masks, (padded.shape[2], padded.shape[3]), inside)
+            whole = (padded.shape[2], padded.shape[3])
+            yield MaskedImage(record, image, logits, masks, whole, inside, outputs.mask_activation)

@@ -127,7 +127,7 @@ def replayed_images(ground_truth: Sequence[MaskTargets], past: int, seen: int) -
 def old_predictions(old_outputs: Any) -> list[OldPrediction]:
     """What the old model sees in each image, at the size of the padded images."""
     return [
-        old_prediction(logits, masks, old_outputs.image_size)
+        old_prediction(logits, masks, old_outputs.image_size, old_outputs.mask_activation)
         for logits, masks in zip(old_outputs.logits, old_outputs.masks, strict=True)
     ]
 

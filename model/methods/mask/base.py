@@ -7,9 +7,10 @@ Targets of an image are a class and a mask for each segment. The hooks of :mod:`
 
       L = Σ_layers  λ_class · CE + λ_mask · BCE + λ_dice · Dice
 
-  after matching queries to targets in each of them. How masks are sampled and matched belongs to the network.
+  after matching queries to targets in each of them. How masks are sampled, matched and compared belongs to the network, and
+  so does the class loss: cross-entropy (CE) or CoMFormer's focal loss.
 * ``predict`` chooses the class and mask logits that count at test time; ``semantic``, ``panoptic`` and ``instances`` read
-  them, one image at a time.
+  class logits and mask probabilities, one image at a time.
 
 Verified against: c_matcher_criterion (losses), b_inference (readings).
 """
@@ -25,9 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.losses.mask_losses import query_cross_entropy
 from model.losses.point_sampling import PointSource, uniform_points
-from model.losses.set_criterion import PredictionLosses
+from model.losses.set_criterion import ClassLoss, PredictionLosses, SetCriterion
 from model.methods.base import Method, ParameterGroup, State, Trainable, Weight, prediction_field
 from model.networks.mask2former.inference import (
     Instances,
@@ -71,9 +71,13 @@ class MaskMethod(Method):
     def losses(
         self, network: Any, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
     ) -> dict[str, Tensor]:
-        class_loss = partial(query_cross_entropy, no_object_weight=self.no_object_weight)
         draw = self.point_source(outputs)
+        class_loss = self.class_loss(network.criterion)
         return self.weighted(network.criterion(outputs.predictions, targets, class_loss, draw, batch.names))
+
+    def class_loss(self, criterion: SetCriterion) -> ClassLoss:
+        """The network's own class loss."""
+        return partial(criterion.classification, no_object_weight=self.no_object_weight)
 
     def point_source(self, outputs: Any) -> PointSource:
         """Where the points of the mask losses come from: torch's global generator of the outputs' device."""
@@ -96,7 +100,7 @@ class MaskMethod(Method):
 
         Args:
             logits: (Q, K + 1).
-            masks: (Q, H, W) mask logits.
+            masks: (Q, H, W) mask probabilities.
             size: (height, width) of the answer; class scores are resized to it. None keeps that of the masks.
 
         Returns:
@@ -108,11 +112,17 @@ class MaskMethod(Method):
         return scores.argmax(dim=0) + 1
 
     def panoptic(self, logits: Tensor, masks: Tensor, things: Tensor) -> tuple[Tensor, list[Segment]]:
-        """Segment ids (H, W) and the segments of one image; ``things`` is (K,) bool."""
+        """Segment ids (H, W) and the segments of one image.
+
+        Args:
+            logits: (Q, K + 1).
+            masks: (Q, H, W) mask probabilities.
+            things: (K,) bool, True for classes whose instances are separate segments.
+        """
         return panoptic_segmentation(logits, masks, things, self.object_threshold, self.overlap_threshold)
 
     def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
-        """Instances of one image, only of the classes in ``things`` if given."""
+        """Instances of one image, only of the classes in ``things`` if given; arguments as in :meth:`panoptic`."""
         return instance_segmentation(logits, masks, self.max_detections, things)
 
 

@@ -118,7 +118,7 @@ class Eclipse(MaskMethod):
 
     def semantic(self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Label map of one image: each pixel has the class of the query that wins it, 0 where none does."""
-        labels = assemble_semantic(logits.sigmoid(), masks.sigmoid(), self.object_threshold, self.overlap_threshold)
+        labels = assemble_semantic(logits.sigmoid(), masks, self.object_threshold, self.overlap_threshold)
         if size is None or labels.shape == size:
             return labels
         shares = F.one_hot(labels, logits.shape[-1]).permute(2, 0, 1)[None].to(logits.dtype)
@@ -126,10 +126,10 @@ class Eclipse(MaskMethod):
 
     def panoptic(self, logits: Tensor, masks: Tensor, things: Tensor) -> tuple[Tensor, list[Segment]]:
         thresholds = (self.object_threshold, self.overlap_threshold)
-        return assemble_panoptic(logits.sigmoid(), masks.sigmoid(), things, *thresholds)
+        return assemble_panoptic(logits.sigmoid(), masks, things, *thresholds)
 
     def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
-        return best_instances(logits.sigmoid(), masks.sigmoid(), self.max_detections, things)
+        return best_instances(logits.sigmoid(), masks, self.max_detections, things)
 
 
 def manipulate_logits(

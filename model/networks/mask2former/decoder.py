@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.losses.mask_activation import MaskActivation, mask_probabilities
 from model.networks.mask2former.attention import (
     CrossAttentionLayer,
     FeedForwardLayer,
@@ -70,6 +71,7 @@ class MaskedAttentionDecoder(nn.Module):
         layers: decoder layers; layer i reads level i mod 3, coarsest first.
         heads: of every attention.
         feed_forward: hidden width of the feed-forward networks.
+        mask_activation: what turns mask logits into probabilities.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class MaskedAttentionDecoder(nn.Module):
         layers: int = 9,
         heads: int = 8,
         feed_forward: int = 2048,
+        mask_activation: MaskActivation = "sigmoid",
     ) -> None:
         super().__init__()
+        self.mask_activation: MaskActivation = mask_activation
         self.transformer_self_attention_layers = nn.ModuleList(
             SelfAttentionLayer(channels, heads) for _ in range(layers)
         )
@@ -161,7 +165,7 @@ class MaskedAttentionDecoder(nn.Module):
         )
         for index, (cross_attention, self_attention, feed_forward, positions) in enumerate(layers):
             level = index % LEVELS
-            allowed = attention_mask(predictions[-1].masks, memory.shapes[level])
+            allowed = attention_mask(predictions[-1].masks, memory.shapes[level], self.mask_activation)
             x = cross_attention(x, positions, memory.tokens[level], memory.positions[level], allowed)
             x = feed_forward(self_attention(x, positions))
             states.append(x)
@@ -175,16 +179,17 @@ class MaskedAttentionDecoder(nn.Module):
         return self.decode(self.memory(mask_features, maps), self.base_queries)
 
 
-def attention_mask(masks: Tensor, shape: tuple[int, int]) -> Tensor:
+def attention_mask(masks: Tensor, shape: tuple[int, int], activation: MaskActivation = "sigmoid") -> Tensor:
     """Where each query may look: the cells its mask covers, or everywhere if that is nowhere.
 
     Args:
         masks: (B, Q, h, w) mask logits; no gradient flows into them.
         shape: (height, width) of the level to be read.
+        activation: what turns mask logits, once resized, into probabilities.
 
     Returns:
         (B, Q, height · width) bool.
     """
     resized = F.interpolate(masks.detach(), size=shape, mode="bilinear", align_corners=False)
-    blocked = (resized.sigmoid() < 0.5).flatten(2)
+    blocked = (mask_probabilities(resized, activation) < 0.5).flatten(2)
     return ~blocked | blocked.all(dim=-1, keepdim=True)

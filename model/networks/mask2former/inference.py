@@ -1,7 +1,8 @@
-"""From class and mask logits to the three kinds of segmentation, for one image.
+"""From class logits and mask probabilities to the three kinds of segmentation, for one image.
 
-Source: Mask2Former's released code. All functions take logits (Q, K + 1) with "no object" last, and mask logits (Q, H, W)
-at the resolution of the answer; classes are positions in the learning order, from 0.
+Source: Mask2Former's released code. All functions take class logits (Q, K + 1) with "no object" last, and mask probabilities
+(Q, H, W) at the resolution of the answer (:func:`model.losses.mask_activation.mask_probabilities`); classes are positions in
+the learning order, from 0.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def semantic_segmentation(logits: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (K, H, W); the label map is its arg-max.
     """
-    return torch.einsum("qc,qhw->chw", logits.softmax(dim=-1)[:, :-1], masks.sigmoid())
+    return torch.einsum("qc,qhw->chw", logits.softmax(dim=-1)[:, :-1], masks)
 
 
 def panoptic_segmentation(
@@ -53,7 +54,7 @@ def panoptic_segmentation(
     Returns:
         (H, W) int32 map of segment ids, 0 where there is none; the segments in the order of their ids.
     """
-    return assemble_panoptic(logits.softmax(dim=-1), masks.sigmoid(), things, object_threshold, overlap_threshold)
+    return assemble_panoptic(logits.softmax(dim=-1), masks, things, object_threshold, overlap_threshold)
 
 
 def instance_segmentation(logits: Tensor, masks: Tensor, limit: int = 100, things: Tensor | None = None) -> Instances:
@@ -68,4 +69,4 @@ def instance_segmentation(logits: Tensor, masks: Tensor, limit: int = 100, thing
     Returns:
         Instances whose score is the class probability times the mean probability inside the mask.
     """
-    return best_instances(logits.softmax(dim=-1), masks.sigmoid(), limit, things)
+    return best_instances(logits.softmax(dim=-1), masks, limit, things)

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from model.losses.mask_activation import MASK_ACTIVATIONS, MaskActivation
+from model.losses.query_classification import CLASS_LOSSES, ClassLossName, QueryClassification
 from model.losses.set_criterion import SetCriterion
+from model.losses.softmax_criterion import CRITERIA
 from model.networks.backbones.detectron_resnet import RESNETS, NormName, ResNet
 from model.networks.mask2former.class_heads import CLASS_HEADS
 from model.networks.mask2former.decoder import MaskedAttentionDecoder
@@ -44,17 +47,22 @@ class Mask2Former(nn.Module):
         backbone: ResNet,
         pixel_decoder: PixelDecoder,
         predictor: MaskedAttentionDecoder,
-        criterion: SetCriterion | None = None,
+        criterion: SetCriterion,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.sem_seg_head = SegmentationHead(pixel_decoder, predictor)
-        self.criterion = SetCriterion() if criterion is None else criterion
+        self.criterion = criterion
 
     @property
     def predictor(self) -> MaskedAttentionDecoder:
         """The mask decoder."""
         return self.sem_seg_head.predictor
+
+    @property
+    def mask_activation(self) -> MaskActivation:
+        """What turns mask logits into probabilities, in the decoder, the criterion and every reading."""
+        return self.predictor.mask_activation
 
     @property
     def classes_per_step(self) -> list[int]:
@@ -75,7 +83,7 @@ class Mask2Former(nn.Module):
         mask_features, maps = self.sem_seg_head.pixel_decoder(features)
         predictions, queries = self.predictor(mask_features, maps)
         height, width = images.shape[-2:]
-        return MaskOutputs(predictions, queries, mask_features, features, (height, width))
+        return MaskOutputs(predictions, queries, mask_features, features, (height, width), self.mask_activation)
 
 
 def build_mask2former(
@@ -96,6 +104,10 @@ def build_mask2former(
     decoder_heads: int = 8,
     decoder_feed_forward: int = 2048,
     points: int = 112 * 112,
+    mask_activation: MaskActivation = "sigmoid",
+    class_loss: ClassLossName = "cross-entropy",
+    focal_alpha: float = 5.0,
+    focal_gamma: float = 1.0,
 ) -> Mask2Former:
     """Build a freshly initialised network; the defaults are the published ResNet-50 configuration.
 
@@ -117,11 +129,20 @@ def build_mask2former(
         decoder_heads: of its attention.
         decoder_feed_forward: hidden width of its feed-forward networks.
         points: sampled for each mask in the matching and in the losses.
+        mask_activation: ``sigmoid`` as in Mask2Former, or ``softmax`` over the queries as in CoMFormer.
+        class_loss: ``cross-entropy`` as in Mask2Former, or ``focal`` as in CoMFormer.
+        focal_alpha: α of the focal loss.
+        focal_gamma: γ of the focal loss.
 
     Raises:
-        ValueError: for a backbone, normalisation or head that does not exist, or channels that do not divide.
+        ValueError: for a backbone, normalisation, head, activation or loss that does not exist, or channels that do not divide.
     """
-    for kind, name, known in (("backbone", backbone, RESNETS), ("class head", head, CLASS_HEADS)):
+    for kind, name, known in (
+        ("backbone", backbone, RESNETS),
+        ("class head", head, CLASS_HEADS),
+        ("mask activation", mask_activation, MASK_ACTIVATIONS),
+        ("class loss", class_loss, CLASS_LOSSES),
+    ):
         if name not in known:
             raise ValueError(f"Mask2Former has no {kind} '{name}'; choose one of {', '.join(known)}")
     pixel_channels = channels if pixel_channels is None else pixel_channels
@@ -153,5 +174,8 @@ def build_mask2former(
         layers=decoder_layers,
         heads=decoder_heads,
         feed_forward=decoder_feed_forward,
+        mask_activation=mask_activation,
     )
-    return Mask2Former(trunk, pixel_decoder, predictor, SetCriterion(points=points))
+    classification = QueryClassification(class_loss, focal_alpha, focal_gamma)
+    criterion = CRITERIA[mask_activation](points=points, classification=classification)
+    return Mask2Former(trunk, pixel_decoder, predictor, criterion)

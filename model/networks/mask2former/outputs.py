@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from model.losses.mask_activation import MaskActivation
+
 
 @dataclass(frozen=True)
 class MaskPrediction:
@@ -30,6 +32,7 @@ class MaskOutputs:
         mask_features: (B, C, h, w), stride 4.
         features: the backbone's maps by stage, ``res2`` (stride 4) … ``res5`` (stride 32).
         image_size: (H, W) of the padded images.
+        mask_activation: what turns mask logits into probabilities.
     """
 
     predictions: tuple[MaskPrediction, ...]
@@ -37,6 +40,7 @@ class MaskOutputs:
     mask_features: Tensor
     features: dict[str, Tensor]
     image_size: tuple[int, int]
+    mask_activation: MaskActivation
 
     @property
     def logits(self) -> Tensor:

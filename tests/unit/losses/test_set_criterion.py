@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.losses.mask_losses import dice_loss, mask_cross_entropy, query_cross_entropy
+from model.losses.mask_losses import dice_loss, mask_cross_entropy
 from model.losses.matching import MatchingError, assign, class_cost, cross_entropy_cost, dice_cost
 from model.losses.point_sampling import sample_points, undecided_points, uniform_points
+from model.losses.query_classification import query_cross_entropy
 from model.losses.set_criterion import SetCriterion, mask_count, query_labels
 
 
@@ -140,7 +141,9 @@ def test_pairwise_costs_are_the_losses_of_each_pair() -> None:
         for n in range(2):
             pair = logits[q : q + 1], targets[n : n + 1], 1.0
             torch.testing.assert_close(cross_entropy_cost(logits, targets)[q, n], mask_cross_entropy(*pair))
-            torch.testing.assert_close(dice_cost(logits, targets)[q, n], dice_loss(*pair))
+            sure = logits.sigmoid()
+            loss = dice_loss(sure[q : q + 1], targets[n : n + 1], 1.0)
+            torch.testing.assert_close(dice_cost(sure, targets)[q, n], loss)
     classes = torch.randn(3, 5, generator=generator)
     torch.testing.assert_close(class_cost(classes, torch.tensor([4, 1]))[2, 1], -classes[2].softmax(0)[1])
 

@@ -66,7 +66,7 @@ class Knowing(nn.Module):
             if self.spoil is not None:
                 logits[place], masks[place] = self.spoil(name, logits[place], masks[place])
         size = (images.shape[2], images.shape[3])
-        return MaskOutputs((MaskPrediction(logits, masks),), (), masks, {}, size)
+        return MaskOutputs((MaskPrediction(logits, masks),), (), masks, {}, size, "sigmoid")
 
 
 def _likeness(first: Tensor, second: Tensor) -> float:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.losses.mask_losses import query_cross_entropy
 from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
+from model.losses.query_classification import query_cross_entropy
 from model.losses.query_losses import balanced_query_cross_entropy, query_distillation
 from model.methods.mask.balconpas import BalConpas, BalConpasR, merge_targets, replayed_images
 from model.methods.mask.base import parameter_groups

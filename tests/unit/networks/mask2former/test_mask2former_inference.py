@@ -18,7 +18,7 @@ def random_prediction(seed: int, queries: int = 8, classes: int = 4) -> tuple[to
     generator = torch.Generator().manual_seed(seed)
     return (
         3 * torch.randn(queries, classes + 1, generator=generator),
-        4 * torch.randn(queries, 6, 7, generator=generator),
+        (4 * torch.randn(queries, 6, 7, generator=generator)).sigmoid(),
     )
 
 
@@ -38,15 +38,15 @@ def test_panoptic_maps_and_segments_agree(seed: int, object_threshold: float, ov
 
 def test_no_object_and_doubtful_queries_leave_nothing() -> None:
     logits = torch.tensor([[0.0, 0.0, 9.0], [0.1, 0.0, 0.0]])
-    ids, segments = panoptic_segmentation(logits, torch.full((2, 3, 3), 5.0), torch.tensor([True, True]))
+    ids, segments = panoptic_segmentation(logits, torch.full((2, 3, 3), 0.99), torch.tensor([True, True]))
     assert segments == [] and ids.abs().sum() == 0
 
 
 def test_a_query_that_loses_most_of_its_mask_is_dropped() -> None:
     logits = torch.tensor([[9.0, 0.0, 0.0], [0.0, 8.0, 0.0]])
-    masks = torch.full((2, 2, 10), -9.0)
-    masks[0, :, :8] = 9.0  # wins
-    masks[1] = 5.0  # claims everything, keeps a fifth
+    masks = torch.zeros(2, 2, 10)
+    masks[0, :, :8] = 1.0  # wins
+    masks[1] = 0.99  # claims everything, keeps a fifth
     things = torch.tensor([True, True])
     assert [s.category for s in panoptic_segmentation(logits, masks, things, 0.5, 0.3)[1]] == [0]
     assert [s.category for s in panoptic_segmentation(logits, masks, things, 0.5, 0.2)[1]] == [0, 1]
@@ -55,13 +55,13 @@ def test_a_query_that_loses_most_of_its_mask_is_dropped() -> None:
 def test_semantic_scores_are_votes() -> None:
     logits, masks = random_prediction(3)
     scores = semantic_segmentation(logits, masks)
-    one = sum(logits.softmax(-1)[q, 2] * masks[q].sigmoid()[1, 5] for q in range(8))
+    one = sum(logits.softmax(-1)[q, 2] * masks[q, 1, 5] for q in range(8))
     torch.testing.assert_close(scores[2, 1, 5], one)
     assert scores.shape == (4, 6, 7)
 
 
 def test_instances_may_repeat_a_query_and_are_sorted() -> None:
-    logits, masks = torch.tensor([[2.0, 1.9, -9.0]]), torch.full((1, 2, 2), 4.0)
+    logits, masks = torch.tensor([[2.0, 1.9, -9.0]]), torch.full((1, 2, 2), 0.9)
     instances = instance_segmentation(logits, masks, limit=100)
     assert instances.classes.tolist() == [0, 1]
     assert (instances.scores[0] > instances.scores[1]).item()
@@ -69,14 +69,14 @@ def test_instances_may_repeat_a_query_and_are_sorted() -> None:
 
 
 def test_stuff_is_dropped_after_the_best_pairs_are_taken() -> None:
-    logits, masks = torch.tensor([[2.0, 1.0, -9.0]]), torch.full((1, 2, 2), 4.0)
+    logits, masks = torch.tensor([[2.0, 1.0, -9.0]]), torch.full((1, 2, 2), 0.9)
     things = torch.tensor([False, True])
     assert len(instance_segmentation(logits, masks, limit=1, things=things).classes) == 0
     assert instance_segmentation(logits, masks, limit=2, things=things).classes.tolist() == [1]
 
 
 def test_an_instance_without_pixels_scores_zero() -> None:
-    instances = instance_segmentation(torch.tensor([[2.0, 1.0]]), torch.full((1, 2, 2), -4.0))
+    instances = instance_segmentation(torch.tensor([[2.0, 1.0]]), torch.full((1, 2, 2), 0.1))
     assert instances.scores.tolist() == [0.0] and not instances.masks.any()
 
 
