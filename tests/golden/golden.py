@@ -9,7 +9,10 @@
         recording = load(case)
         assert_close(mine(recording.tensor("x")), recording.arrays["y"], case.group, "float64")
 
-Several tests may share a group; ``test_index.py`` checks that together they take every case of it.
+Several tests may share a group; ``test_index.py`` checks that together they take every case of it. Where a group holds cases of
+several kinds, what a case contains says which test takes it, not what it is called:
+
+    @pytest.mark.parametrize("case", cases_holding("h_metrics", "confusion"))
 """
 
 from __future__ import annotations
@@ -155,6 +158,34 @@ def cases(group: str, *patterns: str) -> list[Any]:
     if not found:
         return [missing(absence() or f"the index has no case {' '.join(patterns)} in group {group}".replace("  ", " "))]
     return [pytest.param(case, id=case.name) for case in found]
+
+
+def cases_holding(group: str, *names: str) -> list[Any]:
+    """Parameters for ``pytest.mark.parametrize``: the cases of a group that hold something, whatever they are called.
+
+    Args:
+        group: as in the index.
+        names: shell patterns, each of which an array or a key of the configuration has to match; ``!confusion`` excludes cases
+            that hold something of this name.
+    """
+    found = [case for case in index() if case.group == group and all(_holds(case, name) for name in names)]
+    _handed_out.setdefault(group, set()).update(case.name for case in found)
+    if not found:
+        return [missing(absence() or f"the index has no case with {', '.join(names)} in group {group}")]
+    return [pytest.param(case, id=case.name) for case in found]
+
+
+def _holds(case: Case, name: str) -> bool:
+    if name.startswith("!"):
+        return not _holds(case, name[1:])
+    return any(fnmatchcase(key, name) for key in _contents(case))
+
+
+@cache
+def _contents(case: Case) -> frozenset[str]:
+    """Names of the arrays and of the keys of the configuration."""
+    document = json.loads(case.file.read_text(encoding="utf-8"))
+    return frozenset((*document.get("arrays", ()), *document.get("config", ())))
 
 
 def handed_out(group: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden import Case, assert_close, cases, load, unpack_bits
+from golden import Case, assert_close, cases_holding, load, unpack_bits
 
 from model.losses.point_sampling import sample_points
 from model.networks.mask2former.inference import (
@@ -18,7 +18,7 @@ from model.networks.mask2former.positions import sine_positions
 GROUP = "b_inference"
 
 
-@pytest.mark.parametrize("case", cases(GROUP, "!point_sample*", "!position_sine*"))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "sem_seg"))
 def test_post_processing(case: Case) -> None:
     recording = load(case)
     config, arrays = recording.config, recording.arrays
@@ -40,19 +40,20 @@ def test_post_processing(case: Case) -> None:
     np.testing.assert_array_equal(instances.masks.numpy(), recorded)
 
 
-@pytest.mark.parametrize("case", cases(GROUP, "position_sine*"))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "out_masked"))
 def test_position_sine(case: Case) -> None:
     recording = load(case)
-    features, normalise = recording.config["num_pos_feats"], recording.config["normalize"]
-    expected = recording.arrays["out"]
-    plain = sine_positions(*expected.shape[-2:], features, normalise=normalise)
+    config, expected = recording.config, recording.arrays["out"]
+    features = config["num_pos_feats"]
+    options = {"normalise": config["normalize"], "temperature": config["temperature"]}
+    plain = sine_positions(*expected.shape[-2:], features, **options)
     assert_close(plain.expand(len(expected), -1, -1, -1), expected, GROUP, "float32")
     padded = recording.tensor("mask", torch.bool)
-    masked = sine_positions(*expected.shape[-2:], features, normalise=normalise, padded=padded)
+    masked = sine_positions(*expected.shape[-2:], features, padded=padded, **options)
     assert_close(masked, recording.arrays["out_masked"], GROUP, "float32")
 
 
-@pytest.mark.parametrize("case", cases(GROUP, "point_sample*"))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "points"))
 def test_point_sample(case: Case) -> None:
     recording = load(case)
     maps = recording.tensor("input").requires_grad_()

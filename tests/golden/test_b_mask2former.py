@@ -54,8 +54,9 @@ def build(config: dict) -> Mask2Former:
 def images(recording: Recording, dtype: torch.dtype) -> list[Tensor]:
     mean = torch.tensor(recording.config["pixel_mean"])[:, None, None]
     std = torch.tensor(recording.config["pixel_std"])[:, None, None]
-    names = sorted(name for name in recording.arrays if name.startswith("image") and "." not in name)
-    return [(recording.tensor(name, dtype) - mean.to(dtype)) / std.to(dtype) for name in names]
+    count = sum(name.startswith("image") and "." not in name for name in recording.arrays)
+    photographs = [recording.tensor(f"image{index}", dtype) for index in range(count)]
+    return [(image - mean.to(dtype)) / std.to(dtype) for image in photographs]
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ import golden
 import numpy as np
 import pytest
 import torch
-from golden import Case, Recording, assert_close, cases, key_lists, load, read_keys, unpack_bits
+from golden import Case, Recording, assert_close, cases_holding, key_lists, load, read_keys, unpack_bits
 from replay import RecordedDraws
 from torch import Tensor
 
 from model.data.loading.mask_batch import MaskTargets
-from model.losses.classification import focal_loss
+from model.losses.mask_activation import mask_probabilities
+from model.losses.query_classification import softmax_focal_loss
 from model.losses.query_focal import query_focal_loss
 from model.losses.set_criterion import SetCriterion
 from model.methods.mask.eclipse import Eclipse, manipulate_logits
@@ -26,7 +27,8 @@ from model.networks.mask2former.prompted_network import build_eclipse
 
 GROUP = "e_eclipse"
 PREFIX = "sem_seg_head.predictor."
-DECODERS = ("three_steps_deltas", "negative_delta", "single_delta_value", "shallow_prompts_noobj_mlp")
+SAFE_MARGIN = 1e-4
+"""Attention masks are thresholded: nearer to the threshold than this, single precision may decide otherwise."""
 BOTH = ("float32", "float64")
 LOSSES = {"loss_ce": "classification", "loss_mask": "mask", "loss_dice": "dice"}
 
@@ -37,7 +39,7 @@ def build(config: dict, classes: list[int]) -> PromptedDecoder:
         classes,
         prompts=config["num_prompts_per_step"],
         deep_prompts=config["prompt_deep"],
-        deep_heads=config["deep_cls"] == "three-layer MLP class heads",
+        deep_heads=config["deep_cls"] in (True, "three-layer MLP class heads"),
         own_no_object=config["prompt_no_obj_mlp"],
         channels=config["hidden_dim"],
         mask_channels=config["mask_dim"],
@@ -72,16 +74,19 @@ def compare(recording: Recording, run: str, stages: list[MaskPrediction], precis
     return compared
 
 
-@pytest.mark.parametrize("case", cases(GROUP, *DECODERS))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "eval.pred_logits"))
 def test_decoder_in_double_precision(case: Case) -> None:
     check_decoder(load(case), "float64")
 
 
-@pytest.mark.parametrize(
-    "case", cases(GROUP, *DECODERS, "!negative_delta")
-)  # a mask there is too close to the threshold
+@pytest.mark.parametrize("case", cases_holding(GROUP, "eval.pred_logits"))
 def test_decoder_in_single_precision(case: Case) -> None:
-    check_decoder(load(case), "float32")
+    recording = load(case)
+    margins = [values.min() for name, values in recording.arrays.items() if name.endswith("attn_margin")]
+    margin = float(min(margins, default=np.inf))
+    if margin < SAFE_MARGIN:
+        pytest.skip(f"a mask is {margin:.0e} from the threshold: compared in double precision alone")
+    check_decoder(recording, "float32")
 
 
 @torch.no_grad()
@@ -102,7 +107,7 @@ def check_decoder(recording: Recording, precision: golden.Precision) -> None:
     decoder.own_no_object = False  # recorded before it is put in the place of the shared one
     for index, stage in enumerate(decoder.decode_groups(memory, groups)[0]):
         name = f"eval.stage{index}.raw_logits.f64"
-        if precision == "float64":
+        if precision == "float64" and name in recording.arrays:
             assert_close(stage.logits, recording.arrays[name], GROUP, precision, name)
             compared += 1
     decoder.own_no_object = config["prompt_no_obj_mlp"]
@@ -113,15 +118,17 @@ def check_decoder(recording: Recording, precision: golden.Precision) -> None:
     assert compared == sum(name.endswith(ending) for name in recording.arrays)
 
 
-@pytest.mark.parametrize("case", cases(GROUP, "init_new_step*"))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "num_prompts", "deep_cls"))
 def test_first_weights_of_a_step(case: Case) -> None:
     recording = load(case)
     config = recording.config
     *past, current = config["classes_per_step"]
+    prefix, shallow = config["key_prefix"], f"{config['key_prefix']}prompt_embed.{len(past) - 1}.weight"
     decoder = PromptedDecoder(
         config["hidden_dim"],
         past,
         prompts=config["num_prompts"],
+        deep_prompts=shallow not in recording.arrays,
         deep_heads=config["deep_cls"],
         channels=config["hidden_dim"],
         mask_channels=config["hidden_dim"],
@@ -130,28 +137,27 @@ def test_first_weights_of_a_step(case: Case) -> None:
         heads=1,
         feed_forward=4,
     )
-    golden.fill(decoder, PREFIX)
+    golden.fill(decoder, prefix)
     before = {key: value.clone() for key, value in decoder.state_dict().items()}
     decoder.grow(current)
     after = decoder.state_dict()
-    assert {PREFIX + key for key in after.keys() - before.keys()} == set(recording.arrays)
+    assert {prefix + key for key in after.keys() - before.keys()} == set(recording.arrays)
     for name, expected in recording.arrays.items():
-        assert_close(after[name.removeprefix(PREFIX)], expected, GROUP, "float32", name)
+        assert_close(after[name.removeprefix(prefix)], expected, GROUP, "float32", name)
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
-@pytest.mark.parametrize("case", cases(GROUP, "focal"))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "sigmoid_focal.*"))
 def test_focal_loss(case: Case) -> None:
     recording = load(case)
-    for gamma in (1, 2):
+    gammas = [int(name.split("gamma")[1].split(".")[0]) for name in recording.arrays if name.endswith(".value")]
+    for gamma in sorted(set(gammas)):
         logits = recording.tensor("logits").requires_grad_()  # B, K + 1, Q
         value = query_focal_loss(logits.mT, recording.tensor("targets"), recording.config["alpha"], gamma)
         assert_close(value, recording.arrays[f"sigmoid_focal.gamma{gamma}.value"], GROUP, "float64")
         (gradient,) = torch.autograd.grad(value, logits)
         assert_close(gradient, recording.arrays[f"sigmoid_focal.gamma{gamma}.grad"], GROUP, "float64")
-        softmax = recording.config["alpha"] * focal_loss(
-            logits[..., None], recording.tensor("targets")[..., None], gamma
-        )
+        softmax = softmax_focal_loss(logits.mT, recording.tensor("targets"), recording.config["alpha"], gamma)
         assert_close(softmax, recording.arrays[f"softmax_focal.gamma{gamma}.value"], GROUP, "float64")
         (gradient,) = torch.autograd.grad(softmax, logits)
         assert_close(gradient, recording.arrays[f"softmax_focal.gamma{gamma}.grad"], GROUP, "float64")
@@ -164,11 +170,12 @@ class Stage:
 
 
 @pytest.mark.parametrize("precision", BOTH)
-@pytest.mark.parametrize("case", cases(GROUP, "criterion*"))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "loss.loss_ce"))
 def test_criterion(case: Case, precision: golden.Precision) -> None:
     recording = load(case)
     config, dtype = recording.config, getattr(torch, precision)
-    names = ("aux0", "last")
+    auxiliary = sum(name.startswith("aux") and name.endswith("pred_logits") for name in recording.arrays)
+    names = [*(f"aux{index}" for index in range(auxiliary)), "last"]
     stages = [
         Stage(*(recording.tensor(f"{name}.pred_{what}", dtype).requires_grad_() for what in ("logits", "masks")))
         for name in names
@@ -196,7 +203,8 @@ def test_criterion(case: Case, precision: golden.Precision) -> None:
             np.testing.assert_array_equal(match.queries, recording.arrays[f"{name}.match{image}.query"])
             np.testing.assert_array_equal(match.targets, recording.arrays[f"{name}.match{image}.target"])
         for recorded, mine in LOSSES.items():
-            key = f"loss.{recorded}{'' if name == 'last' else '_0'}{'.f32' if precision == 'float32' else ''}"
+            stage = "" if name == "last" else "_" + name.removeprefix("aux")
+            key = f"loss.{recorded}{stage}{'.f32' if precision == 'float32' else ''}"
             assert_close(getattr(losses, mine), recording.arrays[key], GROUP, precision, key)
     for recorded, what in (("loss_ce", "logits"), ("loss_mask", "masks"), ("loss_dice", "masks")):
         value = getattr(per_layer[-1], LOSSES[recorded])
@@ -208,7 +216,7 @@ def test_criterion(case: Case, precision: golden.Precision) -> None:
         )
 
 
-@pytest.mark.parametrize("case", cases(GROUP, "infer_*"))
+@pytest.mark.parametrize("case", cases_holding(GROUP, "sem_argmax"))
 def test_readings(case: Case) -> None:
     recording = load(case)
     config, arrays = recording.config, recording.arrays
@@ -216,12 +224,12 @@ def test_readings(case: Case) -> None:
     things = torch.zeros(config["K"], dtype=torch.bool)
     things[[shifted - 1 for shifted in config["things_shifted_ids"]]] = True
     thresholds = (config["object_mask_threshold"], config["overlap_threshold"])
-    if config["softmask"]:
-        assert config["softcls"]  # CoMFormer's reading, which the same functions serve
-        classes, shares = logits.softmax(dim=-1), masks.softmax(dim=0)
-        labels = assemble_semantic(classes, shares, *thresholds)
-        ids, segments = assemble_panoptic(classes, shares, things, *thresholds)
-        instances = best_instances(classes, shares, config["topk"])
+    masks = mask_probabilities(masks, "softmax" if config["softmask"] else "sigmoid")
+    if config["softcls"]:  # CoMFormer's reading, which the same functions serve
+        classes = logits.softmax(dim=-1)
+        labels = assemble_semantic(classes, masks, *thresholds)
+        ids, segments = assemble_panoptic(classes, masks, things, *thresholds)
+        instances = best_instances(classes, masks, config["topk"])
     else:
         method = Eclipse(object_threshold=thresholds[0], overlap_threshold=thresholds[1], max_detections=config["topk"])
         labels = method.semantic(logits, masks)
@@ -229,7 +237,7 @@ def test_readings(case: Case) -> None:
         instances = method.instances(logits, masks)
     np.testing.assert_array_equal(labels.numpy(), arrays["sem_argmax"])
     np.testing.assert_array_equal(ids.numpy(), arrays["panoptic_seg"])
-    rows = np.array([(s.id, s.category + 1, s.isthing) for s in segments])
+    rows = np.array([(s.id, s.category + 1, s.isthing) for s in segments]).reshape(-1, 3)
     np.testing.assert_array_equal(rows, arrays["panoptic_info"])
     assert_close(instances.scores, arrays["instances.scores"], GROUP, "float32")
     np.testing.assert_array_equal(instances.classes.numpy(), arrays["instances.classes"])

@@ -67,6 +67,19 @@ def test_a_group_without_cases_gives_one_marked_parameter() -> None:
     assert [mark.name for mark in parameter.marks] == ["golden_missing"]
 
 
+def test_cases_are_chosen_by_what_they_hold(tmp_path, monkeypatch) -> None:
+    contents = {"a": {"arrays": {"logits": {}}, "config": {}}, "b": {"arrays": {"points": {}}, "config": {"scale": 2}}}
+    for name, document in contents.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+    found = tuple(golden.Case("z_made_up", name, tmp_path / f"{name}.json") for name in contents)
+    monkeypatch.setattr(golden, "index", lambda: found)
+    chosen = {
+        patterns: [parameter.id for parameter in golden.cases_holding("z_made_up", *patterns)]
+        for patterns in [("logits",), ("points", "scale"), ("!logits",), ("points", "logits")]
+    }
+    assert list(chosen.values()) == [["a"], ["b"], ["b"], ["no-case"]]
+
+
 @pytest.mark.parametrize(("flag", "outcome"), [("0", "skipped"), ("1", "errors")])
 def test_absence_is_a_skip_or_a_failure(pytester, monkeypatch, flag, outcome) -> None:
     monkeypatch.delenv("SEGUE_GOLDEN", raising=False)
