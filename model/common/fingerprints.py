@@ -26,6 +26,8 @@ PACKAGES = ("model",)
 UNTRACKED = frozenset(
     {
         "model.common.command_line",
+        "model.common.names",
+        "model.common.registry",
         "model.config.messages",
         "model.config.reading",
         "model.config.recipes",

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from model.common.names import unknown_name
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message is one line per problem."""
-
-
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """The one wording of "there is no such thing", with the nearest known name."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names) or 'none'}"
-    return f"unknown {what} '{name}'; {hint}"
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:

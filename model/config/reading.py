@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from model.config.messages import ConfigError, explain, unknown_name
+from model.common.names import unknown_name
+from model.config.messages import ConfigError, explain
 from model.config.recipes import RECIPES, Recipes
 from model.config.schema import Config
 from model.config.yaml_files import read_yaml

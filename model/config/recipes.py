@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from model.config.messages import ConfigError, explain, unknown_name
+from model.common.names import unknown_name
+from model.config.messages import ConfigError, explain
 from model.config.schema import Recipe
 from model.config.yaml_files import read_yaml
 

@@ -1,20 +1,14 @@
 """Names of the methods.
 
 A row maps a name to ``module:Class`` as a string, which is imported when it is asked for: nothing depends on this table,
-and adding a method is one file and one row.
-"""
+and adding a method is one file and one row."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import json
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
+from model.common.registry import Registry
 from model.methods.base import Method
 
 Family = Literal["per-pixel", "mask"]
@@ -53,23 +47,13 @@ class MethodError(ValueError):
     """An unknown method, or hyper-parameters that it does not have."""
 
 
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"
+def _registry(family: Family) -> Registry:
+    return Registry(f"{family} method", METHODS[family], MethodError, "hyper-parameter")
 
 
 def known(family: Family = "per-pixel") -> tuple[str, ...]:
     """Names of the methods of a family, sorted."""
-    return tuple(sorted(METHODS[family]))
-
-
-def _entry(name: str, family: Family) -> tuple[str, str]:
-    if name not in METHODS[family]:
-        others = [other for other, rows in METHODS.items() if name in rows]
-        hint = f"it works on {others[0]} networks" if others else _nearest(name, known(family))
-        raise MethodError(f"unknown method '{name}' for {family} networks; {hint}")
-    module, _, attribute = METHODS[family][name].partition(":")
-    return module, attribute
+    return _registry(family).known
 
 
 def module_of(name: str, family: Family = "per-pixel") -> str:
@@ -78,7 +62,8 @@ def module_of(name: str, family: Family = "per-pixel") -> str:
     Raises:
         MethodError: for an unknown name; the message suggests the nearest one.
     """
-    return _entry(name, family)[0]
+    _refuse_other_family(name, family)
+    return _registry(family).module_of(name)
 
 
 def resolve(name: str, family: Family = "per-pixel") -> type[Method]:
@@ -87,8 +72,8 @@ def resolve(name: str, family: Family = "per-pixel") -> type[Method]:
     Raises:
         MethodError: for an unknown name; the message suggests the nearest one.
     """
-    module, attribute = _entry(name, family)
-    found: type[Method] = getattr(importlib.import_module(module), attribute)
+    _refuse_other_family(name, family)
+    found: type[Method] = _registry(family).resolve(name)
     return found
 
 
@@ -100,19 +85,12 @@ def build(name: str, hyper_parameters: Mapping[str, Any] | None = None, family: 
     Raises:
         MethodError: for an unknown method or hyper-parameter, or a value of the wrong type or range.
     """
-    cls = resolve(name, family)
-    hints = get_type_hints(cls, include_extras=True)
-    names = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]  # every method is a dataclass
-    values = {}
-    for key, value in (hyper_parameters or {}).items():
-        if key not in names:
-            raise MethodError(f"method '{name}' has no hyper-parameter '{key}'; {_nearest(key, names)}")
-        try:  # through JSON, where a list stands for a tuple
-            values[key] = TypeAdapter(hints[key]).validate_json(json.dumps(value, allow_nan=False), strict=True)
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise MethodError(f"hyper-parameter '{key}' of method '{name}' is {value!r}: {problem}") from None
-        except (TypeError, ValueError):
-            message = f"hyper-parameter '{key}' of method '{name}' is {value!r}: expected a finite, plain value"
-            raise MethodError(message) from None
-    return cls(**values)
+    _refuse_other_family(name, family)
+    method: Method = _registry(family).build(name, hyper_parameters or {})
+    return method
+
+
+def _refuse_other_family(name: str, family: Family) -> None:
+    others = [other for other, rows in METHODS.items() if name in rows and name not in METHODS[family]]
+    if others:
+        raise MethodError(f"method '{name}' works on {others[0]} networks, not on {family} ones")

@@ -6,13 +6,13 @@ training follows only the network that it uses.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+
+from model.common.registry import Registry
 
 NETWORKS: Mapping[str, str] = {
     "deeplabv3": "model.networks.deeplabv3.network:DeepLabV3",
@@ -24,16 +24,19 @@ NETWORKS: Mapping[str, str] = {
 
 
 class UnknownNetworkError(ValueError):
-    """A network or constructor argument that does not exist; the message names the nearest known one."""
+    """A network or constructor argument that does not exist, or a value that it cannot have."""
 
 
 class UnsuitableNetworkError(ValueError):
     """A network that a method cannot work on."""
 
 
+_REGISTRY = Registry("network", NETWORKS, UnknownNetworkError, given=1)
+
+
 def known() -> tuple[str, ...]:
     """Names of all networks."""
-    return tuple(sorted(NETWORKS))
+    return _REGISTRY.known
 
 
 def module_of(name: str) -> str:
@@ -42,7 +45,7 @@ def module_of(name: str) -> str:
     Raises:
         UnknownNetworkError: for an unknown name.
     """
-    return _entry(name)[0]
+    return _REGISTRY.module_of(name)
 
 
 def resolve(name: str) -> Callable[..., nn.Module]:
@@ -51,8 +54,7 @@ def resolve(name: str) -> Callable[..., nn.Module]:
     Raises:
         UnknownNetworkError: for an unknown name.
     """
-    module, attribute = _entry(name)
-    constructor: Callable[..., nn.Module] = getattr(importlib.import_module(module), attribute)
+    constructor: Callable[..., nn.Module] = _REGISTRY.resolve(name)
     return constructor
 
 
@@ -65,23 +67,20 @@ def build(name: str, classes_per_step: Sequence[int], arguments: Mapping[str, An
         arguments: keyword arguments of the constructor.
 
     Raises:
-        UnknownNetworkError: for an unknown name or argument.
-        ValueError: of the constructor, for a value that it does not accept.
+        UnknownNetworkError: for an unknown name or argument, or a value of the wrong type or range.
+        ValueError: of the constructor, for values that do not go together.
     """
-    check_arguments(name, arguments)
-    return resolve(name)(list(classes_per_step), **arguments)
+    network: nn.Module = _REGISTRY.build(name, arguments, list(classes_per_step))
+    return network
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that the constructor does not have, without building anything.
+    """Refuse arguments that the constructor does not have or cannot take, without building anything.
 
     Raises:
-        UnknownNetworkError: naming the argument and the nearest known one.
+        UnknownNetworkError: naming the argument.
     """
-    parameters = [p.name for p in inspect.signature(resolve(name)).parameters.values()][1:]  # without classes_per_step
-    for argument in arguments:
-        if argument not in parameters:
-            raise UnknownNetworkError(f"network '{name}' has no argument '{argument}'; {_hint(argument, parameters)}")
+    _REGISTRY.check(name, arguments)
 
 
 def check_requirements(network: Mapping[str, Any], required: Mapping[str, tuple[Any, ...]]) -> None:
@@ -104,15 +103,3 @@ def check_requirements(network: Mapping[str, Any], required: Mapping[str, tuple[
         if value not in allowed:
             values = " or ".join(map(repr, allowed))
             raise UnsuitableNetworkError(f"network.{argument} is {value!r}, but has to be {values}")
-
-
-def _entry(name: str) -> tuple[str, str]:
-    if name not in NETWORKS:
-        raise UnknownNetworkError(f"there is no network '{name}'; {_hint(name, NETWORKS)}")
-    module, attribute = NETWORKS[name].split(":")
-    return module, attribute
-
-
-def _hint(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(names))}"

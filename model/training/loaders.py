@@ -5,9 +5,15 @@ The table holds text, resolved when asked, so that the fingerprint of a training
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from model.common.registry import Registry
+
+
+class LoaderError(ValueError):
+    """A family of networks that no loader serves."""
+
 
 LOADERS = {
     "mask": "model.training.mask_batches:mask_batches",
@@ -22,15 +28,18 @@ TRANSFORMS = {
 """Family to what builds its augmentation from a recipe."""
 
 
+_LOADERS = Registry("family of networks", LOADERS, LoaderError)
+_TRANSFORMS = Registry("family of networks", TRANSFORMS, LoaderError)
+
+
 def module_of(family: str) -> str:
     """Dotted name of the module that a family's loader lives in; nothing is imported."""
-    return LOADERS[family].partition(":")[0]
+    return _LOADERS.module_of(family)
 
 
 def resolve(family: str) -> Callable[..., Any]:
     """The function that makes the batches of a family."""
-    module, _, function = LOADERS[family].partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    found: Callable[..., Any] = _LOADERS.resolve(family)
     return found
 
 
@@ -40,5 +49,4 @@ def build_transform(family: str, name: str, arguments: Mapping[str, Any]) -> Any
     Raises:
         ValueError: if the name or an argument does not exist, or a value makes no sense.
     """
-    module, _, function = TRANSFORMS[family].partition(":")
-    return getattr(importlib.import_module(module), function)(name, **arguments)
+    return _TRANSFORMS.resolve(family)(name, **arguments)

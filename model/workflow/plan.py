@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from model.common.fingerprints import canonical_json, short_hash
-from model.config.messages import ConfigError, unknown_name
+from model.common.names import unknown_name
+from model.config.messages import ConfigError
 from model.config.schema import Config, DatasetEntry, Experiment, Memory, MethodEntry, Recipe
 from model.data.prepared.dataset import Category
 from model.data.sources import registry as sources

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from model.config.messages import ConfigError, unknown_name
+from model.common.names import unknown_name
+from model.config.messages import ConfigError
 from model.config.schema import DatasetEntry, Experiment, ExplicitScenario
 from model.data.prepared.dataset import Category
 from model.data.sources import registry as sources

@@ -92,15 +92,14 @@ CONFIGURATION = Section(
         Case(
             "The name of a method is misspelt",
             experiment("methods", ["finetunning"]),
-            "experiments[0].methods[0]: unknown method 'finetunning' for per-pixel networks; did you mean "
-            "'finetuning'?…",
+            "experiments[0].methods[0]: unknown per-pixel method 'finetunning'; did you mean 'finetuning'?…",
             "There is no such method for the recipe's family of networks.",
             "Correct the name; `docs/methods.md` lists all methods.",
         ),
         Case(
             "A method does not have the hyper-parameter",
             experiment("methods", [{"name": "mib", "hyper_parameters": {"distilation_weight": 1.0}}]),
-            "experiments[0].methods[0]: method 'mib' has no hyper-parameter 'distilation_weight'; "
+            "experiments[0].methods[0]: per-pixel method 'mib' has no hyper-parameter 'distilation_weight'; "
             "did you mean 'distillation_weight'?…",
             "The method's file declares other hyper-parameters.",
             "Correct the name, or look into the method's file below `model/methods`.",
@@ -122,14 +121,14 @@ CONFIGURATION = Section(
         Case(
             "The kind of a dataset is misspelt",
             config("datasets", "shapes-micro", value={"kind": "shape"}),
-            "datasets.shapes-micro: dataset kind 'shape' does not exist; did you mean 'shapes'?",
+            "datasets.shapes-micro: unknown dataset kind 'shape'; did you mean 'shapes'?",
             "There is no preparation of that name.",
             "Correct the name; `docs/add-a-dataset.md` lists all kinds.",
         ),
         Case(
             "A dataset does not have the option",
             config("datasets", "shapes-micro", "stuf", value=3),
-            "datasets.shapes-micro: dataset kind 'shapes' has no option 'stuf' (known: …)",
+            "datasets.shapes-micro: dataset kind 'shapes' has no option 'stuf'; did you mean 'stuff'?",
             "The kind has other options.",
             "Correct the option.",
         ),
@@ -210,8 +209,7 @@ CONFIGURATION = Section(
         Case(
             "The workflow meets a mistake in the configuration",
             through_snakemake(experiment("methods", ["finetunning"])),
-            "experiments[0].methods[0]: unknown method 'finetunning' for per-pixel networks; did you mean "
-            "'finetuning'?…",
+            "experiments[0].methods[0]: unknown per-pixel method 'finetunning'; did you mean 'finetuning'?…",
             "Snakemake checks the configuration in the same way, before it starts the first job.",
             "Correct the configuration; `make plan` checks it without running anything.",
             prefix="",

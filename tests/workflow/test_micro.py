@@ -155,7 +155,7 @@ def test_the_doctor_looks_at_everything_and_says_what_a_dataset_lacks(micro: Che
     ("path", "value", "expected"),
     [
         (("experimants",), [], "unknown key 'experimants'; did you mean 'experiments'?"),
-        (("experiments", 0, "methods"), ["mibb"], "experiments[0].methods[0]: unknown method 'mibb'"),
+        (("experiments", 0, "methods"), ["mibb"], "experiments[0].methods[0]: unknown per-pixel method 'mibb'"),
         (("experiments", 0, "scenarios"), ["4-3"], "scenario '4-3' does not divide 8 classes"),
         (("datasets", "shapes-micro", "stuf"), 3, "'stuf'"),
     ],

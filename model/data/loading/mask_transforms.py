@@ -14,6 +14,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from model.common.names import unknown_name
+from model.common.registry import checked_arguments
+from model.data.loading.arguments import Probability, Range, Side
 from model.data.loading.color_jitter import color_jitter
 from model.data.loading.resampling import Window, resize_image
 from model.data.prepared.segments import Segments
@@ -53,12 +56,12 @@ class ShortestEdgeCrop:
         flip: probability of mirroring.
     """
 
-    size: int
+    size: Side
     shortest: tuple[int, ...]
-    longest: int | None = None
+    longest: Side | None = None
     category_area: float = 1.0
     color: bool = True
-    flip: float = 0.5
+    flip: Probability = 0.5
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -99,9 +102,9 @@ class LargeScaleJitter:
         flip: probability of mirroring.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.1, 2.0)
-    flip: float = 0.5
+    size: Side
+    scale: Range = (0.1, 2.0)
+    flip: Probability = 0.5
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -122,7 +125,7 @@ class LargeScaleJitter:
 class FixedSquare:
     """No augmentation: the long side becomes ``size``, the rest is padding."""
 
-    size: int
+    size: Side
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -147,12 +150,9 @@ def build_mask_transform(name: str, **arguments: Any) -> MaskTransform:
         MaskTransformError: if the name or an argument does not exist, or a value makes no sense.
     """
     if name not in MASK_TRANSFORMS:
-        raise MaskTransformError(f"transform '{name}' does not exist for masks (known: {', '.join(MASK_TRANSFORMS)})")
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    try:
-        return MASK_TRANSFORMS[name](**plain)
-    except TypeError as error:
-        raise MaskTransformError(f"transform '{name}': {error}") from error
+        raise MaskTransformError(unknown_name("transform of segments", name, MASK_TRANSFORMS))
+    maker = MASK_TRANSFORMS[name]
+    return maker(**checked_arguments(maker, arguments, MaskTransformError, f"transform '{name}'"))
 
 
 def shortest_edge_size(size: Size, shortest: int, longest: int) -> Size:

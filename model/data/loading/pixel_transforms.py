@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import cv2
 import numpy as np
+from pydantic import Field
 
+from model.common.names import unknown_name
+from model.common.registry import checked_arguments
+from model.data.loading.arguments import Probability, Range, Side
 from model.data.loading.resampling import Window, resize_image, resize_labels
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -46,10 +50,10 @@ class RandomResizedCrop:
         flip: probability of mirroring.
     """
 
-    size: int
-    area: tuple[float, float] = (0.5, 2.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
+    size: Side
+    area: Range = (0.5, 2.0)
+    aspect: Range = (3 / 4, 4 / 3)
+    flip: Probability = 0.5
 
     def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
         top, left, height, width = self._window(labels.shape[0], labels.shape[1], generator)
@@ -86,10 +90,10 @@ class ScaleCrop:
         pad_label: label of padded pixels.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.5, 2.0)
-    flip: float = 0.5
-    pad_label: int = 0
+    size: Side
+    scale: Range = (0.5, 2.0)
+    flip: Probability = 0.5
+    pad_label: Annotated[int, Field(ge=0, le=255)] = 0
 
     def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
         factor = generator.uniform(*self.scale)
@@ -104,7 +108,7 @@ class ScaleCrop:
 class ResizeCentreCrop:
     """Short side to ``size``, then the centred square: the geometry of every released DeepLab-family evaluation."""
 
-    size: int
+    size: Side
 
     def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
         height, width = labels.shape
@@ -136,15 +140,12 @@ def build_transform(name: str, **arguments: Any) -> Transform:
     """The transform of a recipe.
 
     Raises:
-        TransformError: if the name or an argument does not exist.
+        TransformError: if the name or an argument does not exist, or a value is of the wrong type or range.
     """
     if name not in TRANSFORMS:
-        raise TransformError(f"transform '{name}' does not exist (known: {', '.join(TRANSFORMS)})")
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    try:
-        transform: Transform = TRANSFORMS[name](**plain)
-    except TypeError as error:
-        raise TransformError(f"transform '{name}': {error}") from error
+        raise TransformError(unknown_name("transform", name, TRANSFORMS))
+    maker = TRANSFORMS[name]
+    transform: Transform = maker(**checked_arguments(maker, arguments, TransformError, f"transform '{name}'"))
     return transform
 
 

@@ -5,17 +5,13 @@ The table holds module paths as text, so a job depends on the code of its own ki
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
-from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Protocol, cast, get_type_hints
+from typing import Any, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
+from model.common.registry import Registry
 from model.data.download import archives
 from model.data.prepared.dataset import Category
 from model.data.sources.completeness import Count, shortfalls
@@ -63,41 +59,26 @@ class Source(Protocol):
         """Write the prepared form; what an interrupted run has written already is kept."""
 
 
+_REGISTRY = Registry("dataset kind", SOURCES, SourceError, "option")
+
+
 def module_of(kind: str) -> str:
     """Dotted name of the module that prepares a kind.
 
     Raises:
         SourceError: if the kind does not exist.
     """
-    if kind not in SOURCES:
-        near = difflib.get_close_matches(kind, SOURCES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(SOURCES)}"
-        raise SourceError(f"dataset kind '{kind}' does not exist; {hint}")
-    return SOURCES[kind].partition(":")[0]
+    return _REGISTRY.module_of(kind)
 
 
 def source(kind: str, options: Mapping[str, Any]) -> Source:
     """Raw data of a kind with the options of the configuration.
 
     Raises:
-        SourceError: for an unknown kind, an unknown option, or an option that is needed and not given.
+        SourceError: for an unknown kind, an unknown option, one that is needed and not given, or a value of the wrong type.
     """
-    build = getattr(import_module(module_of(kind)), SOURCES[kind].partition(":")[2])
-    known = [field.name for field in fields(build)]
-    if unknown := sorted(set(options) - set(known)):
-        raise SourceError(f"dataset kind '{kind}' has no option '{unknown[0]}' (known: {', '.join(known)})")
-    needed = [f.name for f in fields(build) if f.default is MISSING and f.default_factory is MISSING]
-    if absent := [name for name in needed if name not in options]:
-        raise SourceError(f"dataset kind '{kind}' needs the option '{absent[0]}'")
-    hints = get_type_hints(build)
-    values = {}
-    for name, value in options.items():
-        try:
-            values[name] = TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise SourceError(f"option '{name}' of dataset kind '{kind}' is {value!r}: {problem}") from None
-    return cast(Source, build(**values))
+    found: Source = _REGISTRY.build(kind, options)
+    return found
 
 
 def categories(kind: str, options: Mapping[str, Any]) -> tuple[Category, ...]:

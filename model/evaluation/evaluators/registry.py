@@ -5,18 +5,21 @@ The table holds text, resolved when asked, so that the fingerprint of an evaluat
 
 from __future__ import annotations
 
-import importlib
-
+from model.common.registry import Registry
 from model.evaluation.evaluators.base import EvaluationInputs, EvaluationResult, Evaluator
 from model.evaluation.protocols import Protocol
 
 EVALUATORS = {
-    ("mask", "instance"): "model.evaluation.evaluators.mask_instance:evaluate",
-    ("mask", "panoptic"): "model.evaluation.evaluators.mask_panoptic:evaluate",
-    ("mask", "semantic"): "model.evaluation.evaluators.mask_semantic:evaluate",
-    ("per-pixel", "semantic"): "model.evaluation.evaluators.pixel_semantic:evaluate",
+    "mask": {
+        "instance": "model.evaluation.evaluators.mask_instance:evaluate",
+        "panoptic": "model.evaluation.evaluators.mask_panoptic:evaluate",
+        "semantic": "model.evaluation.evaluators.mask_semantic:evaluate",
+    },
+    "per-pixel": {
+        "semantic": "model.evaluation.evaluators.pixel_semantic:evaluate",
+    },
 }
-"""(family, task) to ``module:function``."""
+"""Family, then task, to ``module:function``."""
 
 
 GEOMETRIES = {"mask": ("full", "resize"), "per-pixel": ("full", "resize-crop")}
@@ -33,7 +36,7 @@ def module_of(family: str, task: str) -> str:
     Raises:
         EvaluatorError: if there is none.
     """
-    return _entry(family, task)[0]
+    return _registry(family, task).module_of(task)
 
 
 def check_protocol(family: str, task: str, protocol: Protocol) -> None:
@@ -57,16 +60,14 @@ def evaluate(family: str, task: str, inputs: EvaluationInputs) -> EvaluationResu
         EvaluatorError: if no evaluator is defined for this family and task.
         ValueError: of the evaluator, for a protocol that does not fit or data that cannot be read.
     """
-    module, function = _entry(family, task)
-    found: Evaluator = getattr(importlib.import_module(module), function)
+    found: Evaluator = _registry(family, task).resolve(task)
     return found(inputs)
 
 
-def _entry(family: str, task: str) -> tuple[str, str]:
-    if (family, task) not in EVALUATORS:
-        tasks = ", ".join(known for other, known in EVALUATORS if other == family)
+def _registry(family: str, task: str) -> Registry:
+    tasks = EVALUATORS.get(family, {})
+    if task not in tasks:
         raise EvaluatorError(
-            f"{family} networks are not evaluated on {task} segmentation (they are on {tasks or 'nothing'})"
+            f"{family} networks are not evaluated on {task} segmentation (they are on {', '.join(tasks) or 'nothing'})"
         )
-    module, _, function = EVALUATORS[family, task].partition(":")
-    return module, function
+    return Registry("task", tasks, EvaluatorError)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.networks.arguments import Channels, Count, Dilations, Momentum, Probability
 from model.networks.backbones.resnet import VARIANTS, ResNet
 from model.networks.deeplabv3.dkd_head import DkdHead
 from model.networks.deeplabv3.mib_head import MibHead
@@ -38,12 +39,12 @@ class DeepLabV3(nn.Module):
         activation: Activation = "leaky-relu",
         head_activation: Activation | None = None,
         dilate_first_block: bool = True,
-        backbone_momentum: float = 0.1,
-        head_momentum: float = 0.1,
-        channels: int = 256,
-        rates: Sequence[int] | None = None,
-        pooling_window: int = 32,
-        dropout: float = 0.1,
+        backbone_momentum: Momentum = 0.1,
+        head_momentum: Momentum = 0.1,
+        channels: Channels = 256,
+        rates: Dilations | None = None,
+        pooling_window: Count = 32,
+        dropout: Probability = 0.1,
         background: bool = True,
         auxiliary: bool = False,
         keep_stages: bool = False,

@@ -13,6 +13,7 @@ from model.losses.mask_activation import MASK_ACTIVATIONS, MaskActivation
 from model.losses.query_classification import CLASS_LOSSES, ClassLossName, QueryClassification
 from model.losses.set_criterion import SetCriterion
 from model.losses.softmax_criterion import CRITERIA
+from model.networks.arguments import Channels, Count
 from model.networks.backbones.detectron_resnet import RESNETS, NormName, ResNet
 from model.networks.mask2former.class_heads import CLASS_HEADS
 from model.networks.mask2former.decoder import MaskedAttentionDecoder
@@ -92,18 +93,18 @@ def build_mask2former(
     backbone: str = "resnet50",
     norm: NormName = "frozen-bn",
     head: str = "steps",
-    channels: int = 256,
-    pixel_channels: int | None = None,
-    mask_channels: int | None = None,
-    queries: int = 100,
-    encoder_layers: int = 6,
-    encoder_heads: int = 8,
-    encoder_points: int = 4,
-    encoder_feed_forward: int = 1024,
-    decoder_layers: int = 9,
-    decoder_heads: int = 8,
-    decoder_feed_forward: int = 2048,
-    points: int = 112 * 112,
+    channels: Channels = 256,
+    pixel_channels: Channels | None = None,
+    mask_channels: Channels | None = None,
+    queries: Count = 100,
+    encoder_layers: Count = 6,
+    encoder_heads: Count = 8,
+    encoder_points: Count = 4,
+    encoder_feed_forward: Channels = 1024,
+    decoder_layers: Count = 9,
+    decoder_heads: Count = 8,
+    decoder_feed_forward: Channels = 2048,
+    points: Count = 112 * 112,
     mask_activation: MaskActivation = "sigmoid",
     class_loss: ClassLossName = "cross-entropy",
     focal_alpha: float = 5.0,

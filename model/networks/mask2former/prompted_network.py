@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from model.networks.arguments import Channels, Count
 from model.networks.backbones.detectron_resnet import NormName
 from model.networks.mask2former.network import Mask2Former, build_mask2former
 from model.networks.mask2former.outputs import MaskOutputs
@@ -63,24 +64,24 @@ class PromptedMask2Former(Mask2Former):
 def build_eclipse(
     classes_per_step: Sequence[int],
     *,
-    prompts: int = 10,
+    prompts: Count = 10,
     deep_prompts: bool = True,
     deep_heads: bool = True,
     own_no_object: bool = False,
     backbone: str = "resnet50",
     norm: NormName = "frozen-bn",
-    channels: int = 256,
-    pixel_channels: int | None = None,
-    mask_channels: int | None = None,
-    queries: int = 100,
-    encoder_layers: int = 6,
-    encoder_heads: int = 8,
-    encoder_points: int = 4,
-    encoder_feed_forward: int = 1024,
-    decoder_layers: int = 9,
-    decoder_heads: int = 8,
-    decoder_feed_forward: int = 2048,
-    points: int = 112 * 112,
+    channels: Channels = 256,
+    pixel_channels: Channels | None = None,
+    mask_channels: Channels | None = None,
+    queries: Count = 100,
+    encoder_layers: Count = 6,
+    encoder_heads: Count = 8,
+    encoder_points: Count = 4,
+    encoder_feed_forward: Channels = 1024,
+    decoder_layers: Count = 9,
+    decoder_heads: Count = 8,
+    decoder_feed_forward: Channels = 2048,
+    points: Count = 112 * 112,
 ) -> PromptedMask2Former:
     """Build a freshly initialised network; the defaults are the published ResNet-50 configuration.
 

@@ -71,8 +71,8 @@ def test_the_table_imports_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mbi", "unknown method 'mbi' for per-pixel networks; did you mean 'mib'?"),
-        ("MiB", "unknown method 'MiB' for per-pixel networks; did you mean 'mib'?"),
+        ("mbi", "unknown per-pixel method 'mbi'; did you mean 'mib'?"),
+        ("MiB", "unknown per-pixel method 'MiB'; did you mean 'mib'?"),
         ("lwfmc", "did you mean 'lwf-mc'?"),
         ("xyzzy", "known: .*finetuning.*mib"),
     ],
@@ -93,13 +93,13 @@ def test_hyper_parameters_replace_defaults() -> None:
     ("values", "message"),
     [
         ({"distilation_weight": 1}, "no hyper-parameter 'distilation_weight'; did you mean 'distillation_weight'?"),
-        ({"distillation_weight": "10"}, "is '10': Input should be a valid number"),
-        ({"distillation_weight": True}, "is True: Input should be a valid number"),
-        ({"distillation_weight": -1}, "is -1: Input should be greater than or equal to 0"),
+        ({"distillation_weight": "10"}, "is '10': input should be a valid number"),
+        ({"distillation_weight": True}, "is True: input should be a valid number"),
+        ({"distillation_weight": -1}, "is -1: input should be greater than or equal to 0"),
         ({"distillation_weight": float("nan")}, "expected a finite, plain value"),
         ({"distillation_weight": float("inf")}, "expected a finite, plain value"),
         ({"distillation_weight": object()}, "expected a finite, plain value"),
-        ({"background_initialisation": 1}, "is 1: Input should be a valid boolean"),
+        ({"background_initialisation": 1}, "is 1: input should be a valid boolean"),
     ],
 )
 def test_wrong_hyper_parameters(values, message) -> None:

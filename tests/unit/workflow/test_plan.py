@@ -109,7 +109,7 @@ def test_explicit_lists_may_use_names():
     [
         (
             {"methods": ["mibb"]},
-            "experiments[0].methods[0]: unknown method 'mibb' for per-pixel networks; did you mean 'mib'?",
+            "experiments[0].methods[0]: unknown per-pixel method 'mibb'; did you mean 'mib'?",
         ),
         ({"methods": [{"name": "mib", "hyper_parameters": {"weight": 1}}]}, "has no hyper-parameter 'weight'"),
         ({"methods": [{"name": "mib", "hyper_parameters": {"distillation_weight": "a"}}]}, "distillation_weight"),
@@ -203,10 +203,28 @@ def test_the_base_step_of_sequential_is_that_of_disjoint():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"transform": {"name": "full-picture"}}, "recipe 'small': transform 'full-picture' does not exist"),
+        ({"transform": {"name": "full-picture"}}, "recipe 'small': unknown transform 'full-picture'"),
         ({"transform": {"name": "random-resized-crop", "sizes": 3}}, "recipe 'small': .*sizes"),
         ({"network": {"name": "deeplabv3", "backbon": "tiny"}}, "did you mean 'backbone'"),
-        ({"network": {"name": "deeplab"}}, "recipe 'small': there is no network 'deeplab'"),
+        ({"network": {"name": "deeplabv3", "channels": 0}}, "'channels' .* is 0: input should be greater than"),
+        ({"network": {"name": "deeplabv3", "channels": -1}}, "'channels' .* is -1: input should be greater than"),
+        (
+            {"network": {"name": "deeplabv3", "channels": "64"}},
+            "'channels' .* is '64': input should be a valid integer",
+        ),
+        ({"network": {"name": "deeplabv3", "channels": 10**9}}, "'channels' .* is 1000000000: input should be less"),
+        ({"network": {"name": "deeplabv3", "channels": 1.0e9}}, "'channels' .* should be a valid integer"),
+        ({"network": {"name": "deeplabv3", "head": "mob"}}, "'head' .* is 'mob': input should be 'mib' or 'dkd'"),
+        ({"transform": {"name": "scale-crop", "size": "48"}}, "'size' .* is '48': input should be a valid integer"),
+        ({"transform": {"name": "scale-crop", "size": 48.5}}, "'size' .* is 48.5: input should be a valid integer"),
+        ({"transform": {"name": "scale-crop", "size": 0}}, "'size' .* is 0: input should be greater"),
+        ({"transform": {"name": "scale-crop", "size": -5}}, "'size' .* is -5: input should be greater"),
+        (
+            {"transform": {"name": "scale-crop", "size": 48, "scale": [2, 1]}},
+            "'scale' .* expected two positive factors",
+        ),
+        ({"transform": {"name": "scale-crop"}}, "transform 'scale-crop' needs the argument 'size'"),
+        ({"network": {"name": "deeplab"}}, "recipe 'small': unknown network 'deeplab'"),
     ],
 )
 def test_a_recipe_is_checked_before_anything_runs(change, expected):

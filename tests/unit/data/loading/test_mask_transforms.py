@@ -99,9 +99,10 @@ def test_colours_change_and_geometry_does_not() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("nothing", {}, "'nothing' does not exist for masks"),
+        ("nothing", {}, "unknown transform of segments 'nothing'"),
         ("fixed-square", {"size": 48}, "multiple of 32"),
-        ("fixed-square", {"side": 64}, "side"),
+        ("fixed-square", {"side": 64}, "has no argument 'side'"),
+        ("fixed-square", {"size": "64"}, "'size' of transform 'fixed-square' is '64'"),
         ("shortest-edge-crop", {"size": 64, "shortest": []}, "shortest"),
         ("shortest-edge-crop", {"size": 64, "shortest": [64], "category_area": 0.0}, "category_area"),
         ("large-scale-jitter", {"size": 64, "scale": [2.0, 0.1]}, "scale"),

@@ -16,7 +16,7 @@ def test_every_kind_resolves_to_its_own_module() -> None:
 
 
 def test_unknown_kinds_and_options_are_named(tmp_path: Path) -> None:
-    with pytest.raises(sources.SourceError, match="'shape' does not exist; did you mean 'shapes'"):
+    with pytest.raises(sources.SourceError, match="unknown dataset kind 'shape'; did you mean 'shapes'"):
         sources.module_of("shape")
     with pytest.raises(sources.SourceError, match="has no option 'colour'"):
         sources.source("shapes", {"colour": 1})

@@ -212,7 +212,7 @@ def test_deltas_and_thresholds_belong_to_the_evaluation() -> None:
         "deltas", "object_threshold", "overlap_threshold", "max_detections",
     }  # fmt: skip
     assert build("eclipse", {"deltas": [-0.4, -0.6]}, "mask").deltas == (-0.4, -0.6)  # type: ignore[attr-defined]
-    with pytest.raises(MethodError, match="'deltas' of method 'eclipse' is \\[\\]"):
+    with pytest.raises(MethodError, match="'deltas' of mask method 'eclipse' is \\[\\]"):
         build("eclipse", {"deltas": []}, "mask")
     with pytest.raises(MethodError, match="no hyper-parameter 'no_object_weight'"):
         build("eclipse", {"no_object_weight": 0.1}, "mask")
