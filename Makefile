@@ -60,8 +60,9 @@ report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they we
 schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types
 	@$(BIN)/python workflow_scripts/write_schemas.py
 
-docs: $(STAMP)  ## Write docs/troubleshooting.md from the cases of the bad-input test
+docs: $(STAMP)  ## Write the generated parts of docs/: troubleshooting, who uses which hook
 	@$(BIN)/python tests/bad_input/write_troubleshooting.py
+	@$(BIN)/python workflow_scripts/write_hook_table.py
 
 lock: $(STAMP)  ## Make the pinned requirements anew (needs uv)
 	@{ echo "# Made by \`make lock\` from pyproject.toml and envs/pins.txt; every platform, Python 3.11 and newer."; \

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model.common.environment import expand
-from model.training.spec import OptimiserSpec, ScheduleSpec, check_family
+from model.training.spec import OptimiserSpec, PolySpec, ScheduleSpec, check_family
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
 """Names become parts of paths: letters, digits, dot and hyphen, no underscore and no slash."""
@@ -58,7 +58,7 @@ class Recipe(_Typed):
     family: Literal["per-pixel", "mask"]
     network: dict[str, Any]
     optimiser: OptimiserSpec
-    schedule: ScheduleSpec = ScheduleSpec()
+    schedule: ScheduleSpec = PolySpec()
     base: StepLength
     increment: StepLength
     batch_size: Positive

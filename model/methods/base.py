@@ -3,41 +3,89 @@
 A method is a frozen dataclass whose fields are its hyper-parameters, plus a few hooks that the training loop calls in
 this order (steps count from 0, the base step):
 
+    check           while planning: what the method cannot work on
     grow            once a step, before the optimiser exists: build and initialise this step's outputs
     trainable       once a step: what trains, with which learning-rate factor, what stays in evaluation mode
     before_step     once a step: a pass over the data before training
+    forward         every batch: the network's outputs; the old model has run already
     targets         every batch: the labels that the loss sees
     losses          every batch: named, weighted terms; the loop adds them up
     after_backward  every optimiser step: gradients are unscaled, reduced and accumulated, not yet clipped
-    after_step      once a step: returns the state that the next step gets
+    after_update    every optimiser step, when the parameters have moved
+    after_step      once a step: may change the network; returns the state that the next step gets
     predict         at evaluation: network outputs to a label map
 
 Every hook has a default, so that fine-tuning is an almost empty file. Hooks never see an optimiser, a scaler, a
-data-loader worker or a file. The state of a method is one flat dictionary of tensors and plain values, stored inside the
-checkpoint.
+data-loader worker or a file. The state of a method is a dictionary of tensors and plain values, nested as deeply as it
+likes; it is stored inside the checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.scenario import Step
+from model.networks.registry import check_requirements
+from model.scenario import Scenario, Step
 
 State = dict[str, Any]
 
 Weight = Annotated[float, Field(ge=0)]
 """Type of the hyper-parameters that weigh a loss term: never negative."""
 
+Reduction = Literal["sum", "mean", "max", "min"]
+Reduce = Callable[[Tensor, Reduction], Tensor]
+"""Combines a tensor over all processes of a training; the identity where there is one process."""
+
+
+class MethodError(ValueError):
+    """An unknown method, hyper-parameters that it does not have, or a task that it cannot work on."""
+
 
 def prediction_field(default: Any) -> Any:
     """A hyper-parameter that only :meth:`Method.predict` reads: changing it re-evaluates and never re-trains."""
     return field(default=default, metadata={"stage": "predict"})
+
+
+class BatchLike(Protocol):
+    """What every batch has, whatever its family."""
+
+    @property
+    def images(self) -> Tensor:
+        """(B, 3, H, W), normalised."""
+
+    @property
+    def labels(self) -> Any:
+        """Dense labels, or sets of masks."""
+
+
+class RecipeLike(Protocol):
+    """What :meth:`Method.check` may ask about a recipe, resolved for an incremental step."""
+
+    @property
+    def family(self) -> str:
+        """Of the network: per-pixel or mask."""
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """Name and arguments of the network."""
+
+    @property
+    def transform(self) -> Mapping[str, Any]:
+        """Name and arguments of the augmentation."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one optimiser step."""
+
+
+Batch = TypeVar("Batch", bound=BatchLike)
+Outputs = TypeVar("Outputs")
 
 
 @dataclass(frozen=True)
@@ -70,30 +118,60 @@ class Trainable:
     evaluation_modules: tuple[nn.Module, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
-    """What the passes before and after a step may look at.
+    """Where training stands; every hook of a batch gets it.
 
     Attributes:
-        network: the network of this step.
-        old_model: frozen network of the previous step, None at the base step or if the method does not ask for it.
         step: classes learnt before and now.
-        batches: call it for one fresh, unaugmented-order pass over this step's training batches on ``device``.
-        state: the method's state so far.
-        device: where tensors live.
         setting: of the scenario: overlapped, disjoint, sequential or partition.
+        iteration: number of the present optimiser step, from 0; ``iterations`` once training is over.
+        iterations: optimiser steps of the whole step.
+        iterations_per_epoch: optimiser steps that one pass over the data takes.
+        network: in training, never wrapped.
+        old_model: frozen network of the previous step, None at the base step or if the method does not ask for it.
+        state: the method's state; hooks change it in place.
+        device: where tensors live.
+        reduce: ``reduce(tensor, "sum")`` adds up what the processes of this training counted each on its own batches.
     """
 
-    network: nn.Module
-    old_model: nn.Module | None
     step: Step
-    batches: Callable[[], Iterable[Any]]
+    setting: str
+    iteration: int
+    iterations: int
+    iterations_per_epoch: int
+    network: Any
+    old_model: Any
     state: State
     device: torch.device
-    setting: str = "overlapped"
+    reduce: Reduce
+
+    @property
+    def epoch(self) -> int:
+        """Number of the present pass over the data, from 0."""
+        return self.iteration // self.iterations_per_epoch
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the present iteration is the last of its epoch, or of the step."""
+        done = self.iteration + 1
+        return done % self.iterations_per_epoch == 0 or done == self.iterations
 
 
-class Method:
+@dataclass(frozen=True, kw_only=True)
+class StepContext(Context, Generic[Batch]):
+    """What the passes before and after a step may look at besides.
+
+    Attributes:
+        batches: call it for one fresh pass over this step's training batches, on ``device``.
+        learning_rate: the recipe's, of this step; for methods that train a part of their own before the step.
+    """
+
+    batches: Callable[[], Iterable[Batch]]
+    learning_rate: float
+
+
+class Method(Generic[Batch, Outputs]):
     """Base of all methods; the class attributes declare what the workflow has to provide."""
 
     family: ClassVar[Literal["per-pixel", "mask"]]
@@ -108,7 +186,7 @@ class Method:
     all_at_once: ClassVar[bool] = False
     """True for the upper bound: every class of the scenario is learnt in one step, with all labels visible."""
     needs_old_model: ClassVar[bool] = False
-    """True if ``losses`` or ``targets`` read the previous step's network."""
+    """True if a hook reads the previous step's network or its outputs."""
     memory_policy: ClassVar[Literal["none", "annotations"]] = "none"
     """Whether exemplars are replayed, and whether choosing them takes more than annotations."""
     replay_mixing: ClassVar[Literal["concatenate", "half-batch"]] = "concatenate"
@@ -123,36 +201,67 @@ class Method:
         """Whether batches bring saliency maps, which the dataset must then have."""
         return False
 
+    def check(self, recipe: RecipeLike, scenario: Scenario, setting: str, task: str) -> None:
+        """Refuse what the method cannot work on, before anything runs.
+
+        Args:
+            recipe: resolved for an incremental step.
+            scenario: all steps; while a single job is checked, one step for all past classes and one for its own.
+            setting: overlapped, disjoint, sequential or partition.
+            task: panoptic, semantic or instance.
+
+        Raises:
+            MethodError: one line, to be read after the method's name.
+        """
+        if recipe.family != self.family:
+            raise MethodError(f"the method works on {self.family} networks, but the recipe's is {recipe.family}")
+        if task not in self.tasks:
+            raise MethodError(f"the method is for {', '.join(self.tasks)} segmentation, not {task}")
+        if (setting, task) in self.unsupported:
+            raise MethodError(f"the method does not support the setting '{setting}': {self.unsupported[setting, task]}")
+        try:
+            check_requirements(recipe.network, self.network_arguments)
+        except ValueError as error:
+            raise MethodError(f"the recipe does not suit the method: {error}") from None
+
     def grow(self, network: Any, step: Step) -> None:
         """Add this step's outputs to a network that knows ``step.past``. Not called at the base step."""
         network.grow(len(step.current))
 
-    def trainable(self, network: nn.Module, step: Step) -> Trainable:
+    def trainable(self, network: Any, step: Step) -> Trainable:
         """Everything trains at the recipe's learning rate, unless a method says otherwise."""
         return Trainable((ParameterGroup(tuple(network.parameters())),))
 
-    def before_step(self, context: Context) -> State:
+    def before_step(self, context: StepContext[Batch]) -> State:
         """A pass over the data before training; returns the state that the step starts with."""
         return context.state
 
-    def targets(self, batch: Any, old_outputs: Any, step: Step, state: State) -> Any:
+    def forward(self, context: Context, batch: Batch, old_outputs: Outputs | None) -> Outputs:
+        """The network's outputs for a batch; ``old_outputs`` are the old model's, without gradient."""
+        outputs: Outputs = context.network(batch.images)
+        return outputs
+
+    def targets(self, context: Context, batch: Batch, old_outputs: Outputs | None) -> Any:
         """What the loss compares with; the batch's own labels by default."""
         return batch.labels
 
     def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self, context: Context, batch: Batch, outputs: Outputs, old_outputs: Outputs | None, targets: Any
     ) -> dict[str, Tensor]:
         """Named and weighted terms whose sum is minimised; ``old_outputs`` is None at the base step."""
         raise NotImplementedError(f"{type(self).__name__} defines no losses")
 
-    def after_backward(self, network: nn.Module, state: State) -> None:
+    def after_backward(self, context: Context) -> None:
         """Penalties on parameters add to ``.grad`` here; statistics of gradients are gathered here."""
 
-    def after_step(self, context: Context) -> State:
-        """A pass after training; returns the state that the next step gets."""
+    def after_update(self, context: Context) -> None:
+        """What follows the parameters: running prototypes, banks, averages. Not called where an fp16 update was skipped."""
+
+    def after_step(self, context: StepContext[Batch]) -> State:
+        """A pass after training, which may change the network; returns the state that the next step gets."""
         return context.state
 
-    def predict(self, outputs: Any, step: Step) -> Any:
+    def predict(self, outputs: Outputs, step: Step) -> Any:
         """The decision rule at test time."""
         raise NotImplementedError(f"{type(self).__name__} defines no decision rule")
 
@@ -161,16 +270,3 @@ class Method:
         """Names of the fields that a stage depends on."""
         names = fields(cls)  # type: ignore[arg-type]  # every concrete method is a dataclass
         return tuple(f.name for f in names if f.metadata.get("stage", "train") == stage)
-
-
-@dataclass(frozen=True)
-class PixelMethod(Method):
-    """Base of the methods on per-pixel classifiers: channel 0 is the background, channel k the k-th class."""
-
-    family = "per-pixel"
-    tasks = ("semantic",)
-    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("deeplabv3",), "background": (True,)}
-
-    def predict(self, outputs: Any, step: Step) -> Tensor:
-        """Label map (B, H, W) of positions: the channel with the largest logit."""
-        return outputs.logits.argmax(dim=1)

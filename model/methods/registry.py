@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from model.common.registry import Registry
-from model.methods.base import Method
+from model.methods.base import Method, MethodError
 
 Family = Literal["per-pixel", "mask"]
 
@@ -43,10 +43,6 @@ METHODS: dict[Family, dict[str, str]] = {
 """Methods by the family of networks they work on: the same name may stand in both."""
 
 
-class MethodError(ValueError):
-    """An unknown method, or hyper-parameters that it does not have."""
-
-
 def _registry(family: Family) -> Registry:
     return Registry(f"{family} method", METHODS[family], MethodError, "hyper-parameter")
 
@@ -66,18 +62,20 @@ def module_of(name: str, family: Family = "per-pixel") -> str:
     return _registry(family).module_of(name)
 
 
-def resolve(name: str, family: Family = "per-pixel") -> type[Method]:
+def resolve(name: str, family: Family = "per-pixel") -> type[Method[Any, Any]]:
     """The class of a method.
 
     Raises:
         MethodError: for an unknown name; the message suggests the nearest one.
     """
     _refuse_other_family(name, family)
-    found: type[Method] = _registry(family).resolve(name)
+    found: type[Method[Any, Any]] = _registry(family).resolve(name)
     return found
 
 
-def build(name: str, hyper_parameters: Mapping[str, Any] | None = None, family: Family = "per-pixel") -> Method:
+def build(
+    name: str, hyper_parameters: Mapping[str, Any] | None = None, family: Family = "per-pixel"
+) -> Method[Any, Any]:
     """A method with hyper-parameters as they stand in a configuration; those not given keep their defaults.
 
     Types are strict: no text for a number, no fraction for an integer, no number for a switch.
@@ -86,7 +84,7 @@ def build(name: str, hyper_parameters: Mapping[str, Any] | None = None, family: 
         MethodError: for an unknown method or hyper-parameter, or a value of the wrong type or range.
     """
     _refuse_other_family(name, family)
-    method: Method = _registry(family).build(name, hyper_parameters or {})
+    method: Method[Any, Any] = _registry(family).build(name, hyper_parameters or {})
     return method
 
 

@@ -19,11 +19,12 @@ from torch import nn
 
 from model.data.prepared.dataset import PreparedDataset
 from model.methods.base import Method, State
+from model.scenario import Scenario
 from model.training.checkpoint import Checkpoint, load_checkpoint, load_network, verify_checkpoint
 from model.training.inputs import StepImages, read_step_images
 from model.training.optimiser import build_optimiser
 from model.training.resume import Snapshots
-from model.training.schedule import Poly
+from model.training.schedule import build_schedule
 from model.training.seeds import configure_numerics, seed_everything, sub_seed
 from model.training.spec import RecipeSpec, TrainingSpec
 from model.training.step import ResumableReporter, frozen_copy, to_device, train_step
@@ -125,11 +126,14 @@ def run_job(
         old_model=old_model,
         method=method,
         step=step,
+        setting=spec.setting,
         batches=batches,
         one_pass=one_pass,
         make_optimiser=partial(build_optimiser, optimiser.pop("name"), **optimiser),
-        schedule=Poly(iterations, **recipe.schedule.model_dump(exclude={"name"})),
+        schedule=build_schedule(recipe.schedule.name, iterations, recipe.schedule.arguments),
+        learning_rate=recipe.optimiser.learning_rate,
         iterations=iterations,
+        iterations_per_epoch=max(1, loader.batches_per_epoch // recipe.accumulate),
         device=device,
         state=state,
         seed=sub_seed(spec.seed, "training", step.index),
@@ -138,7 +142,6 @@ def run_job(
         clip_norm=recipe.clip_norm,
         precision=recipe.precision,
         snapshots=snapshots,
-        setting=spec.setting,
     )
     checkpoint = Checkpoint(
         network=network.state_dict(),
@@ -164,8 +167,20 @@ def run_job(
 
 
 def tensor_bytes(state: State) -> int:
-    """What the tensors of a method's state take, in bytes: what it keeps in the place of data."""
-    return sum(value.numel() * value.element_size() for value in state.values() if isinstance(value, torch.Tensor))
+    """What the tensors of a method's state take, in bytes, however deep they are nested: what it keeps in the place of data."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in nested_tensors(state))
+
+
+def nested_tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor inside nested dictionaries, lists and tuples."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from nested_tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from nested_tensors(item)
 
 
 def network_arguments(recipe: RecipeSpec) -> dict[str, Any]:
@@ -186,34 +201,25 @@ def initial_weights(spec: TrainingSpec) -> dict[str, str] | None:
         return {"source": entry["source"], "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def build_method(spec: TrainingSpec) -> Method:
+def build_method(spec: TrainingSpec) -> Method[Any, Any]:
     """The job's method with its hyper-parameters.
 
     Raises:
         MethodError: for an unknown method or hyper-parameter.
-        JobError: if it works on another family of networks, or is not defined for the task or setting.
+        JobError: if the method does not work on the recipe, task or setting.
     """
     registry = importlib.import_module("model.methods.registry")
-    method: Method = registry.build(spec.method.name, spec.method.hyper_parameters, spec.recipe.family)
-    if method.family != spec.recipe.family:
-        raise JobError(
-            f"method '{spec.method.name}' works on {method.family} networks, but the recipe is {spec.recipe.family}"
-        )
-    if spec.task not in method.tasks:
-        raise JobError(f"method '{spec.method.name}' is for {', '.join(method.tasks)} segmentation, not {spec.task}")
-    reason = method.unsupported.get((spec.setting, spec.task))
-    if reason is not None:
-        raise JobError(f"method '{spec.method.name}' does not support setting '{spec.setting}': {reason}")
+    method: Method[Any, Any] = registry.build(spec.method.name, spec.method.hyper_parameters, spec.recipe.family)
+    past, current = spec.step.past, spec.step.current
+    scenario = Scenario(f"step {spec.step.index}", (past, current) if past else (current,))
     try:
-        importlib.import_module("model.networks.registry").check_requirements(
-            spec.recipe.network, method.network_arguments
-        )
+        method.check(spec.recipe, scenario, spec.setting, spec.task)
     except ValueError as error:
-        raise JobError(f"the recipe does not suit method '{spec.method.name}': {error}") from None
+        raise JobError(f"method '{spec.method.name}': {error}") from None
     return method
 
 
-def check_files(spec: TrainingSpec, files: JobFiles, method: Method) -> None:
+def check_files(spec: TrainingSpec, files: JobFiles, method: Method[Any, Any]) -> None:
     """Whether the files given are the files that the step and the method need.
 
     Raises:
@@ -232,7 +238,12 @@ def check_files(spec: TrainingSpec, files: JobFiles, method: Method) -> None:
 
 
 def step_loader(
-    spec: TrainingSpec, dataset: PreparedDataset, images: StepImages, method: Method, workers: int, device: torch.device
+    spec: TrainingSpec,
+    dataset: PreparedDataset,
+    images: StepImages,
+    method: Method[Any, Any],
+    workers: int,
+    device: torch.device,
 ) -> StepLoader:
     """The training batches of a job, made by the loader of the recipe's family.
 
@@ -245,7 +256,7 @@ def step_loader(
 
 
 def build_networks(
-    spec: TrainingSpec, previous: Path | None, method: Method, device: torch.device
+    spec: TrainingSpec, previous: Path | None, method: Method[Any, Any], device: torch.device
 ) -> tuple[nn.Module, nn.Module | None, State]:
     """The network ready to train, the old model if the method asks for it, and the method's state so far.
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from model.methods.base import Method, State
+from model.methods.base import Context, Method
 from model.scenario import Step
 from model.training.optimiser import optimised_parameters, set_learning_rates
 from model.training.schedule import Schedule
@@ -39,62 +39,52 @@ class Reporter(Protocol):
 
 
 def train(
+    context: Context,
     *,
-    network: nn.Module,
-    old_model: nn.Module | None,
-    method: Method,
-    step: Step,
+    method: Method[Any, Any],
     batches: Iterator[Any],
     optimiser: torch.optim.Optimizer,
     schedule: Schedule,
-    iterations: int,
-    device: torch.device,
-    state: State,
     reporter: Reporter,
     scaler: torch.amp.GradScaler,
     accumulate: int = 1,
     clip_norm: float | None = None,
     precision: Precision = "fp32",
     evaluation_modules: Sequence[nn.Module] = (),
-    start: int = 0,
     after_iteration: Callable[[int], None] | None = None,
 ) -> None:
-    """Train in place from iteration ``start`` to ``iterations``.
+    """Train ``context.network`` in place from ``context.iteration`` to ``context.iterations``.
 
     Args:
-        network: called as ``network(batch.images)``; on ``device``.
-        old_model: frozen network of the previous step, or None.
-        method: its hooks ``targets``, ``losses`` and ``after_backward`` are called.
-        step: classes learnt before and now.
+        context: networks on ``context.device``, where batches are moved to; hooks change its state in place.
+        method: its hooks from ``forward`` to ``after_update`` are called.
         batches: yields at least ``accumulate`` batches an iteration.
         optimiser: every group holds its ``initial_lr``.
         schedule: factor of the learning rates for an iteration, from 0.
-        iterations: optimiser steps of the whole step, whatever ``start``.
-        device: where batches are moved to.
-        state: the method's state; its hooks change it in place.
         reporter: told about every iteration.
         scaler: of :func:`gradient_scaler`.
         accumulate: batches whose mean loss one optimiser step follows.
         clip_norm: largest global L2 norm of the gradient; None does not clip.
         precision: of the forward passes and the losses.
         evaluation_modules: kept in evaluation mode.
-        start: iterations already done.
         after_iteration: called with the number of iterations done, when everything belonging to them has happened.
 
     Raises:
         TrainingError: for a loss term or gradient that is not finite, a term that is no scalar, or too few batches.
     """
     parameters = optimised_parameters(optimiser)
-    set_training_mode(network, evaluation_modules)
+    step, device, iterations = context.step, context.device, context.iterations
+    set_training_mode(context.network, evaluation_modules)
     skipped = 0
-    for iteration in range(start, iterations):
+    for iteration in range(context.iteration, iterations):
+        context = replace(context, iteration=iteration)
         set_learning_rates(optimiser, schedule(iteration))
         optimiser.zero_grad(set_to_none=True)
         passes = []
         for _ in range(accumulate):
             batch = _next_batch(batches, step, iteration, iterations).to(device, non_blocking=device.type == "cuda")
             with _autocast(device, precision):
-                terms = _loss_terms(network, old_model, method, step, batch, state)
+                terms = _loss_terms(context, method, batch)
                 total = reduce(torch.add, terms.values())
             scaler.scale(total / accumulate).backward()
             values = torch.stack([term.detach().float() for term in terms.values()])
@@ -106,10 +96,11 @@ def train(
             raise TrainingError(f"{where}: the loss is not finite: {_non_finite_terms(passes)}")
         if math.isfinite(norm):
             skipped = 0
-            method.after_backward(network, state)
+            method.after_backward(context)
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, clip_norm)
             scaler.step(optimiser)
+            method.after_update(context)
         else:
             skipped += 1
             _refuse_non_finite_gradient(norm, skipped, scaler, passes, where)
@@ -156,16 +147,14 @@ def _next_batch(batches: Iterator[Any], step: Step, iteration: int, iterations: 
         ) from None
 
 
-def _loss_terms(
-    network: nn.Module, old_model: nn.Module | None, method: Method, step: Step, batch: Any, state: State
-) -> dict[str, Tensor]:
-    outputs = network(batch.images)
+def _loss_terms(context: Context, method: Method[Any, Any], batch: Any) -> dict[str, Tensor]:
     old_outputs = None
-    if old_model is not None:
+    if context.old_model is not None:
         with torch.no_grad():
-            old_outputs = old_model(batch.images)
-    targets = method.targets(batch, old_outputs, step, state)
-    terms = method.losses(network, batch, outputs, old_outputs, targets, state)
+            old_outputs = context.old_model(batch.images)
+    outputs = method.forward(context, batch, old_outputs)
+    targets = method.targets(context, batch, old_outputs)
+    terms = method.losses(context, batch, outputs, old_outputs, targets)
     if not terms:
         raise TrainingError(f"{type(method).__name__} returned no loss term")
     for name, term in terms.items():

@@ -5,8 +5,9 @@ A schedule answers with a factor that multiplies the learning rate of every para
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Schedule = Callable[[int], float]
 
@@ -59,3 +60,58 @@ class Poly:
             done = iteration / warmup
             return (self.warmup_factor * (1 - done) + done) * decay
         return max(self.minimum_factor, decay)
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    r"""A constant rate that falls by a factor at milestones.
+
+    .. math:: f(i) = γ^{\,|\{m : i ≥ m I\}|}
+
+    Attributes:
+        iterations: I, length of the step in optimiser steps.
+        milestones: shares m of the step at which the rate falls, ascending.
+        gamma: γ.
+
+    Source: Mask2Former's released COCO schedules, which fall tenfold after 89 % and 96 % of the iterations.
+    """
+
+    iterations: int
+    milestones: tuple[float, ...] = (0.888889, 0.962963)
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ScheduleError(f"a schedule needs at least one iteration, not {self.iterations}")
+        if list(self.milestones) != sorted(self.milestones) or not all(0 <= m <= 1 for m in self.milestones):
+            raise ScheduleError(f"milestones of a schedule ascend from 0 to 1, not {list(self.milestones)}")
+
+    def __call__(self, iteration: int) -> float:
+        """Factor for an iteration, counted from 0."""
+        return float(self.gamma ** sum(iteration >= m * self.iterations for m in self.milestones))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate throughout the step."""
+
+    iterations: int
+
+    def __call__(self, iteration: int) -> float:
+        """1 for every iteration."""
+        return 1.0
+
+
+SCHEDULES: Mapping[str, Callable[..., Schedule]] = {"poly": Poly, "multi-step": MultiStep, "constant": Constant}
+"""Schedules by the name that recipes use; the fields besides ``iterations`` are their arguments."""
+
+
+def build_schedule(name: str, iterations: int, arguments: Mapping[str, Any]) -> Schedule:
+    """A schedule for a step of so many iterations.
+
+    Raises:
+        ScheduleError: for an unknown name or a value out of range.
+    """
+    if name not in SCHEDULES:
+        raise ScheduleError(f"there is no schedule '{name}'; choose one of {', '.join(SCHEDULES)}")
+    return SCHEDULES[name](iterations, **arguments)

@@ -59,7 +59,14 @@ class OptimiserSpec(_Typed):
     backbone_factor: Annotated[float, Field(ge=0)] = 1.0
 
 
-class ScheduleSpec(_Typed):
+class _Schedule(_Typed):
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What :func:`model.training.schedule.build_schedule` takes besides the name."""
+        return self.model_dump(exclude={"name"})
+
+
+class PolySpec(_Schedule):
     """Arguments of :class:`model.training.schedule.Poly`."""
 
     name: Literal["poly"] = "poly"
@@ -67,6 +74,23 @@ class ScheduleSpec(_Typed):
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     warmup_factor: Annotated[float, Field(ge=0, le=1)] = 1e-3
     minimum_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class MultiStepSpec(_Schedule):
+    """Arguments of :class:`model.training.schedule.MultiStep`."""
+
+    name: Literal["multi-step"]
+    milestones: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.888889, 0.962963)
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class ConstantSpec(_Schedule):
+    """The schedule without arguments."""
+
+    name: Literal["constant"]
+
+
+ScheduleSpec = Annotated[PolySpec | MultiStepSpec | ConstantSpec, Field(discriminator="name")]
 
 
 def check_family(
@@ -100,7 +124,7 @@ class RecipeSpec(_Typed):
     added_arguments: tuple[str, ...] = ()
     transform: dict[str, Any]
     optimiser: OptimiserSpec
-    schedule: ScheduleSpec = ScheduleSpec()
+    schedule: ScheduleSpec = PolySpec()
     iterations: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)]

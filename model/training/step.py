@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from model.methods.base import Context, Method, ParameterGroup, State
+from model.methods.base import Method, ParameterGroup, Reduce, State, StepContext
 from model.scenario import Step
 from model.training.interruption import Interrupted, stop_requests, stop_signals_blocked
 from model.training.loop import Precision, Reporter, gradient_scaler, train
 from model.training.optimiser import freeze_untrained
+from model.training.processes import reduce_over_processes
 from model.training.random_states import random_states, set_random_states
 from model.training.resume import Snapshots
 from model.training.schedule import Schedule
@@ -56,13 +57,16 @@ def train_step(
     *,
     network: nn.Module,
     old_model: nn.Module | None,
-    method: Method,
+    method: Method[Any, Any],
     step: Step,
+    setting: str,
     batches: Callable[[int], Iterator[Any]],
     one_pass: Callable[[], Iterable[Any]],
     make_optimiser: Callable[[Sequence[ParameterGroup]], torch.optim.Optimizer],
     schedule: Schedule,
+    learning_rate: float,
     iterations: int,
+    iterations_per_epoch: int,
     device: torch.device,
     state: State,
     seed: int,
@@ -71,7 +75,7 @@ def train_step(
     clip_norm: float | None = None,
     precision: Precision = "fp32",
     snapshots: Snapshots | None = None,
-    setting: str = "overlapped",
+    reduce: Reduce = reduce_over_processes,
 ) -> StepResult:
     """Train a network, already grown, through one step.
 
@@ -80,18 +84,21 @@ def train_step(
         old_model: of :func:`frozen_copy`, on ``device``; None at the base step or if the method asks for none.
         method: whose hooks are called, from ``trainable`` to ``after_step``.
         step: classes learnt before and now.
+        setting: of the scenario.
         batches: the endless stream of batches, from a number of batches already used on.
         one_pass: one fresh pass over this step's images, for the hooks before and after training.
         make_optimiser: parameter groups to optimiser.
         schedule: factor of the learning rates for an iteration.
+        learning_rate: that the schedule starts from; told to the method.
         iterations: optimiser steps of this step.
+        iterations_per_epoch: optimiser steps that one pass over the data takes.
         device: where tensors live.
         state: the method's state from the step before.
         seed: of the draws that training itself makes, such as dropout.
         reporter: told about every iteration.
         accumulate, clip_norm, precision: see :func:`model.training.loop.train`.
         snapshots: where to continue from and to save to; None does neither.
-        setting: of the scenario; told to the method.
+        reduce: combines what the method counts over the processes of this training.
 
     Raises:
         OptimiserError: for parameter groups that make no optimiser.
@@ -103,14 +110,27 @@ def train_step(
     optimiser = make_optimiser(trainable.groups)
     scaler = gradient_scaler(precision, device)
     found = snapshots.load() if snapshots is not None else None
+    context: StepContext[Any] = StepContext(
+        step=step,
+        setting=setting,
+        iteration=0 if found is None else found[0],
+        iterations=iterations,
+        iterations_per_epoch=iterations_per_epoch,
+        network=network,
+        old_model=old_model,
+        state=state,
+        device=device,
+        reduce=reduce,
+        batches=one_pass,
+        learning_rate=learning_rate,
+    )
+    start = context.iteration
     if found is None:
-        start = 0
         seed_everything(seed)
         network.eval()
-        state = method.before_step(Context(network, old_model, step, one_pass, state, device, setting))
+        context = replace(context, state=method.before_step(context))
     else:
-        start, content = found
-        state = _restore(content, network, optimiser, scaler, reporter, device)
+        context = replace(context, state=_restore(found[1], network, optimiser, scaler, reporter, device))
     with stop_signals_blocked():
         stream = batches(start * accumulate)
     # Making the stream may draw from the generators. They are set after it, so that an interrupted run draws what a whole
@@ -125,34 +145,28 @@ def train_step(
         def keep(done: int) -> None:
             saved = False
             if snapshots is not None and (stops or (snapshots.due and done < iterations)):
-                saved = snapshots.save(done, _content(network, optimiser, scaler, reporter, state, device))
+                saved = snapshots.save(done, _content(network, optimiser, scaler, reporter, context.state, device))
             if stops:
                 what = f"stopped by {signal.Signals(stops[0]).name} after iteration {done} of {iterations}"
                 again = "run it again to go on from there" if saved else "this state was not kept"
                 raise Interrupted(f"{what}; {again}", stops[0])
 
         train(
-            network=network,
-            old_model=old_model,
+            context,
             method=method,
-            step=step,
             batches=stream,
             optimiser=optimiser,
             schedule=schedule,
-            iterations=iterations,
-            device=device,
-            state=state,
             reporter=reporter,
             scaler=scaler,
             accumulate=accumulate,
             clip_norm=clip_norm,
             precision=precision,
             evaluation_modules=trainable.evaluation_modules,
-            start=start,
             after_iteration=keep,
         )
     network.eval()
-    state = method.after_step(Context(network, old_model, step, one_pass, state, device, setting))
+    state = method.after_step(replace(context, iteration=iterations))
     return StepResult(state, count, start)
 
 
@@ -186,7 +200,8 @@ def _restore(
     optimiser.load_state_dict(content["optimiser"])
     scaler.load_state_dict(content["scaler"])
     reporter.load_state_dict(content["reporter"])
-    return {key: to_device(value, device) for key, value in content["method_state"].items()}
+    state: State = to_device(content["method_state"], device)
+    return state
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -108,7 +108,7 @@ class Training:
     split: Split
     previous: Training | None
     memory: MemoryJob | None
-    method: type[Method]
+    method: type[Method[Any, Any]]
 
     @property
     def dataset(self) -> str:

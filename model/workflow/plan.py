@@ -25,6 +25,7 @@ from model.methods.base import Method
 from model.networks import registry as networks
 from model.scenario import Scenario
 from model.training import loaders
+from model.training.spec import RecipeSpec
 from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, Training
 from model.workflow.scenarios import scenario_of
 from model.workflow.step_images import splits_of
@@ -48,7 +49,7 @@ class _Cell:
     """Images of the upper bound: all that have a class."""
 
 
-def _same_decision(one: type[Method], other: type[Method]) -> bool:
+def _same_decision(one: type[Method[Any, Any]], other: type[Method[Any, Any]]) -> bool:
     """Whether two methods read the outputs of a network alike."""
     return all(getattr(one, hook, None) is getattr(other, hook, None) for hook in DECISION_HOOKS)
 
@@ -70,7 +71,8 @@ class Plan:
         self.evaluations: dict[str, Evaluation] = {}
         self.runs: list[Run] = []
         self._keys: set[tuple[Any, ...]] = set()
-        self._built: dict[tuple[str, str, str], Method] = {}
+        self._recipes: dict[str, RecipeSpec] = {}
+        self._built: dict[tuple[str, str, str], Method[Any, Any]] = {}
         self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
         self._scenarios: dict[tuple[str, str, str], Scenario] = {}
         used = {experiment.dataset for experiment in config.experiments}
@@ -127,7 +129,7 @@ class Plan:
 
     def _method(
         self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str
-    ) -> type[Method]:
+    ) -> type[Method[Any, Any]]:
         family = self.config.recipes[experiment.recipe].family
         try:
             method = methods.resolve(entry.name, family)
@@ -135,17 +137,12 @@ class Plan:
                 self._build(entry.name, values, family)
         except ValueError as error:
             raise ConfigError(f"{where}: {error} (recipe '{experiment.recipe}')") from None
-        if experiment.task not in method.tasks:
-            raise ConfigError(
-                f"{where}: '{entry.name}' is not defined for the task '{experiment.task}' (it is for {', '.join(method.tasks)})"
-            )
-        if (setting, experiment.task) in method.unsupported:
-            reason = method.unsupported[setting, experiment.task]
-            raise ConfigError(f"{where}: '{entry.name}' does not support setting '{setting}': {reason}")
         try:
-            networks.check_requirements(self.config.recipes[experiment.recipe].whole_network, method.network_arguments)
+            recipe = self._resolved_recipe(experiment.recipe)
+            for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
+                self._build(entry.name, values, family).check(recipe, scenario, setting, experiment.task)
         except ValueError as error:
-            raise ConfigError(f"{where}: recipe '{experiment.recipe}' does not suit '{entry.name}': {error}") from None
+            raise ConfigError(f"{where}: '{entry.name}' with recipe '{experiment.recipe}': {error}") from None
         memory = entry.memory or experiment.memory
         if method.memory_policy != "none" and memory is None:
             raise ConfigError(
@@ -160,7 +157,7 @@ class Plan:
                 )
         return method
 
-    def _add(self, cell: _Cell, entry: MethodEntry, method: type[Method], where: str) -> None:
+    def _add(self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], where: str) -> None:
         if method.all_at_once:
             trainings = [self._base(cell, entry, method, cell.together)]
         else:
@@ -188,7 +185,13 @@ class Plan:
         self._keys.add(run.key)
         self.runs.append(run)
 
-    def _build(self, name: str, values: Mapping[str, Any], family: methods.Family) -> Method:
+    def _resolved_recipe(self, name: str) -> RecipeSpec:
+        """A recipe as an incremental step sees it."""
+        if name not in self._recipes:
+            self._recipes[name] = RecipeSpec.model_validate(self.config.recipes[name].resolved(step=1, classes=1))
+        return self._recipes[name]
+
+    def _build(self, name: str, values: Mapping[str, Any], family: methods.Family) -> Method[Any, Any]:
         """A method with checked hyper-parameters; checking takes longer than everything else that is planned."""
         key = (name, canonical_json(dict(values)), family)
         if key not in self._built:
@@ -220,7 +223,7 @@ class Plan:
         }
         return {**spec, "selection": split.selection} if split.selection else spec
 
-    def _base(self, cell: _Cell, entry: MethodEntry, method: type[Method], split: Split) -> Training:
+    def _base(self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], split: Split) -> Training:
         name, values = entry.name, entry.at_step(0)
         if 0 not in entry.steps and (method.base_method is not None or method.base_fields is not None):
             name = method.base_method or entry.name
@@ -235,7 +238,7 @@ class Plan:
         return self._register(Training(directory, spec, split, None, None, owner))
 
     def _increment(
-        self, cell: _Cell, entry: MethodEntry, method: type[Method], split: Split, previous: Training
+        self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], split: Split, previous: Training
     ) -> Training:
         experiment, step = cell.experiment, split.step
         spec = self._training_spec(cell, split, entry.name, entry.at_step(step.index))
@@ -272,7 +275,7 @@ class Plan:
         return known
 
     def _evaluation(
-        self, cell: _Cell, entry: MethodEntry, method: type[Method], training: Training, protocol: str
+        self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], training: Training, protocol: str
     ) -> Evaluation:
         recipe = cell.recipe
         name = training.spec["method"]["name"]

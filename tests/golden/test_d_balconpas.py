@@ -9,6 +9,7 @@ import golden
 import numpy as np
 import pytest
 import torch
+from contexts import step_context
 from golden import Case, Recording, assert_close, cases_holding, load, unpack_bits
 from replay import RecordedDraws
 from torch import Tensor
@@ -19,6 +20,7 @@ from model.losses.set_criterion import SetCriterion
 from model.methods.mask.balconpas import BalConpas, BalConpasTargets, merge_targets, replayed_images
 from model.networks.mask2former.class_heads import StepHeads
 from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
+from model.scenario import Step as IncrementalStep
 
 GROUP = "d_balconpas"
 LOSSES = {"loss_ce": "classification", "loss_mask": "mask", "loss_dice": "dice"}
@@ -194,7 +196,9 @@ def test_the_hook_returns_the_weighted_sums(case: Case) -> None:
     names = tuple(f"image{index}" for index in range(len(step.ground_truth)))
     batch = MaskBatch(torch.empty(0), step.ground_truth, (), names, torch.zeros(len(names), dtype=torch.bool))
     method = Recorded(no_object_weight=recording.config["eos_coef"])
-    terms = method.losses(network, batch, outputs, old_outputs, step.targets, {})
+    terms = method.losses(
+        step_context(IncrementalStep(1, (1,), (2,)), network), batch, outputs, old_outputs, step.targets
+    )
     endings = ["" if name == "last" else "_" + name.removeprefix("aux") for name in stage_names(recording)]
     for term, key, weight in (
         ("classification", "loss_ce", 2.0),

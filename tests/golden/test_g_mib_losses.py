@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contexts import step_context
 from golden import Case, Precision, Recording, assert_close, cases, load
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from model.losses.distillation import (
 from model.methods.registry import build
 from model.networks.deeplabv3.initialisation import initialise_from_background
 from model.networks.deeplabv3.outputs import PixelOutputs
+from model.scenario import Step
 
 GROUP = "g_mib_losses"
 METHODS = {"FT": "finetuning", "LWF": "lwf", "LWF-MC": "lwf-mc", "ILT": "ilt", "MiB": "mib"}
@@ -119,7 +121,7 @@ def test_whole_training_step(case: Case, defaults: bool) -> None:
     )
     before = labels.clone()
 
-    terms = method.losses(nn.Identity(), batch, outputs, old, batch.labels, {})
+    terms = method.losses(step_context(Step(1, (1,), (2,))), batch, outputs, old, batch.labels)
     sum(terms.values()).backward()
 
     distillation = sum((value for key, value in terms.items() if key != "classification"), torch.zeros(()))

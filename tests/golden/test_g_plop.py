@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from contexts import step_context
 from golden import Case, Recording, assert_close, cases, load
 from torch import Tensor, nn
 
@@ -14,7 +15,6 @@ from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy
 from model.losses.entropy_pseudo_labels import mean_entropy
 from model.losses.pooled_distillation import local_pooled_embedding
-from model.methods.base import Context
 from model.methods.pixel.plop import PLOP
 from model.methods.registry import build
 from model.networks.deeplabv3.outputs import PixelOutputs
@@ -73,7 +73,7 @@ def learnt_thresholds(recording: Recording) -> Tensor:
     )
     batches = [batch_of(recording.tensor(f"{name}.labels")) for name in streams]
     old_model = Replayed([recording.tensor(f"{name}.logits_old") for name in streams])
-    context = Context(nn.Identity(), old_model, step_of(recording), lambda: batches, {}, torch.device("cpu"))
+    context = step_context(step_of(recording), old_model=old_model, batches=batches)
     return method_of(recording).before_step(context)["thresholds"]
 
 
@@ -129,8 +129,9 @@ def test_whole_training_step(case: Case) -> None:
     old_outputs, _ = outputs_of(recording, "_old", torch.float32, False)
     batch = batch_of(recording.tensor("labels"))
 
-    targets = method.targets(batch, old_outputs, step, state)
-    terms = method.losses(nn.Identity(), batch, outputs, old_outputs, targets, state)
+    context = step_context(step, state=state)
+    targets = method.targets(context, batch, old_outputs)
+    terms = method.losses(context, batch, outputs, old_outputs, targets)
     sum(terms.values()).backward()
 
     assert torch.equal(targets.labels, recording.tensor("pseudo_labels"))

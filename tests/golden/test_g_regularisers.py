@@ -5,15 +5,17 @@ The recorded parameters and gradients drive the methods' own hooks; the network 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from contexts import step_context
 from golden import Case, Recording, assert_close, cases, load
 from torch import nn
 
-from model.methods.base import Context, State
+from model.methods.base import State
 from model.methods.pixel.importance import penalty
 from model.methods.registry import build
 from model.scenario import Step
@@ -66,14 +68,15 @@ def run(recording: Recording, dtype: torch.dtype) -> list[tuple[str, Any, np.nda
     state: State = {}
     for number, (step, active) in enumerate(zip(STEPS, (base, method), strict=True)):
         network = Holder(recording, f"task{number}.it0.param.", dtype)
-        context = Context(network, None, step, lambda: [], state, torch.device("cpu"))
-        state = active.before_step(context)
+        context = step_context(step, network, state=state)
+        context = replace(context, state=active.before_step(context))
+        state = context.state
         iterations = len({key.split(".")[1] for key in recording.arrays if key.startswith(f"task{number}.it")})
         for i in range(iterations):
             where = f"task{number}.it{i}."
             network.take(recording, f"{where}param.", gradients=True)
             given = {name: p.grad.clone() for name, p in network.named_parameters()}
-            active.after_backward(network, state)
+            active.after_backward(context)
             added = {name: p.grad - given[name] for name, p in network.named_parameters()}
             found.append((f"{where}penalty", penalty(network, state), recording.arrays[f"{where}penalty"]))
             for name in given:
@@ -85,7 +88,7 @@ def run(recording: Recording, dtype: torch.dtype) -> list[tuple[str, Any, np.nda
                     key = f"{where}penalty_grad.{name}"
                     found.append((key, added[name], recording.arrays[key]))
         network.take(recording, f"task{number}.final_param.", gradients=False)
-        state = active.after_step(Context(network, None, step, lambda: [], state, torch.device("cpu")))
+        state = active.after_step(context)
         for recorded, entry in HANDED_ON[kind].items():
             for name, _ in network.named_parameters():
                 key = f"task{number}.state.{recorded}.{name}"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from contexts import step_context
 from golden import Case, Precision, Recording, assert_close, cases, load
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import Reduction, binary_cross_entropy, cross_entropy
@@ -90,8 +91,9 @@ def test_whole_training_step(case: Case, name: str) -> None:
     ids = tuple(range(1, old + new + 1))
     batch = recorded_batch(recording)
 
-    targets = method.targets(batch, old_outputs, Step(1, ids[:old], ids[old:]), {})
-    (value,) = method.losses(nn.Identity(), batch, outputs, old_outputs, targets, {}).values()
+    context = step_context(Step(1, ids[:old], ids[old:]))
+    targets = method.targets(context, batch, old_outputs)
+    (value,) = method.losses(context, batch, outputs, old_outputs, targets).values()
     value.backward()
 
     assert torch.equal(targets, recording.tensor("pseudo_labels"))

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contexts import step_context
 from golden import Case, Recording, assert_close, cases, load
 from torch import Tensor, nn
 from torch.nn import functional
 
 from model.data.loading.pixel_batch import PixelBatch
 from model.losses.feature_constraints import old_class_consistency, similarity_aware_discrimination
-from model.methods.base import Context, State
+from model.methods.base import State
 from model.methods.pixel.star import STAR
 from model.methods.registry import build
 from model.networks.deeplabv3.outputs import PixelOutputs
@@ -95,9 +96,7 @@ def finished_base_step(recording: Recording, method: STAR) -> State:
     features = [recording.tensor(key) for key in numbered(recording, "stat.features")]
     network = RecordedFeatures(recording, "old", 1, features)
     batches, (base, _) = batches_of(recording, "stat"), steps_of(recording)
-    context = Context(
-        network, None, base, lambda: batches, {}, torch.device("cpu"), SETTINGS[recording.config["setting"]]
-    )
+    context = step_context(base, network, batches=batches, setting=SETTINGS[recording.config["setting"]])
     state = method.before_step(context)
     network.answered = 0
     return method.after_step(replace(context, state=state))
@@ -123,7 +122,7 @@ def planned_increment(recording: Recording, method: STAR) -> tuple[State, Record
     old_model = RecordedFeatures(recording, "old", len(recording.config["heads"]) - 1, old_features)
     batches, (_, step) = batches_of(recording, "inc"), steps_of(recording)
     setting = SETTINGS[recording.config["setting"]]
-    context = Context(nn.Identity(), old_model, step, lambda: batches, stored(recording), torch.device("cpu"), setting)
+    context = step_context(step, old_model=old_model, batches=batches, state=stored(recording), setting=setting)
     with torch.no_grad():
         state = method.before_step(context)
     old_model.answered = 0
@@ -156,8 +155,9 @@ def test_whole_increment(case: Case) -> None:
         outputs = network(batch.images)
         with torch.no_grad():
             old_outputs = old_model(batch.images)
-        targets = method.targets(batch, old_outputs, step, state)
-        found = method.losses(network, batch, outputs, old_outputs, targets, state)
+        context = step_context(step, network, state=state)
+        targets = method.targets(context, batch, old_outputs)
+        found = method.losses(context, batch, outputs, old_outputs, targets)
         total = sum(found.values())
         total.backward()
         for ours, recorded in terms.items():

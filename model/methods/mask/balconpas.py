@@ -28,20 +28,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.data.loading.mask_batch import MaskTargets
+from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
 from model.losses.matching import Match
 from model.losses.point_sampling import PointSource
 from model.losses.query_losses import balanced_query_cross_entropy, query_distillation
 from model.losses.set_criterion import Prediction, PredictionLosses, SetCriterion
-from model.methods.base import State, Weight
+from model.methods.base import Context, Weight
 from model.methods.mask.base import MaskMethod, sum_of
-from model.scenario import Step
+from model.networks.mask2former.outputs import MaskOutputs
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,22 @@ class BalConpas(MaskMethod):
 
     needs_old_model = True
 
-    def targets(self, batch: Any, old_outputs: Any, step: Step, state: State) -> BalConpasTargets:
+    def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> BalConpasTargets:
+        step = context.step
         replayed = replayed_images(batch.labels, len(step.past), len(step.seen))
         old = None if old_outputs is None else old_predictions(old_outputs)
         return merge_targets(batch.labels, old, replayed, self.pseudo_overlap_threshold)
 
     def losses(
-        self, network: Any, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: MaskBatch,
+        outputs: MaskOutputs,
+        old_outputs: MaskOutputs | None,
+        targets: BalConpasTargets,
     ) -> dict[str, Tensor]:
         draw = self.point_source(outputs)
-        per_layer = self.prediction_losses(network.criterion, outputs.predictions, targets, draw, batch.names)
+        per_layer = self.prediction_losses(context.network.criterion, outputs.predictions, targets, draw, batch.names)
         terms = self.weighted(per_layer)
         if old_outputs is not None:
             distilled = self.distillation(outputs.queries, old_outputs.queries, targets, per_layer[-1].matches)
@@ -124,7 +129,7 @@ def replayed_images(ground_truth: Sequence[MaskTargets], past: int, seen: int) -
     return torch.stack([((target.labels < past) | (target.labels >= seen)).any() for target in ground_truth])
 
 
-def old_predictions(old_outputs: Any) -> list[OldPrediction]:
+def old_predictions(old_outputs: MaskOutputs) -> list[OldPrediction]:
     """What the old model sees in each image, at the size of the padded images."""
     return [
         old_prediction(logits, masks, old_outputs.image_size, old_outputs.mask_activation)

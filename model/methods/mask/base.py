@@ -26,9 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.data.loading.mask_batch import MaskBatch
 from model.losses.point_sampling import PointSource, uniform_points
 from model.losses.set_criterion import ClassLoss, PredictionLosses, SetCriterion
-from model.methods.base import Method, ParameterGroup, State, Trainable, Weight, prediction_field
+from model.methods.base import Context, Method, ParameterGroup, Trainable, Weight, prediction_field
 from model.networks.mask2former.inference import (
     Instances,
     Segment,
@@ -36,7 +37,7 @@ from model.networks.mask2former.inference import (
     panoptic_segmentation,
     semantic_segmentation,
 )
-from model.networks.mask2former.outputs import MaskPrediction
+from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
 from model.scenario import Step
 
 UNDECAYED = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
@@ -44,7 +45,7 @@ UNDECAYED = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Em
 
 
 @dataclass(frozen=True)
-class MaskMethod(Method):
+class MaskMethod(Method[MaskBatch, MaskOutputs]):
     """The fields are the hyper-parameters that all methods of the family share, with Mask2Former's defaults."""
 
     class_weight: Weight = 2.0
@@ -69,17 +70,17 @@ class MaskMethod(Method):
         return Trainable(parameter_groups(network))
 
     def losses(
-        self, network: Any, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self, context: Context, batch: MaskBatch, outputs: MaskOutputs, old_outputs: MaskOutputs | None, targets: Any
     ) -> dict[str, Tensor]:
         draw = self.point_source(outputs)
-        class_loss = self.class_loss(network.criterion)
-        return self.weighted(network.criterion(outputs.predictions, targets, class_loss, draw, batch.names))
+        class_loss = self.class_loss(context.network.criterion)
+        return self.weighted(context.network.criterion(outputs.predictions, targets, class_loss, draw, batch.names))
 
     def class_loss(self, criterion: SetCriterion) -> ClassLoss:
         """The network's own class loss."""
         return partial(criterion.classification, no_object_weight=self.no_object_weight)
 
-    def point_source(self, outputs: Any) -> PointSource:
+    def point_source(self, outputs: MaskOutputs) -> PointSource:
         """Where the points of the mask losses come from: torch's global generator of the outputs' device."""
         return uniform_points(outputs.logits.device)
 
@@ -91,7 +92,7 @@ class MaskMethod(Method):
             "dice": self.dice_weight * sum_of([losses.dice for losses in per_layer]),
         }
 
-    def predict(self, outputs: Any, step: Step) -> MaskPrediction:
+    def predict(self, outputs: MaskOutputs, step: Step) -> MaskPrediction:
         """Class logits (B, Q, K + 1) and mask logits (B, Q, h, w) that count at test time: the last layer's."""
         return outputs.predictions[-1]
 

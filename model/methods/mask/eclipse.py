@@ -48,13 +48,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from model.data.loading.mask_batch import MaskBatch
 from model.losses.query_focal import query_focal_loss
 from model.losses.set_criterion import PredictionLosses, SetCriterion
-from model.methods.base import State, Trainable, Weight, prediction_field
+from model.methods.base import Context, Trainable, Weight, prediction_field
 from model.methods.mask.base import MaskMethod, parameter_groups
 from model.networks.layers import normalisations
 from model.networks.mask2former.assembly import Instances, Segment, assemble_panoptic, assemble_semantic, best_instances
-from model.networks.mask2former.outputs import MaskPrediction
+from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
+from model.networks.mask2former.prompted_network import PromptedOutputs
 from model.scenario import Step
 
 SILENCED = -10.0
@@ -88,15 +90,17 @@ class Eclipse(MaskMethod):
         return Trainable(parameter_groups(network.newest), frozen)
 
     def losses(
-        self, network: Any, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self, context: Context, batch: MaskBatch, outputs: MaskOutputs, old_outputs: MaskOutputs | None, targets: Any
     ) -> dict[str, Tensor]:
-        increment = len(outputs.classes_per_step) > 1
+        increment = len(context.network.classes_per_step) > 1
         stage = replace(self, class_weight=self.increment_class_weight) if increment else self
         predictions = outputs.predictions
         if increment and self.released_supervision:
             predictions = (predictions[0], predictions[-1])
         return stage.weighted(
-            stage.prediction_losses(network.criterion, predictions, targets, self.point_source(outputs), batch.names)
+            stage.prediction_losses(
+                context.network.criterion, predictions, targets, self.point_source(outputs), batch.names
+            )
         )
 
     def prediction_losses(
@@ -109,10 +113,11 @@ class Eclipse(MaskMethod):
         focal = partial(query_focal_loss, alpha=self.focal_alpha, gamma=self.focal_gamma, scale=self.focal_scale)
         return matching(predictions, targets, focal, draw, names)
 
-    def predict(self, outputs: Any, step: Step) -> MaskPrediction:
+    def predict(self, outputs: MaskOutputs, step: Step) -> MaskPrediction:
         last = outputs.predictions[-1]
         if step.index == 0:
             return last
+        assert isinstance(outputs, PromptedOutputs)
         logits = manipulate_logits(last.logits, outputs.group_sizes, outputs.classes_per_step, self.deltas)
         return MaskPrediction(logits, last.masks)
 

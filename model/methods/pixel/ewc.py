@@ -24,17 +24,13 @@ Verified against: g_regularisers (ewc*: Fisher, hand-over, penalty and its gradi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
-
-from model.losses.classification import cross_entropy
-from model.methods.base import Context, PixelMethod, State, Weight
-from model.methods.pixel.importance import Fisher, Fraction, Statistic, finish_step, observe_step, penalise, start_step
+from model.methods.base import Weight
+from model.methods.pixel.importance import Fisher, Fraction, ImportanceMethod, Penalty, Statistic
 
 
 @dataclass(frozen=True)
-class EWC(PixelMethod):
+class EWC(ImportanceMethod):
     """The fields are the hyper-parameters, with the released defaults."""
 
     importance_weight: Weight = 500.0
@@ -46,20 +42,8 @@ class EWC(PixelMethod):
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """What is measured along a step."""
         return (Fisher(self.newest_weight),)
 
-    def before_step(self, context: Context) -> State:
-        return start_step(self.statistics, ("fisher",), self.normalise, context)
-
-    def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
-    ) -> dict[str, Tensor]:
-        return {"classification": cross_entropy(outputs.logits, targets)}
-
-    def after_backward(self, network: nn.Module, state: State) -> None:
-        observe_step(self.statistics, network, state)
-        penalise(self.importance_weight, network, state)
-
-    def after_step(self, context: Context) -> State:
-        return finish_step(self.statistics, context)
+    @property
+    def penalty(self) -> Penalty:
+        return Penalty(("fisher",), self.importance_weight, self.normalise)

@@ -15,12 +15,14 @@ Verified against: g_mib_losses (step_FT: value and gradient of a whole training 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy
-from model.methods.base import PixelMethod, State
+from model.methods.base import Context
+from model.methods.pixel.base import PixelMethod
+from model.networks.deeplabv3.outputs import PixelOutputs
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Finetuning(PixelMethod):
     """No hyper-parameter."""
 
     def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: Tensor,
     ) -> dict[str, Tensor]:
         return {"classification": cross_entropy(outputs.logits, targets)}

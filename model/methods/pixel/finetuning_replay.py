@@ -17,12 +17,14 @@ Verified against: g_mib_losses for the loss (that of fine-tuning); the memory is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy
-from model.methods.base import PixelMethod, State
+from model.methods.base import Context
+from model.methods.pixel.base import PixelMethod
+from model.networks.deeplabv3.outputs import PixelOutputs
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class FinetuningReplay(PixelMethod):
     replay_mixing = "half-batch"
 
     def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: Tensor,
     ) -> dict[str, Tensor]:
         return {"classification": cross_entropy(outputs.logits, targets)}

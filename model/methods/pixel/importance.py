@@ -15,7 +15,7 @@ Verified against: g_regularisers (ewc*, pi*, rw*), through the methods' classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -23,6 +23,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from model.data.loading.pixel_batch import PixelBatch
+from model.losses.classification import cross_entropy
 from model.losses.importance import (
     normalised_range,
     path_importance,
@@ -32,7 +34,9 @@ from model.losses.importance import (
     running_fisher,
     walk_increment,
 )
-from model.methods.base import Context, State
+from model.methods.base import Context, State, StepContext
+from model.methods.pixel.base import PixelMethod
+from model.networks.deeplabv3.outputs import PixelOutputs
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Interval = Annotated[int, Field(ge=1)]
@@ -128,6 +132,21 @@ class Walk:
         return found
 
 
+@dataclass(frozen=True)
+class Penalty:
+    """What holds parameters where they were.
+
+    Attributes:
+        statistics: those of earlier steps whose sum says how much a parameter matters.
+        weight: λ.
+        normalise: whether each tensor of each statistic is stretched to 0 … 1 first.
+    """
+
+    statistics: tuple[str, ...]
+    weight: float
+    normalise: bool
+
+
 def trained(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that train, by name."""
     return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)
@@ -143,19 +162,19 @@ def entries(state: State, statistic: str) -> State:
     return {key: value for key, value in state.items() if key.startswith(f"{statistic}/")}
 
 
-def start_step(statistics: Iterable[Statistic], important: Sequence[str], normalise: bool, context: Context) -> State:
+def start_step(statistics: Iterable[Statistic], penalty: Penalty | None, context: StepContext[PixelBatch]) -> State:
     """The state that a step starts with.
 
     Args:
         statistics: to be measured along the step.
-        important: statistics whose sum says how much a parameter matters; new parameters have none and move freely.
-        normalise: stretch each tensor of each statistic to 0 … 1 first.
+        penalty: what is to be held; new parameters have no importance and move freely.
         context: of a network that is grown, but not trained yet; its state is left as it is.
 
     Raises:
         ImportanceError: if the step before handed on nothing of what is to be penalised.
     """
     network, state = context.network, context.state
+    important = () if penalty is None else penalty.statistics
     if context.step.index > 0 and not all(entries(state, statistic) for statistic in important):
         raise ImportanceError(
             f"step {context.step.index}: the checkpoint of the step before says nothing about {' and '.join(important)}; "
@@ -165,18 +184,12 @@ def start_step(statistics: Iterable[Statistic], important: Sequence[str], normal
     for name, parameter in trained(network):
         found = [state[f"{statistic}/{name}"] for statistic in important if f"{statistic}/{name}" in state]
         if found:
-            parts = [normalised_range(part) if normalise else part for part in found]
+            parts = [normalised_range(part) if penalty is not None and penalty.normalise else part for part in found]
             started[f"penalised/{name}"] = torch.stack(parts).sum(dim=0)
             started[f"reference/{name}"] = parameter.detach().clone()
     for statistic in statistics:
         statistic.start(network, started)
     return started
-
-
-def observe_step(statistics: Iterable[Statistic], network: nn.Module, state: State) -> None:
-    """Let every statistic see the gradients."""
-    for statistic in statistics:
-        statistic.observe(network, state)
 
 
 def penalised(network: nn.Module, state: State) -> Iterator[tuple[nn.Parameter, Tensor, Tensor]]:
@@ -200,9 +213,42 @@ def penalise(weight: float, network: nn.Module, state: State) -> None:
             parameter.grad.add_(gradient, alpha=weight)
 
 
-def finish_step(statistics: Iterable[Statistic], context: Context) -> State:
-    """The state that the next step gets."""
-    found: State = {}
-    for statistic in statistics:
-        found |= statistic.finish(context.network, context.state)
-    return found
+@dataclass(frozen=True)
+class ImportanceMethod(PixelMethod):
+    """Base of the methods that say what they measure along a step, and what they hold."""
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What is measured along a step, in this order."""
+        raise NotImplementedError(f"{type(self).__name__} measures nothing")
+
+    @property
+    def penalty(self) -> Penalty | None:
+        """What holds the parameters; None lets them move freely."""
+        return None
+
+    def before_step(self, context: StepContext[PixelBatch]) -> State:
+        return start_step(self.statistics, self.penalty, context)
+
+    def losses(
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: Tensor,
+    ) -> dict[str, Tensor]:
+        return {"classification": cross_entropy(outputs.logits, targets)}
+
+    def after_backward(self, context: Context) -> None:
+        """The statistics see the gradient of the loss alone; that of the penalty is added afterwards."""
+        for statistic in self.statistics:
+            statistic.observe(context.network, context.state)
+        if self.penalty is not None:
+            penalise(self.penalty.weight, context.network, context.state)
+
+    def after_step(self, context: StepContext[PixelBatch]) -> State:
+        found: State = {}
+        for statistic in self.statistics:
+            found |= statistic.finish(context.network, context.state)
+        return found

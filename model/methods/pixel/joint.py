@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.methods.base import PixelMethod
+from model.methods.pixel.base import PixelMethod
 
 
 @dataclass(frozen=True)

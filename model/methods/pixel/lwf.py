@@ -20,13 +20,15 @@ Verified against: g_mib_losses (step_LWF: value and gradient of a whole training
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy
 from model.losses.distillation import knowledge_distillation
-from model.methods.base import PixelMethod, State, Weight
+from model.methods.base import Context, Weight
+from model.methods.pixel.base import PixelMethod
+from model.networks.deeplabv3.outputs import PixelOutputs
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,12 @@ class LwF(PixelMethod):
     needs_old_model = True
 
     def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: Tensor,
     ) -> dict[str, Tensor]:
         losses = {"classification": cross_entropy(outputs.logits, targets)}
         if old_outputs is not None:  # every step but the base step

@@ -26,12 +26,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy, unbiased_cross_entropy
 from model.losses.distillation import unbiased_knowledge_distillation
-from model.methods.base import PixelMethod, State, Weight
+from model.methods.base import Context, Weight
+from model.methods.pixel.base import PixelMethod
 from model.networks.deeplabv3.initialisation import initialise_from_background
+from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
 
 
@@ -50,7 +53,12 @@ class MiB(PixelMethod):
             initialise_from_background(network.cls)
 
     def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: Tensor,
     ) -> dict[str, Tensor]:
         if old_outputs is None:
             return {"classification": cross_entropy(outputs.logits, targets)}

@@ -15,27 +15,12 @@ Verified against: g_mib_losses for the loss (that of fine-tuning), g_regulariser
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
-
-from model.losses.classification import cross_entropy
-from model.methods.base import Context, PixelMethod, State
-from model.methods.pixel.importance import (
-    Fisher,
-    Fraction,
-    Interval,
-    PathIntegral,
-    Statistic,
-    Walk,
-    finish_step,
-    observe_step,
-    start_step,
-)
+from model.methods.pixel.importance import Fisher, Fraction, ImportanceMethod, Interval, PathIntegral, Statistic, Walk
 
 
 @dataclass(frozen=True)
-class ObservedFinetuning(PixelMethod):
+class ObservedFinetuning(ImportanceMethod):
     """The fields are those of the methods that continue from it, with their released defaults."""
 
     newest_weight: Fraction = 0.9
@@ -47,17 +32,3 @@ class ObservedFinetuning(PixelMethod):
     def statistics(self) -> tuple[Statistic, ...]:
         """All that any method asks for; the walk reads the Fisher information before it changes."""
         return (Walk(self.interval), Fisher(self.newest_weight), PathIntegral())
-
-    def before_step(self, context: Context) -> State:
-        return start_step(self.statistics, (), False, context)
-
-    def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
-    ) -> dict[str, Tensor]:
-        return {"classification": cross_entropy(outputs.logits, targets)}
-
-    def after_backward(self, network: nn.Module, state: State) -> None:
-        observe_step(self.statistics, network, state)
-
-    def after_step(self, context: Context) -> State:
-        return finish_step(self.statistics, context)

@@ -22,17 +22,13 @@ Verified against: g_regularisers (pi*: path, hand-over, penalty and its gradient
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
-
-from model.losses.classification import cross_entropy
-from model.methods.base import Context, PixelMethod, State, Weight
-from model.methods.pixel.importance import PathIntegral, Statistic, finish_step, observe_step, penalise, start_step
+from model.methods.base import Weight
+from model.methods.pixel.importance import ImportanceMethod, PathIntegral, Penalty, Statistic
 
 
 @dataclass(frozen=True)
-class PI(PixelMethod):
+class PI(ImportanceMethod):
     """The fields are the hyper-parameters, with the released defaults."""
 
     importance_weight: Weight = 500.0
@@ -42,20 +38,8 @@ class PI(PixelMethod):
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """What is measured along a step."""
         return (PathIntegral(),)
 
-    def before_step(self, context: Context) -> State:
-        return start_step(self.statistics, ("path",), self.normalise, context)
-
-    def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
-    ) -> dict[str, Tensor]:
-        return {"classification": cross_entropy(outputs.logits, targets)}
-
-    def after_backward(self, network: nn.Module, state: State) -> None:
-        observe_step(self.statistics, network, state)
-        penalise(self.importance_weight, network, state)
-
-    def after_step(self, context: Context) -> State:
-        return finish_step(self.statistics, context)
+    @property
+    def penalty(self) -> Penalty:
+        return Penalty(("path",), self.importance_weight, self.normalise)

@@ -36,8 +36,9 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy
 from model.losses.entropy_pseudo_labels import (
     class_histograms,
@@ -48,8 +49,10 @@ from model.losses.entropy_pseudo_labels import (
     released_median,
 )
 from model.losses.pooled_distillation import SCALES, fold_new_channels, local_pod
-from model.methods.base import Context, PixelMethod, State, Weight
+from model.methods.base import Context, State, StepContext, Weight
+from model.methods.pixel.base import PixelMethod
 from model.networks.deeplabv3.initialisation import initialise_from_background
+from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
 
 Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -94,7 +97,7 @@ class PLOP(PixelMethod):
         return normalised_entropy(old_logits)
 
     @torch.no_grad()
-    def before_step(self, context: Context) -> State:
+    def before_step(self, context: StepContext[PixelBatch]) -> State:
         if context.old_model is None:
             return {}
         channels = 1 + len(context.step.seen)
@@ -112,18 +115,23 @@ class PLOP(PixelMethod):
         medians = torch.tensor([median(row) for row in histograms.cpu()])
         return medians.clamp(min=self.min_threshold)
 
-    def targets(self, batch: Any, old_outputs: Any, step: Step, state: State) -> PlopTargets:
+    def targets(self, context: Context, batch: PixelBatch, old_outputs: PixelOutputs | None) -> PlopTargets:
         if old_outputs is None:
             return PlopTargets(batch.labels, torch.ones(len(batch.labels), device=batch.labels.device))
         logits = old_outputs.logits
-        uncertainty = self.uncertainty(logits, 1 + len(step.seen))
+        uncertainty = self.uncertainty(logits, 1 + len(context.step.seen))
         labels, share = pseudo_labels(
-            batch.labels, logits.argmax(dim=1), uncertainty, state["thresholds"], logits.shape[1]
+            batch.labels, logits.argmax(dim=1), uncertainty, context.state["thresholds"], logits.shape[1]
         )
         return PlopTargets(labels, share if self.rescale_images else torch.ones_like(share))
 
     def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: PlopTargets,
     ) -> dict[str, Tensor]:
         entropy = cross_entropy(outputs.logits, targets.labels, "none")
         losses = {"classification": (targets.image_weights.view(-1, 1, 1) * entropy).mean()}
@@ -131,12 +139,13 @@ class PLOP(PixelMethod):
             losses["distillation"] = self.distillation(outputs, old_outputs)
         return losses
 
-    def after_step(self, context: Context) -> State:
+    def after_step(self, context: StepContext[PixelBatch]) -> State:
         """Nothing is handed on: the next step measures its own thresholds."""
         return {}
 
-    def distillation(self, outputs: Any, old_outputs: Any) -> Tensor:
+    def distillation(self, outputs: PixelOutputs, old_outputs: PixelOutputs) -> Tensor:
         """Local POD over all maps, weighted."""
+        assert outputs.coarse_logits is not None and old_outputs.coarse_logits is not None
         channels, old_channels = outputs.coarse_logits.shape[1], old_outputs.coarse_logits.shape[1]
         maps = [*zip(outputs.stages, old_outputs.stages, strict=True), (outputs.pre_logits, old_outputs.pre_logits)]
         terms = [self.feature_weight * local_pod(new, old, self.scales) for new, old in maps]

@@ -25,27 +25,13 @@ Verified against: g_regularisers (rw*: Fisher, score, hand-over, penalty and its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
-
-from model.losses.classification import cross_entropy
-from model.methods.base import Context, PixelMethod, State, Weight
-from model.methods.pixel.importance import (
-    Fisher,
-    Fraction,
-    Interval,
-    Statistic,
-    Walk,
-    finish_step,
-    observe_step,
-    penalise,
-    start_step,
-)
+from model.methods.base import Weight
+from model.methods.pixel.importance import Fisher, Fraction, ImportanceMethod, Interval, Penalty, Statistic, Walk
 
 
 @dataclass(frozen=True)
-class RW(PixelMethod):
+class RW(ImportanceMethod):
     """The fields are the hyper-parameters, with the released defaults."""
 
     importance_weight: Weight = 100.0
@@ -58,20 +44,9 @@ class RW(PixelMethod):
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """What is measured along a step; the score reads the Fisher information before it changes."""
+        """The score reads the Fisher information before it changes."""
         return (Walk(self.interval), Fisher(self.newest_weight))
 
-    def before_step(self, context: Context) -> State:
-        return start_step(self.statistics, ("fisher", "walk"), self.normalise, context)
-
-    def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
-    ) -> dict[str, Tensor]:
-        return {"classification": cross_entropy(outputs.logits, targets)}
-
-    def after_backward(self, network: nn.Module, state: State) -> None:
-        observe_step(self.statistics, network, state)
-        penalise(self.importance_weight, network, state)
-
-    def after_step(self, context: Context) -> State:
-        return finish_step(self.statistics, context)
+    @property
+    def penalty(self) -> Penalty:
+        return Penalty(("fisher", "walk"), self.importance_weight, self.normalise)

@@ -33,12 +33,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.data.loading.pixel_batch import PixelBatch
 from model.data.prepared.labels import IGNORE
 from model.losses.classification import binary_cross_entropy
 from model.losses.score_pseudo_labels import score_pseudo_labels
-from model.methods.base import ParameterGroup, PixelMethod, State, Trainable, Weight
+from model.methods.base import Context, ParameterGroup, Trainable, Weight
+from model.methods.pixel.base import PixelMethod
+from model.networks.deeplabv3.outputs import PixelOutputs
 from model.networks.deeplabv3.ssul_network import BACKGROUND, UNKNOWN, copy_head
 from model.networks.layers import normalisations
 from model.scenario import Step
@@ -82,22 +85,27 @@ class SSUL(PixelMethod):
         )
         return Trainable(groups, frozen)
 
-    def targets(self, batch: Any, old_outputs: Any, step: Step, state: State) -> Tensor:
+    def targets(self, context: Context, batch: PixelBatch, old_outputs: PixelOutputs | None) -> Tensor:
         labels = self.shifted_labels(batch)
         if old_outputs is None:
             return labels
         return score_pseudo_labels(labels, old_outputs.logits.sigmoid(), FIRST_CLASS, self.score_threshold)
 
-    def shifted_labels(self, batch: Any) -> Tensor:
+    def shifted_labels(self, batch: PixelBatch) -> Tensor:
         """Visible labels (B, H, W) as channels, unlabelled pixels parted into unknown and background."""
         return channel_labels(batch.labels, batch.saliency if self.unknown == "saliency" else None)
 
     def losses(
-        self, network: nn.Module, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: Tensor,
     ) -> dict[str, Tensor]:
         return {"classification": binary_cross_entropy(outputs.logits, targets, "mean-valid")}
 
-    def predict(self, outputs: Any, step: Step) -> Tensor:
+    def predict(self, outputs: PixelOutputs, step: Step) -> Tensor:
         """Label map (B, H, W): the largest sigmoid, that of the background with that of unknown added."""
         scores = outputs.logits.sigmoid()
         background = scores[:, UNKNOWN] + scores[:, BACKGROUND]
@@ -114,7 +122,7 @@ class SSULM(SSUL):
     memory_policy = "annotations"
     replay_mixing = "half-batch"
 
-    def shifted_labels(self, batch: Any) -> Tensor:
+    def shifted_labels(self, batch: PixelBatch) -> Tensor:
         labels = super().shifted_labels(batch)
         if self.released_memory_labels:
             labels = torch.where(batch.from_memory.view(-1, 1, 1), batch.labels, labels)

@@ -42,12 +42,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from model.data.loading.pixel_batch import PixelBatch
 from model.data.prepared.labels import IGNORE
 from model.losses.feature_constraints import old_class_consistency, similarity_aware_discrimination
 from model.losses.foreground import decide_foreground, foreground_cross_entropy, negatives
-from model.methods.base import Context, ParameterGroup, PixelMethod, State, Trainable, Weight
+from model.methods.base import Context, ParameterGroup, State, StepContext, Trainable, Weight
+from model.methods.pixel.base import PixelMethod
 from model.methods.pixel.star_features import ClassStatistics, draw_features, grid_labels, measure_classes
 from model.methods.pixel.star_replay_plan import replay_plan
+from model.networks.deeplabv3.outputs import PixelOutputs
 from model.networks.layers import normalisations
 from model.scenario import Step
 
@@ -108,7 +111,7 @@ class STAR(PixelMethod):
         )
 
     @torch.no_grad()
-    def before_step(self, context: Context) -> State:
+    def before_step(self, context: StepContext[PixelBatch]) -> State:
         step, batches, features = context.step, 0, None
         new = torch.zeros(1 + len(step.current), dtype=torch.double)
         seen = torch.zeros(1 + len(step.past), dtype=torch.double)
@@ -135,33 +138,45 @@ class STAR(PixelMethod):
             "background_ratio": plan.background_ratio,
         }
 
-    def old_view(self, old_outputs: Any) -> Tensor:
+    def old_view(self, old_outputs: PixelOutputs) -> Tensor:
         """(B, H, W): what the old network sees, by the rule that training uses."""
         return decide_foreground(old_outputs.logits, 0.5 if self.released_threshold else 0.0)
 
-    def targets(self, batch: Any, old_outputs: Any, step: Step, state: State) -> StarTargets:
+    def targets(self, context: Context, batch: PixelBatch, old_outputs: PixelOutputs | None) -> StarTargets:
         old_view = None if old_outputs is None else self.old_view(old_outputs)
-        return StarTargets(visible_labels(batch.labels, step), old_view)
+        return StarTargets(visible_labels(batch.labels, context.step), old_view)
 
     def losses(
-        self, network: Any, batch: Any, outputs: Any, old_outputs: Any, targets: Any, state: State
+        self,
+        context: Context,
+        batch: PixelBatch,
+        outputs: PixelOutputs,
+        old_outputs: PixelOutputs | None,
+        targets: StarTargets,
     ) -> dict[str, Tensor]:
         labels = targets.labels
         if old_outputs is None:
             return {"classification": foreground_cross_entropy(outputs.logits, labels, 1, self.positive_weight)}
         past, total = old_outputs.logits.shape[1], outputs.logits.shape[1]
-        features, old = outputs.pre_logits, stored_statistics(state)
+        features, old = outputs.pre_logits, stored_statistics(context.state)
+        assert targets.old_view is not None
         hidden_old = (labels == 0) & (targets.old_view > 0)
         consistency = old_class_consistency(features, old_outputs.pre_logits, hidden_old)
         discrimination = similarity_aware_discrimination(features, labels, range(past + 1, total + 1), old.prototypes)
         return {
-            "classification": self.reconstructed(network.cls[-1], outputs, targets, past, old, state),
+            "classification": self.reconstructed(context.network.cls[-1], outputs, targets, past, old, context.state),
             "consistency": self.consistency_weight * consistency,
             "discrimination": self.discrimination_weight * discrimination,
         }
 
     def reconstructed(
-        self, classifier: nn.Module, outputs: Any, targets: StarTargets, past: int, old: ClassStatistics, state: State
+        self,
+        classifier: nn.Module,
+        outputs: PixelOutputs,
+        targets: StarTargets,
+        past: int,
+        old: ClassStatistics,
+        state: State,
     ) -> Tensor:
         """Classification loss of the new classes over images, drawn features and repeated background."""
         features, labels, old_view = outputs.pre_logits, targets.labels, targets.old_view
@@ -184,7 +199,7 @@ class STAR(PixelMethod):
         return lambda shape: torch.randn(tuple(shape), device=features.device)
 
     @torch.no_grad()
-    def after_step(self, context: Context) -> State:
+    def after_step(self, context: StepContext[PixelBatch]) -> State:
         step, state = context.step, context.state
         old = stored_statistics(state) if step.index else None
 
@@ -207,7 +222,7 @@ class STAR(PixelMethod):
             "numbers": state["numbers"].float(),
         }
 
-    def predict(self, outputs: Any, step: Step) -> Tensor:
+    def predict(self, outputs: PixelOutputs, step: Step) -> Tensor:
         """Label map (B, H, W): the class with the largest sigmoid if that exceeds 0.5, else background."""
         return decide_foreground(outputs.logits)
 

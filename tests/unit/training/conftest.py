@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from contexts import step_context
 from torch import nn
 from torch.nn import functional
 
 from model.data.loading.pixel_batch import PixelBatch
-from model.methods.base import PixelMethod
+from model.methods.pixel.base import PixelMethod
 from model.scenario import Step
 from model.training.loop import gradient_scaler, train
 from model.training.optimiser import build_optimiser, freeze_untrained
@@ -57,17 +58,25 @@ class NotingMethod(PixelMethod):
         self.calls.append(("before_step", [len(batch) for batch in context.batches()]))
         return {"count": torch.zeros(()), **context.state}
 
-    def targets(self, batch, old_outputs, step, state):
+    def forward(self, context, batch, old_outputs):
+        self.calls.append(("forward", old_outputs))
+        return super().forward(context, batch, old_outputs)
+
+    def targets(self, context, batch, old_outputs):
         self.calls.append(("targets", old_outputs))
         return batch.labels
 
-    def losses(self, network, batch, outputs, old_outputs, targets, state):
+    def losses(self, context, batch, outputs, old_outputs, targets):
         self.calls.append(("losses", outputs.training))
         return {"classification": functional.cross_entropy(outputs.logits, targets)}
 
-    def after_backward(self, network, state):
-        state["count"] = state.get("count", torch.zeros(())) + 1
-        self.calls.append(("after_backward", [p.grad.clone() for p in network.parameters() if p.grad is not None]))
+    def after_backward(self, context):
+        context.state["count"] = context.state.get("count", torch.zeros(())) + 1
+        gradients = [p.grad.clone() for p in context.network.parameters() if p.grad is not None]
+        self.calls.append(("after_backward", gradients))
+
+    def after_update(self, context):
+        self.calls.append(("after_update", (context.iteration, context.epoch, context.ends_epoch)))
 
     def after_step(self, context):
         self.calls.append(("after_step", context.network.training))
@@ -108,30 +117,36 @@ def stream(size: int = 4, start: int = 0, side: int = 6) -> Iterator[PixelBatch]
         k += 1
 
 
-def run_loop(network, method, *, batches=None, optimiser=None, learning_rate=0.1, iterations=3, **options):
+def run_loop(
+    network,
+    method,
+    *,
+    batches=None,
+    optimiser=None,
+    learning_rate=0.1,
+    iterations=3,
+    step=None,
+    old_model=None,
+    **options,
+):
     """The loop with plain SGD and a constant rate; returns the reporter's notes."""
+    step = Step(0, (), (1, 2)) if step is None else step
     if optimiser is None:
-        groups = method.trainable(network, Step(0, (), (1, 2))).groups
+        groups = method.trainable(network, step).groups
         freeze_untrained(network, groups)
         optimiser = build_optimiser(
             "sgd", groups, learning_rate=learning_rate, weight_decay=0.0, momentum=0.0, nesterov=False
         )
     notes = Notes()
     arguments = {
-        "network": network,
-        "old_model": None,
         "method": method,
-        "step": Step(0, (), (1, 2)),
         "batches": batches if batches is not None else stream(),
         "optimiser": optimiser,
         "schedule": lambda iteration: 1.0,
-        "iterations": iterations,
-        "device": CPU,
-        "state": {},
         "reporter": notes,
         "scaler": gradient_scaler(options.get("precision", "fp32"), CPU),
     }
-    train(**{**arguments, **options})
+    train(step_context(step, network, old_model=old_model, iterations=iterations), **{**arguments, **options})
     return notes
 
 

@@ -24,7 +24,7 @@ def flat(network):
 def test_hooks_are_called_in_the_promised_order(small):
     method = small.Method()
     small.loop(network_of(small), method, iterations=2, accumulate=2)
-    once = ["targets", "losses"] * 2 + ["after_backward"]
+    once = ["forward", "targets", "losses"] * 2 + ["after_backward", "after_update"]
     assert method.names[1:] == once * 2  # the first call is 'trainable'
 
 
@@ -74,16 +74,16 @@ def test_the_schedule_sets_the_rate_of_every_iteration(small):
 
 def test_clipping_comes_after_the_hook_that_adds_penalties(small):
     class Penalised(small.Method):
-        def after_backward(self, network, state):
-            super().after_backward(network, state)
-            for p in network.parameters():
+        def after_backward(self, context):
+            super().after_backward(context)
+            for p in context.network.parameters():
                 p.grad += 1000.0
 
     method, network = Penalised(), network_of(small)
     before = flat(network)
     small.loop(network, method, iterations=1, learning_rate=1.0, clip_norm=0.5)
     assert (flat(network) - before).norm() == pytest.approx(0.5, rel=1e-4)
-    seen = torch.cat([g.flatten() for g in method.calls[-1][1]])
+    seen = torch.cat([g.flatten() for g in dict(method.calls)["after_backward"]])
     assert seen.norm() < 100  # the hook saw the gradient before clipping and before its own addition
 
 
@@ -92,15 +92,15 @@ def test_the_hook_sees_gradients_of_natural_size_in_every_precision(small, preci
     reference, method = small.Method(), small.Method()
     small.loop(network_of(small), reference, iterations=1)
     small.loop(network_of(small), method, iterations=1, precision=precision)
-    for ours, exact in zip(method.calls[-1][1], reference.calls[-1][1], strict=True):
+    for ours, exact in zip(dict(method.calls)["after_backward"], dict(reference.calls)["after_backward"], strict=True):
         assert ours.dtype == torch.float32
         assert torch.allclose(ours, exact, atol=0.02)
 
 
 def test_the_old_model_is_seen_without_gradient_and_stays_in_evaluation_mode(small):
     class Distilled(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
-            terms = super().losses(network, batch, outputs, old_outputs, targets, state)
+        def losses(self, context, batch, outputs, old_outputs, targets):
+            terms = super().losses(context, batch, outputs, old_outputs, targets)
             return {**terms, "distillation": functional.mse_loss(outputs.logits, old_outputs.logits)}
 
     network = network_of(small, dropout=0.5)
@@ -148,8 +148,8 @@ def test_parameters_outside_the_groups_do_not_move(small):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_non_finite_term_stops_with_everything_one_needs_to_find_it(small, accumulate):
     class Broken(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
-            terms = super().losses(network, batch, outputs, old_outputs, targets, state)
+        def losses(self, context, batch, outputs, old_outputs, targets):
+            terms = super().losses(context, batch, outputs, old_outputs, targets)
             bad = "image12" in batch.names  # fourth batch of four
             return {**terms, "attraction": outputs.logits.mean() * (math.inf if bad else 1.0)}
 
@@ -174,7 +174,7 @@ def test_a_non_finite_term_stops_with_everything_one_needs_to_find_it(small, acc
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_non_finite_gradient_of_a_finite_loss_stops(small, precision):
     class Broken(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
+        def losses(self, context, batch, outputs, old_outputs, targets):
             zero = (outputs.logits.float() - outputs.logits.float().detach()).abs().sum()
             return {"root": zero.sqrt()}  # the value is 0, the derivative is not a number
 
@@ -184,8 +184,8 @@ def test_a_non_finite_gradient_of_a_finite_loss_stops(small, precision):
 
 def test_fp16_skips_an_overflowing_update_and_goes_on(small):
     class Big(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
-            terms = super().losses(network, batch, outputs, old_outputs, targets, state)
+        def losses(self, context, batch, outputs, old_outputs, targets):
+            terms = super().losses(context, batch, outputs, old_outputs, targets)
             return {name: value * 1e36 for name, value in terms.items()}  # times 2^16 is beyond float32
 
     network, method = network_of(small), Big()
@@ -198,7 +198,7 @@ def test_fp16_skips_an_overflowing_update_and_goes_on(small):
 
 def test_fp16_gives_up_when_nothing_helps(small):
     class Broken(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
+        def losses(self, context, batch, outputs, old_outputs, targets):
             zero = (outputs.logits.float() - outputs.logits.float().detach()).abs().sum()
             return {"root": zero.sqrt()}
 
@@ -208,11 +208,11 @@ def test_fp16_gives_up_when_nothing_helps(small):
 
 def test_terms_must_be_named_scalars(small):
     class Wrong(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
+        def losses(self, context, batch, outputs, old_outputs, targets):
             return {"map": outputs.logits}
 
     class Empty(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
+        def losses(self, context, batch, outputs, old_outputs, targets):
             return {}
 
     with pytest.raises(TrainingError, match="'map' must be a scalar"):
@@ -232,8 +232,8 @@ def test_batches_that_run_out_are_an_error(small):
 
 def test_the_reporter_hears_every_term_and_the_total(small):
     class Two(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
-            terms = super().losses(network, batch, outputs, old_outputs, targets, state)
+        def losses(self, context, batch, outputs, old_outputs, targets):
+            terms = super().losses(context, batch, outputs, old_outputs, targets)
             return {**terms, "sparsity": outputs.logits.abs().mean()}
 
     notes = small.loop(network_of(small), Two(), step=Step(1, (1,), (2,)))

@@ -31,9 +31,12 @@ def make(small, method, *, iterations=8, reporter=None, network=None, **options)
         network=network,
         method=method,
         step=STEP,
+        setting="overlapped",
         batches=batches,
         one_pass=lambda: [next(small.stream(size=2)), next(small.stream(size=3))],
+        learning_rate=0.1,
         iterations=iterations,
+        iterations_per_epoch=3,
         device=small.cpu,
         seed=11,
         reporter=notes,
@@ -55,7 +58,12 @@ def flat(network):
 def test_hooks_around_the_loop_come_in_order_and_carry_the_state(small):
     method = small.Method()
     _, result, _ = make(small, method, iterations=2, state={"from_before": 7})
-    assert method.names == ["trainable", "before_step", *["targets", "losses", "after_backward"] * 2, "after_step"]
+    assert method.names == [
+        "trainable",
+        "before_step",
+        *["forward", "targets", "losses", "after_backward", "after_update"] * 2,
+        "after_step",
+    ]
     assert dict(method.calls)["before_step"] == [2, 3]  # the pass over the data
     assert result.state == {"count": torch.tensor(2.0), "from_before": 7, "done": True}
     assert result.trainable_parameters == sum(p.numel() for p in small.Network([1, 1]).parameters())
@@ -94,8 +102,8 @@ def test_what_a_hook_draws_does_not_move_the_training(small):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_interrupted_step_ends_as_if_it_had_run_in_one_go(small, tmp_path, optimiser, precision):
     class Loud(small.Method):
-        def losses(self, network, batch, outputs, old_outputs, targets, state):
-            terms = super().losses(network, batch, outputs, old_outputs, targets, state)
+        def losses(self, context, batch, outputs, old_outputs, targets):
+            terms = super().losses(context, batch, outputs, old_outputs, targets)
             return {name: 1000 * value for name, value in terms.items()}  # fp16 has to find a smaller loss scale first
 
     options = {"make_optimiser": getattr(small, optimiser), "precision": precision, "accumulate": 2, "clip_norm": 1.0}

@@ -120,7 +120,7 @@ def test_explicit_lists_may_use_names():
         ({"scenarios": ["joint"]}, "'joint' is a method"),
         ({"scenarios": [{"name": "mine", "steps": [["nothing"]]}]}, "unknown class 'nothing'"),
         ({"protocols": ["segui"]}, "unknown protocol 'segui'; did you mean 'segue'?"),
-        ({"task": "panoptic"}, "is not defined for the task 'panoptic'"),
+        ({"task": "panoptic"}, "the method is for semantic segmentation, not panoptic"),
     ],
 )
 def test_an_impossible_combination_is_one_line_with_the_key(experiment, expected):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contexts import step_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +50,7 @@ def batch(*labels: int) -> MaskBatch:
 
 def terms(method: Eclipse, model: PromptedMask2Former, images: MaskBatch) -> dict[str, torch.Tensor]:
     torch.manual_seed(5)
-    return method.losses(model, images, model.train()(images.images), None, images.labels, {})
+    return method.losses(step_context(STEP, model), images, model.train()(images.images), None, images.labels)
 
 
 class Silent:
@@ -71,10 +72,13 @@ def train(model: PromptedMask2Former, method: Eclipse, step: Step, images: MaskB
         method=method,
         step=step,
         batches=lambda start: itertools.repeat(images),
+        setting="overlapped",
         one_pass=lambda: [images],
         make_optimiser=partial(build_optimiser, "adamw", learning_rate=1e-2, weight_decay=0.05),
         schedule=lambda iteration: 1.0,
+        learning_rate=0.01,
         iterations=2,
+        iterations_per_epoch=2,
         device=torch.device("cpu"),
         state={},
         seed=step.index,

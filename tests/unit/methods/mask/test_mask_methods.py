@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import step_context
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
@@ -58,8 +59,9 @@ def terms(method, new: Mask2Former, old: Mask2Former | None, step: Step, images:
     if old is not None:
         with torch.no_grad():
             old_outputs = old(images.images)
-    wanted = method.targets(images, old_outputs, step, {})
-    return method.losses(new, images, new(images.images), old_outputs, wanted, {})
+    context = step_context(step, new)
+    wanted = method.targets(context, images, old_outputs)
+    return method.losses(context, images, new(images.images), old_outputs, wanted)
 
 
 def certain(model: Mask2Former) -> Mask2Former:
@@ -85,7 +87,7 @@ def test_balconpas_teaches_the_past_through_pseudo_targets() -> None:
     BalConpas().grow(new, STEP)
     images = batch(targets(3), targets(4))
     with torch.no_grad():
-        found = BalConpas(pseudo_overlap_threshold=0.0).targets(images, old(images.images), STEP, {})
+        found = BalConpas(pseudo_overlap_threshold=0.0).targets(step_context(STEP), images, old(images.images))
     assert min(found.pseudo) > 0 and not found.replayed.any()
     for image, count, truth in zip(found.images, found.pseudo, images.labels, strict=True):
         assert (image.labels[:count] == 1).all() and torch.equal(image.labels[count:], truth.labels)
@@ -114,7 +116,7 @@ def test_exemplars_get_no_pseudo_targets() -> None:
     old = certain(network()).eval()
     images = batch(targets(0, 3), targets(4))
     with torch.no_grad():
-        found = BalConpasR(pseudo_overlap_threshold=0.0).targets(images, old(images.images), STEP, {})
+        found = BalConpasR(pseudo_overlap_threshold=0.0).targets(step_context(STEP), images, old(images.images))
     assert found.replayed.tolist() == [True, False]
     assert found.images[0] is images.labels[0]
     assert found.pseudo[0] > 0
@@ -259,10 +261,13 @@ def test_two_steps_through_the_training_loop(precision: str) -> None:
             method=method,
             step=step,
             batches=lambda start, images=images: itertools.repeat(images),
+            setting="overlapped",
             one_pass=lambda images=images: [images],
             make_optimiser=partial(build_optimiser, "adamw", learning_rate=1e-4, weight_decay=0.05),
             schedule=lambda iteration: 1.0,
+            learning_rate=0.01,
             iterations=2,
+            iterations_per_epoch=2,
             device=torch.device("cpu"),
             state=state,
             seed=step.index,

@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import step_context
 from torch import nn
 
 from model.losses.importance import normalised_range, path_importance, running_fisher
-from model.methods.base import Context, State
+from model.methods.base import State
 from model.methods.pixel.importance import ImportanceError
 from model.methods.registry import build, resolve
 from model.networks.deeplabv3.network import DeepLabV3
@@ -49,10 +50,13 @@ def train(network: nn.Module, method, step: Step, state: State, stream, learning
         method=method,
         step=step,
         batches=stream,
+        setting="overlapped",
         one_pass=lambda: [],
         make_optimiser=partial(build_optimiser, "sgd", learning_rate=learning_rate, weight_decay=0.0),
         schedule=lambda iteration: 1.0,
+        learning_rate=0.01,
         iterations=3,
+        iterations_per_epoch=3,
         device=CPU,
         state=state,
         seed=1,
@@ -92,14 +96,14 @@ def test_old_parameters_are_pulled_back_and_new_ones_are_free(name, base_network
     old = {key for key, _ in base_network.named_parameters()}
     base_network.grow(1)
     method = build(name, {"importance_weight": 7.0})
-    state = method.before_step(Context(base_network, None, INCREMENT, lambda: [], state, CPU))
+    state = method.before_step(step_context(INCREMENT, base_network, old_model=None, batches=[], state=state))
     shift, gradients = 0.25, {}
     with torch.no_grad():
         for key, parameter in base_network.named_parameters():
             parameter += shift
             gradients[key] = torch.randn_like(parameter)
             parameter.grad = gradients[key].clone()
-    method.after_backward(base_network, state)
+    method.after_backward(step_context(INCREMENT, base_network, state=state))
     pulled = 0
     for key, parameter in base_network.named_parameters():
         added = parameter.grad - gradients[key]
@@ -114,7 +118,7 @@ def test_old_parameters_are_pulled_back_and_new_ones_are_free(name, base_network
 @pytest.mark.parametrize("name", NAMES)
 def test_without_statistics_a_step_is_refused(name, base_network) -> None:
     with pytest.raises(ImportanceError, match=r"says nothing about (fisher|path).*finetuning-observed"):
-        build(name).before_step(Context(base_network, None, INCREMENT, lambda: [], {}, CPU))
+        build(name).before_step(step_context(INCREMENT, base_network, old_model=None, batches=[], state={}))
 
 
 @pytest.mark.parametrize("name", NAMES)

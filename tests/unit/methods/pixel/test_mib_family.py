@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from contexts import step_context
 from torch import nn
 
 from model.data.loading.pixel_batch import PixelBatch
@@ -37,8 +38,9 @@ def run(method: Method, network: nn.Module, old_model: nn.Module | None, batch: 
     if old_model is not None:
         with torch.no_grad():
             old_outputs = old_model.eval()(batch.images)
-    targets = method.targets(batch, old_outputs, step, {})
-    return method.losses(network, batch, outputs, old_outputs, targets, {})
+    context = step_context(step, network)
+    targets = method.targets(context, batch, old_outputs)
+    return method.losses(context, batch, outputs, old_outputs, targets)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from contexts import step_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from model.losses.entropy_pseudo_labels import (
     released_median,
 )
 from model.losses.pooled_distillation import fold_new_channels, local_pod, local_pooled_embedding
-from model.methods.base import Context
 from model.methods.registry import build
 from model.networks.deeplabv3.network import DeepLabV3
 from model.networks.registry import UnsuitableNetworkError, check_requirements
@@ -118,20 +118,20 @@ def test_an_increment(pixel_stream) -> None:
     method.grow(network, INCREMENT)
     stream = pixel_stream(1)
     batches = [next(stream) for _ in range(2)]
-    state = method.before_step(Context(network, old_model, INCREMENT, lambda: batches, {}, CPU))
+    state = method.before_step(step_context(INCREMENT, network, old_model=old_model, batches=batches, state={}))
     assert state["thresholds"].shape == (4,) and (state["thresholds"] >= 0.001).all()
-    assert method.after_step(Context(network, old_model, INCREMENT, lambda: batches, state, CPU)) == {}
+    assert method.after_step(step_context(INCREMENT, network, old_model=old_model, batches=batches, state=state)) == {}
     batch = next(pixel_stream(1, start=5))
     labels = batch.labels.clone()
     labels[:, :8], labels[:, 8:10] = 3, 255
     batch = PixelBatch(batch.images, labels, batch.names, batch.from_memory)
     outputs, old_outputs = network(batch.images), old_model(batch.images)
-    targets = method.targets(batch, old_outputs, INCREMENT, state)
+    targets = method.targets(step_context(INCREMENT, state=state), batch, old_outputs)
     assert (targets.labels[:, :8] == 3).all() and (targets.labels[:, 8:10] == 255).all()
     sure = targets.labels[:, 10:] != 255
     assert 0 < sure.float().mean() < 1  # some are sure, some are not: the median cuts in the middle
     torch.testing.assert_close(targets.image_weights, sure.float().mean(dim=(1, 2)), atol=1e-5, rtol=0)
-    terms = method.losses(network, batch, outputs, old_outputs, targets, state)
+    terms = method.losses(step_context(INCREMENT, network, state=state), batch, outputs, old_outputs, targets)
     assert terms.keys() == {"classification", "distillation"}
     sum(terms.values()).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
@@ -143,8 +143,8 @@ def test_the_base_step_is_that_of_fine_tuning(pixel_stream) -> None:
     outputs, values = network(batch.images), []
     for name in ("plop", "finetuning"):
         method = build(name)
-        targets = method.targets(batch, None, Step(0, (), (11, 12)), {})
-        (term,) = method.losses(network, batch, outputs, None, targets, {}).values()
+        targets = method.targets(step_context(Step(0, (), (11, 12))), batch, None)
+        (term,) = method.losses(step_context(Step(0, (), (11, 12)), network), batch, outputs, None, targets).values()
         values.append(term)
     assert torch.equal(*values)
 
@@ -156,7 +156,7 @@ def test_images_without_a_sure_pixel_do_not_count(pixel_stream) -> None:
     old_outputs = old_model(batch.images)
     for rescale, expected in ((True, 0.0), (False, 1.0)):
         method = build("plop", {"rescale_images": rescale})
-        targets = method.targets(batch, old_outputs, INCREMENT, {"thresholds": torch.zeros(4)})
+        targets = method.targets(step_context(INCREMENT, state={"thresholds": torch.zeros(4)}), batch, old_outputs)
         assert (targets.image_weights == expected).all()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from contexts import step_context
 from torch import nn
 
 from model.data.loading.pixel_batch import PixelBatch
@@ -68,7 +69,7 @@ def test_saliency_is_asked_for_where_it_is_read(network, batch, unknown) -> None
     method = build("ssul", {"unknown": unknown})
     assert method.needs_saliency == (unknown == "saliency")
     given = batch if method.needs_saliency else replace(batch, saliency=None)
-    targets = method.targets(given, None, BASE, {})
+    targets = method.targets(step_context(BASE), given, None)
     assert set(targets[:, 16:].unique().tolist()) == ({1, 2, 3} if method.needs_saliency else {0, 2, 3})
     assert set(targets[:, :16].unique().tolist()) == {0, 2, 3}
 
@@ -80,7 +81,7 @@ def test_pseudo_labels_fill_what_is_not_labelled(batch) -> None:
     logits[:, 0, 16:] = 9.0  # sure of unknown
     outputs = PixelOutputs(logits, logits, logits)
     batch = replace(batch, labels=torch.where(batch.labels > 0, batch.labels + 2, 0))
-    targets = build("ssul").targets(batch, outputs, INCREMENT, {})
+    targets = build("ssul").targets(step_context(INCREMENT), batch, outputs)
     bare = channel_labels(batch.labels, batch.saliency)
     free = batch.labels == 0
     assert (targets[:, :8][free[:, :8]] == 2).all()
@@ -116,9 +117,9 @@ def test_old_classes_never_change(network, batch) -> None:
     optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.5)
     for _ in range(3):
         outputs, old_outputs = network(batch.images), old_model(batch.images)
-        targets = method.targets(batch, old_outputs, INCREMENT, {})
+        targets = method.targets(step_context(INCREMENT), batch, old_outputs)
         optimiser.zero_grad()
-        (loss,) = method.losses(network, batch, outputs, old_outputs, targets, {}).values()
+        (loss,) = method.losses(step_context(INCREMENT, network), batch, outputs, old_outputs, targets).values()
         loss.backward()
         optimiser.step()
     new, old = network.eval()(batch.images).logits, old_model(batch.images).logits
@@ -138,8 +139,8 @@ def test_labels_of_exemplars(batch, released) -> None:
     """As released they are not shifted: background counts as unknown, class k as class k - 1."""
     method = build("ssul-m", {"released_memory_labels": released})
     batch = replace(batch, from_memory=torch.tensor([False, True]))
-    targets = method.targets(batch, None, BASE, {})
-    shifted = build("ssul").targets(batch, None, BASE, {})
+    targets = method.targets(step_context(BASE), batch, None)
+    shifted = build("ssul").targets(step_context(BASE), batch, None)
     assert torch.equal(targets[0], shifted[0])
     assert torch.equal(targets[1], batch.labels[1] if released else shifted[1])
 

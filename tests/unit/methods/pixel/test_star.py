@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import step_context
 from torch import nn
 from torch.nn import functional
 
@@ -14,7 +15,6 @@ from model.config.messages import ConfigError
 from model.data.loading.pixel_batch import PixelBatch
 from model.losses.feature_constraints import old_class_consistency, similarity_aware_discrimination
 from model.losses.foreground import decide_foreground, foreground_cross_entropy, negatives
-from model.methods.base import Context
 from model.methods.pixel.star_features import ClassStatistics, FeatureError, draw_features, grid_labels, measure_classes
 from model.methods.pixel.star_replay_plan import replay_plan
 from model.methods.registry import build
@@ -78,7 +78,9 @@ def train(network, method, step, state, stream, labels, old_model=None, setting=
         one_pass=lambda: [shifted(batch) for batch, _ in zip(stream(labels), range(3), strict=False)],
         make_optimiser=partial(build_optimiser, "sgd", learning_rate=0.001, weight_decay=1e-4),
         schedule=lambda iteration: 1.0,
+        learning_rate=0.01,
         iterations=3,
+        iterations_per_epoch=3,
         device=CPU,
         state=state,
         seed=1,
@@ -138,8 +140,10 @@ def test_old_classifiers_get_no_gradient_of_the_loss(network, pixel_stream) -> N
     state |= {"replayed": [3, 0], "background_ratio": 0.5}
     network.zero_grad()
     outputs, old_outputs = network(batch.images), old_model(batch.images)
-    targets = method.targets(batch, old_outputs, FIRST, state)
-    sum(method.losses(network, batch, outputs, old_outputs, targets, state).values()).backward()
+    targets = method.targets(step_context(FIRST, state=state), batch, old_outputs)
+    sum(
+        method.losses(step_context(FIRST, network, state=state), batch, outputs, old_outputs, targets).values()
+    ).backward()
     assert network.cls[0].weight.grad.abs().max() == 0
     assert network.cls[1].weight.grad.abs().max() > 0
 
@@ -153,8 +157,8 @@ def test_a_crop_without_old_and_new_classes_trains(network, pixel_stream) -> Non
     batch = next(pixel_stream(1))
     outputs, old_outputs = network(batch.images), old_model(batch.images)
     state |= {"replayed": [0, 0], "background_ratio": 0.0}
-    targets = method.targets(batch, old_outputs, FIRST, state)
-    terms = method.losses(network, batch, outputs, old_outputs, targets, state)
+    targets = method.targets(step_context(FIRST, state=state), batch, old_outputs)
+    terms = method.losses(step_context(FIRST, network, state=state), batch, outputs, old_outputs, targets)
     assert terms["consistency"] == 0 and torch.isfinite(terms["discrimination"])
     sum(terms.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
@@ -163,7 +167,7 @@ def test_a_crop_without_old_and_new_classes_trains(network, pixel_stream) -> Non
 def test_labels_of_past_classes_are_hidden() -> None:
     labels = torch.tensor([[[0, 1, 2, 3, 255]]])
     batch = PixelBatch(torch.zeros(1, 3, 1, 5), labels, ("a",), torch.ones(1, dtype=torch.bool))
-    assert build("star-m").targets(batch, None, FIRST, {}).labels.tolist() == [[[0, 0, 0, 3, 255]]]
+    assert build("star-m").targets(step_context(FIRST), batch, None).labels.tolist() == [[[0, 0, 0, 3, 255]]]
 
 
 def test_decision() -> None:
@@ -190,7 +194,7 @@ def test_deviations_of_new_classes(released, row) -> None:
     batch = PixelBatch(torch.zeros(1, 3, 16, 16), labels, ("a",), torch.zeros(1, dtype=torch.bool))
     state = {"prototypes": old.prototypes, "deviations": old.deviations, "norms": old.norms, "numbers": torch.zeros(4)}
     method = build("star", {"released_deviations": released})
-    found = method.after_step(Context(Constant(), None, FIRST, lambda: [batch], state, CPU))
+    found = method.after_step(step_context(FIRST, Constant(), batches=[batch], state=state))
     torch.testing.assert_close(found["deviations"][2], (x / 3 - found["prototypes"][row]).abs(), atol=1e-6, rtol=0)
     torch.testing.assert_close(found["norms"][:, 2], torch.tensor([3.0, 0.0]))
 
@@ -288,5 +292,8 @@ def test_the_base_step_depends_on_what_step_0_reads(plan) -> None:
 
 
 def test_a_network_with_a_background_channel_is_refused(plan) -> None:
-    with pytest.raises(ConfigError, match=r"recipe 'small' does not suit 'star': network\.background is True"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'star' with recipe 'small': the recipe does not suit the method: network\.background is True",
+    ):
         plan("star")
