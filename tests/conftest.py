@@ -6,6 +6,11 @@ import shutil
 
 import pytest
 from checkout import Checkout, fresh_checkout
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing about the code where several workers share a processor.
+settings.register_profile("segue", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("segue")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
