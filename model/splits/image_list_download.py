@@ -18,13 +18,16 @@ def obtain_list(wanted: ImageList, file: Path, mirror: str | None = None) -> Non
 
     Raises:
         DownloadError: if it cannot be had.
-        ImageListError: if it is not the published list; the file is removed.
+        ImageListError: if it is not the published list; a file that was fetched is removed.
     """
     address = f"{mirror.rstrip('/')}/index-lists" if mirror else PUBLISHED_AT
+    was_there = file.exists()
     fetch(f"{address}/{wanted.file}", file)
     try:
         read_image_list(file, wanted)
     except ImageListError:
+        if was_there:
+            raise
         file.unlink()
         file.with_name(f"{file.name}.sha256").unlink(missing_ok=True)
         raise

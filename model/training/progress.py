@@ -8,17 +8,21 @@ from __future__ import annotations
 import csv
 import io
 import math
-import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from model.common.files import write_text
+from model.common.files import explained, write_text
+
+_EVENTS = "events.out.tfevents.*"
+"""Names of TensorBoard's files."""
 
 
 class Averages:
@@ -83,7 +87,11 @@ class Progress:
         self._began = self._last_line = clock()
         self._start = self._last_iteration = self._done = 0
         self._bar = tqdm(total=iterations, unit="it", file=sys.stderr, leave=False) if bar else None
-        self._events = _event_writer(tensorboard) if tensorboard is not None else None
+        self._tensorboard = tensorboard
+        self._events: Any = None
+        if tensorboard is not None:
+            with self._without_events_if_not_written():
+                self._events = _event_writer(tensorboard)
 
     def iteration(self, iteration: int, learning_rate: float, terms: Mapping[str, float]) -> None:
         """Count one optimiser step; ``iteration`` starts at 1."""
@@ -103,7 +111,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         if self._events is not None:
-            self._events.close()
+            with self._without_events_if_not_written():
+                self._events.close()
 
     def write_curves(self, path: Path) -> None:
         """CSV with one row a stretch: ``iteration``, ``learning_rate``, every loss term, their ``total``."""
@@ -139,10 +148,23 @@ class Progress:
     def _write_events(self, row: Mapping[str, float]) -> None:
         if self._events is None:
             return
-        for name, value in row.items():
-            if name != "iteration":
-                tag = name if name == "learning_rate" else f"loss/{name}"
-                self._events.add_scalar(tag, value, int(row["iteration"]))
+        with self._without_events_if_not_written():
+            for name, value in row.items():
+                if name != "iteration":
+                    tag = name if name == "learning_rate" else f"loss/{name}"
+                    self._events.add_scalar(tag, value, int(row["iteration"]))
+
+    @contextmanager
+    def _without_events_if_not_written(self) -> Iterator[None]:
+        """Events are a convenience: if they cannot be written, that is told, and training goes on."""
+        try:
+            yield
+        except OSError as error:
+            self._events = None
+            file = error.filename or self._tensorboard
+            line = f"{file} cannot be written: {explained(error)}; training goes on without TensorBoard's events"
+            with tqdm.external_write_mode(file=self._log):
+                print(line, file=self._log, flush=True)
 
     def _write_line(self, iteration: int, learning_rate: float, now: float) -> None:
         means = self._for_line.take()
@@ -159,10 +181,22 @@ class Progress:
 
 
 def _event_writer(folder: Path) -> Any:
-    """A writer into an emptied folder, since curves are written again on resuming; None without TensorBoard."""
+    """A writer in place of earlier ones, since curves are written again on resuming; None without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    shutil.rmtree(folder, ignore_errors=True)
+    for file in folder.glob(_EVENTS):
+        file.unlink(missing_ok=True)
+    if threading.excepthook is not _quiet_events:
+        threading.excepthook = _quiet_events
     return SummaryWriter(str(folder))
+
+
+_excepthook = threading.excepthook
+
+
+def _quiet_events(problem: Any) -> None:
+    """TensorBoard's thread keeps its error for the next call, which tells it in a line; its traceback says nothing more."""
+    if not (isinstance(problem.exc_value, OSError) and type(problem.thread).__module__.startswith("tensorboard.")):
+        _excepthook(problem)

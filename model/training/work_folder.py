@@ -11,7 +11,6 @@ cluster, or the operating system, let the training go on. Therefore
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -19,11 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from model.common.files import atomic_file, write_json
+from model.common.files import atomic_file, read_json, write_json
+from model.common.own_folders import remove_listed
 from model.training.resume import checksum
 
 FINISHED = "finished"
 """Folder with the links, below the work folder."""
+RECORD = "key.json"
+"""File in it that lists them."""
 
 
 @contextmanager
@@ -59,16 +61,17 @@ def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:
         outputs: name to file, all complete.
     """
     kept = folder / FINISHED
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir(parents=True)
+    _remove_links(kept)
+    kept.mkdir(parents=True, exist_ok=True)
+    # What is about to be linked is written down before, what has been linked after: links without a key are not used.
+    write_json(kept / RECORD, {"key": "", "files": dict.fromkeys(outputs, "")})
     try:
         for name, path in outputs.items():
             os.link(path, kept / name)
     except OSError:
-        shutil.rmtree(kept, ignore_errors=True)
+        _remove_links(kept)
         return
-    # Written last: links without it are not used.
-    write_json(kept / "key.json", {"key": key, "files": {name: checksum(path) for name, path in outputs.items()}})
+    write_json(kept / RECORD, {"key": key, "files": {name: checksum(path) for name, path in outputs.items()}})
 
 
 def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: Callable[[str], None]) -> bool:
@@ -85,7 +88,7 @@ def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: C
     """
     kept = folder / FINISHED
     try:
-        record = json.loads((kept / "key.json").read_text(encoding="utf-8"))
+        record = read_json(kept / RECORD)
         if record["key"] != key or record["files"].keys() != outputs.keys():
             return False
         if any(checksum(kept / name) != expected for name, expected in record["files"].items()):
@@ -102,5 +105,13 @@ def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: C
 
 def forget_finished(folder: Path) -> None:
     """Remove the links, so that the training runs if it is asked for again."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder / FINISHED)
+    _remove_links(folder / FINISHED)
+
+
+def _remove_links(kept: Path) -> None:
+    """Remove the links that the record lists, and the folder if nothing else is in it."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        remove_listed(kept, read_json(kept / RECORD)["files"])
+        remove_listed(kept, [RECORD])
+    with suppress(OSError):
+        kept.rmdir()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from model.common.fingerprints import canonical_json, short_hash
@@ -27,6 +28,7 @@ from model.scenario import Scenario
 from model.training import loaders
 from model.training.spec import RecipeSpec
 from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, Training
+from model.workflow.results_folder import check_folders
 from model.workflow.scenarios import scenario_of
 from model.workflow.step_images import splits_of
 
@@ -76,6 +78,7 @@ class Plan:
         self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
         self._scenarios: dict[tuple[str, str, str], Scenario] = {}
         used = {experiment.dataset for experiment in config.experiments}
+        check_folders(Path(config.results), {name: config.datasets[name] for name in used})
         for name in sorted(used):
             entry = config.datasets[name]
             try:

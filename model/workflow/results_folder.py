@@ -5,14 +5,27 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 from model.common.files import not_written
+from model.common.own_folders import MARKER, ForeignFolderError, check_claimable, read_marker, write_marker
+from model.config.messages import ConfigError
+from model.config.schema import DatasetEntry
+from model.data.prepared.preparation import PREPARED
+from model.data.sources import registry as sources
 
 LOCK = ".in-use"
+RESULTS = "results"
+"""What the marker of a results folder says that it holds."""
+_WRITTEN = (
+    *("data", "lists", "splits", "memory", "base", "runs", "tables", "figures"),
+    *("logs", "benchmarks", "work"),
+)
+"""Folders that the workflow writes below the results."""
 _BUG = "Traceback (most recent call last)"
 
 
@@ -39,11 +52,13 @@ class ResultsLock:
 
         Raises:
             NotWrittenError: if the folder cannot be made or written to.
+            ForeignFolderError: if folders of somebody else have the names of those that the workflow writes.
             ResultsError: if another workflow has it.
         """
         if self._file is not None:
             return
         path = self.results / LOCK
+        check_results(self.results)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")
@@ -63,6 +78,54 @@ class ResultsLock:
         file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         file.flush()
         self._file = file
+        if read_marker(self.results, RESULTS) is None:
+            write_marker(self.results, RESULTS)
+
+
+def check_folders(results: Path, datasets: Mapping[str, DatasetEntry]) -> None:
+    """Refuse a configuration whose results would lie among somebody's own files; nothing is written.
+
+    Args:
+        results: folder of the configuration.
+        datasets: that are used, by name.
+
+    Raises:
+        ConfigError: naming the key, both folders and the remedy.
+    """
+    for name, entry in datasets.items():
+        try:
+            sources.refuse_overlaps(entry.kind, entry.options, name, results)
+            check_claimable(results / "data" / name, PREPARED)
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"datasets.{name}: {error}") from None
+    try:
+        check_results(results)
+    except ForeignFolderError as error:
+        raise ConfigError(f"results: {error}") from None
+
+
+def check_results(results: Path) -> None:
+    """Refuse a folder where the workflow would write among files of somebody else; nothing is written.
+
+    The folder itself may hold other things, such as a project; but where one of the folders is there already that the workflow
+    writes, Segue has to have made it.
+
+    Raises:
+        ForeignFolderError: naming the folder.
+    """
+    if read_marker(results, RESULTS) is not None or _prepared_by_hand(results):
+        return
+    for name in _WRITTEN:
+        if (results / name).exists():
+            raise ForeignFolderError(
+                f"{results / name} is there already and was not made by Segue ({results} has no {MARKER}), which writes to a "
+                "folder of this name: name another folder under 'results'; nothing in it was changed"
+            )
+
+
+def _prepared_by_hand(results: Path) -> bool:
+    """Whether single commands of Segue have worked here, without the workflow."""
+    return any(read_marker(folder, PREPARED) is not None for folder in results.glob("data/*"))
 
 
 def failures(logs: Path, since: float) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from bad_case import Case, Section
 from configuration_cases import CONFIGURATION
 from file_cases import CHECKPOINTS, DATA, EVALUATIONS
+from folder_cases import FOLDERS
 from machine_cases import MACHINE
 from raw_cases import IMAGES
 
-SECTIONS: tuple[Section, ...] = (CONFIGURATION, IMAGES, DATA, CHECKPOINTS, EVALUATIONS, MACHINE)
+SECTIONS: tuple[Section, ...] = (CONFIGURATION, FOLDERS, IMAGES, DATA, CHECKPOINTS, EVALUATIONS, MACHINE)
 CASES: tuple[Case, ...] = tuple(case for section in SECTIONS for case in section.cases)
 
 INTRODUCTION = """\

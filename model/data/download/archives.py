@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from model.common.files import write_json
+from model.common.files import read_json, write_json
 from model.data.download.fetching import Checksum, DownloadError, fetch
 from model.data.download.unpacking import unpack
 
@@ -143,11 +143,12 @@ def obtain(archive: Archive, root: Path, mirror: str | None = None) -> Path:
     file = root / FOLDER / archive.file
     url = f"{mirror.rstrip('/')}/{archive.file}" if mirror else archive.url
     digest = fetch(url, file, checksum=archive.checksum, size=archive.size)
-    archive.started(root).touch()
+    theirs = _there_before(archive, root)
     files = unpack(file, root / archive.into, part=archive.part)
     for inner in archive.nested:
         files += unpack(root / inner, root) - 1
-        (root / inner).unlink()
+        if inner not in theirs:
+            (root / inner).unlink()
     absent = [path for path in archive.gives if not (root / path).exists()]
     if absent:
         raise DownloadError(
@@ -157,6 +158,15 @@ def obtain(archive: Archive, root: Path, mirror: str | None = None) -> Path:
     write_json(archive.marker(root), {"file": archive.file, "url": url, "sha256": digest, "files": files})
     archive.started(root).unlink()
     return archive.marker(root)
+
+
+def _there_before(archive: Archive, root: Path) -> list[str]:
+    """Archives inside the archive that lay below the root before unpacking began: they are the user's, and stay."""
+    started = archive.started(root)
+    if not started.is_file():
+        write_json(started, {"there_before": [inner for inner in archive.nested if (root / inner).exists()]})
+    theirs: list[str] = read_json(started)["there_before"]
+    return theirs
 
 
 def describe(archive: Archive) -> str:

@@ -7,6 +7,7 @@ unpacking goes on where it stopped.
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -23,7 +24,7 @@ _EXPANSION = 50
 """How many times an archive's size its contents may have; photographs have once, JSON ten times."""
 _ALLOWANCE = 64 << 20
 _SPARE = 64 << 20
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 _CRUMBS = ("__MACOSX", ".DS_Store")
 
 
@@ -54,7 +55,7 @@ def unpack(archive: Path, target: Path, part: str = ".") -> int:
 
     Raises:
         UnpackError: if the archive is damaged, names a path outside itself, holds links or devices, is implausibly large,
-            has nothing below ``part``, or does not fit on the disk.
+            has nothing below ``part``, does not fit on the disk, or holds another version of a file that is there already.
     """
     try:
         with _opened(archive) as opened:
@@ -64,12 +65,20 @@ def unpack(archive: Path, target: Path, part: str = ".") -> int:
             _check_room(archive, target, wanted)
             with progress_bar(len(wanted), f"unpacking {archive.name}", "file") as progress:
                 for member, path in wanted:
-                    _write(opened, member, target / path)
+                    _write(archive, opened, member, target / path)
                     progress.update()
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())
-        raise UnpackError(f"{archive} cannot be unpacked ({reason}): remove it and fetch it again") from error
+        raise _damaged(archive, error) from error
+    except OSError as error:
+        if error.errno is not None:  # otherwise it is about the content, as bz2 tells it
+            raise
+        raise _damaged(archive, error) from error
     return len(wanted)
+
+
+def _damaged(archive: Path, error: Exception) -> UnpackError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UnpackError(f"{archive} cannot be unpacked ({reason}): remove it and fetch it again")
 
 
 @contextmanager
@@ -98,6 +107,8 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, part: str
         path = _inside(archive, name)
         if is_folder or not _below(path, part) or any(p in _CRUMBS or p.startswith("._") for p in path.parts):
             continue
+        if path in (PurePosixPath("."), PurePosixPath(part)):
+            raise UnpackError(f"{archive}: '{name}' is the name of a folder, but not the kind; nothing was unpacked")
         if not plain:
             raise UnpackError(f"{archive}: '{name}' is a link or a device, which no dataset has; nothing was unpacked")
         found.append(_Member(path, size, crc, record))
@@ -128,12 +139,20 @@ def _check_room(archive: Path, target: Path, wanted: list[tuple[_Member, PurePos
         raise UnpackError(f"{archive} holds {total:,} bytes, and {target} has room for {free:,}: free some space")
 
 
-def _write(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, file: Path) -> None:
-    """Write one file, unless it is there already with the same size and, where it is known, the same sum."""
-    if file.is_file() and file.stat().st_size == member.size and (member.crc is None or member.crc == _crc(file)):
-        return
+def _write(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, file: Path) -> None:
+    """Write one file, unless it is there already.
+
+    A file of ours is complete or not there, so one that differs is the user's.
+    """
+    if file.is_file():
+        if file.stat().st_size == member.size and _same_content(opened, member, file):
+            return
+        raise UnpackError(
+            f"{file} is there already and differs from the one in {archive}: move it away to have that one unpacked; it was "
+            "not changed"
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
+    part = file.with_name(f".{file.name}.segue")
     with _reader(opened, member) as source, part.open("wb") as stream:
         shutil.copyfileobj(source, stream, 1 << 20)
     if part.stat().st_size != member.size:
@@ -149,6 +168,17 @@ def _reader(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[by
     stream = opened.extractfile(member.record)
     assert stream is not None  # regular files have contents
     return stream
+
+
+def _same_content(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, file: Path) -> bool:
+    """By checksum where the archive has one, otherwise byte by byte."""
+    if member.crc is not None:
+        return member.crc == _crc(file)
+    with _reader(opened, member) as theirs, file.open("rb") as ours:
+        while block := theirs.read(1 << 20):
+            if ours.read(len(block)) != block:
+                return False
+        return True
 
 
 def _crc(file: Path) -> int:

@@ -61,18 +61,23 @@ class Journal:
         file: where it lies; made if needed.
         header: whatever all lines depend on besides their raw files; lines under another header are dropped.
         holds: whether a line of an earlier run is still right.
+        discard: removes what a line lists that is dropped; called before the line is forgotten.
     """
 
-    def __init__(self, file: Path, header: Mapping[str, Any], holds: Callable[[Line], bool]) -> None:
+    def __init__(
+        self, file: Path, header: Mapping[str, Any], holds: Callable[[Line], bool], discard: Callable[[Line], None]
+    ) -> None:
         self.file = file
         self._places: dict[str, int] = {}
         first = json.dumps({"settings": header}, sort_keys=True).encode() + b"\n"
         with atomic_file(file) as stream:
             stream.write(first)
-            for text, line in _earlier_lines(file, first):
-                if line["id"] not in self._places and holds(line):
+            for same_header, text, line in _earlier_lines(file, first):
+                if same_header and line["id"] not in self._places and holds(line):
                     self._places[line["id"]] = stream.tell()
                     stream.write(text)
+                elif line["id"] not in self._places:
+                    discard(line)
         self._stream = file.open("ab")
 
     def __enter__(self) -> Journal:
@@ -99,20 +104,24 @@ class Journal:
         return JournalLines(self.file, [self._places[name] for name in names])
 
 
-def _earlier_lines(file: Path, first: bytes) -> Iterator[tuple[bytes, Line]]:
-    """Lines of an earlier run under the same header, up to one that it did not finish."""
+def earlier_lines(file: Path) -> Iterator[Line]:
+    """Lines of a journal that nobody writes to."""
+    return (line for _, _, line in _earlier_lines(file, b""))
+
+
+def _earlier_lines(file: Path, first: bytes) -> Iterator[tuple[bool, bytes, Line]]:
+    """Whether the header is the given one, and the lines of an earlier run up to one that it did not finish."""
     if not file.exists():
         return
     with file.open("rb") as stream:
-        if stream.readline() != first:
-            return
+        same_header = stream.readline() == first
         for text in stream:
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
                 return
             if text.endswith(b"\n"):
-                yield text, line
+                yield same_header, text, line
 
 
 def digest(file: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.common.files import write_text
+from model.common.own_folders import read_marker, remove_listed
 from model.common.progress_bar import progress_bar
 from model.data.prepared.dataset import ImageRecord
 from model.data.prepared.images import one_thread_before_fork, read_cmyk, read_rgb, write_png
-from model.data.prepared.journal import Journal, JournalLines, Line, digest
+from model.data.prepared.journal import Journal, JournalLines, Line, digest, earlier_lines
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +33,10 @@ _PROBLEMS = 10
 
 CONVERTED = "images"
 """Folder of photographs that were converted to RGB."""
+PREPARED = "a prepared dataset"
+"""What the marker of a prepared folder says that it holds."""
+JOURNALS = "journal"
+"""Folder of the records of what was prepared, a file a split."""
 
 
 class PreparationError(ValueError):
@@ -109,7 +114,9 @@ def prepare_split(
     wanted = {image.id: image for image in images}
     work = partial(_prepare_one, folder, split, prepare_image)
     problems: list[ValueError | OSError] = []
-    with Journal(folder / "journal" / f"{split}.jsonl", settings, partial(_holds, folder, wanted)) as journal:
+    header = {"settings": settings, "code": (read_marker(folder, PREPARED) or {}).get("code", "")}
+    holds, discard = partial(_holds, folder, wanted), partial(_discard, folder)
+    with Journal(folder / JOURNALS / f"{split}.jsonl", header, holds, discard) as journal:
         todo = [image for image in images if image.id not in journal]
         with (
             progress_bar(len(images), f"preparing {split}", "image", start=len(journal)) as progress,
@@ -181,7 +188,11 @@ def image_records(
 
 
 def write_manifest(folder: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Write ``manifest.json``: how many images, segments and instances, and the hash of every written map."""
+    """Write ``manifest.json``: how many images, segments and instances, and the hash of every written map.
+
+    What was prepared of other splits is removed.
+    """
+    forget_other_splits(folder, splits)
     content: dict[str, dict[str, Any]] = {}
     for split, lines in splits.items():
         entry = content[split] = {"images": len(lines), "segments": 0, "instances": 0, "files": {}}
@@ -221,6 +232,20 @@ def _holds(folder: Path, wanted: Mapping[str, RawImage], line: Line) -> bool:
     if image is None or line["raw"] != _state(image):
         return False
     return all((folder / name).is_file() and digest(folder / name) == known for name, known in line["files"].items())
+
+
+def _discard(folder: Path, line: Line) -> None:
+    remove_listed(folder, line["files"])
+
+
+def forget_other_splits(folder: Path, splits: Collection[str]) -> None:
+    """Remove what was prepared of splits that the dataset does not have any more, by what their journals list."""
+    for journal in (folder / JOURNALS).glob("*.jsonl"):
+        if (split := journal.stem) not in splits:
+            for line in earlier_lines(journal):
+                _discard(folder, line)
+            tables = f"{split}.csv", f"panoptic_{split}.json", f"instances_{split}.json"
+            remove_listed(folder, (*tables, f"{JOURNALS}/{journal.name}"))
 
 
 def _state(raw: RawImage) -> list[list[Any]]:

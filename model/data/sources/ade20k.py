@@ -101,6 +101,10 @@ class Ade20k:
             problems.append(f"{root / 'images'} has neither of {', '.join(SPLITS.values())}: {where}")
         return problems
 
+    def folders(self) -> Sequence[Path]:
+        """The folder that is read."""
+        return (Path(self.root),)
+
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are asked for."""
         return dict.fromkeys(self._archives(), Path(self.root)) if self.download else {}

@@ -113,6 +113,10 @@ class Coco:
             wanted += [self._file(split, "instances") for split in self.splits]
         return [f"{path} does not exist: {where}" for path in wanted if not path.exists()]
 
+    def folders(self) -> Sequence[Path]:
+        """The folder that is read."""
+        return (Path(self.root),)
+
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are asked for."""
         return dict.fromkeys(self._archives(), Path(self.root)) if self.download else {}

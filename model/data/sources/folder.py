@@ -151,6 +151,12 @@ class Folder(Unpublished):
             wanted += [root / self._part(split, part) for part in ("images", "labels", "list")]
         return [f"{path} does not exist" for path in dict.fromkeys(wanted) if not path.exists()]
 
+    def folders(self) -> Sequence[Path]:
+        """Folders that are read: options may lead out of ``root``."""
+        root = Path(self.root)
+        parts = [root / self._part(split, part) for split in self.splits for part in _PARTS]
+        return tuple(dict.fromkeys((root, *parts)))
+
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Write the prepared form of all splits."""
         categories, rule = self.categories(), self.label_rule(self._names())

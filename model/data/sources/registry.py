@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Protocol
 
+from model.common.own_folders import claim, refuse_overlap
 from model.common.registry import Registry
 from model.data.download import archives
 from model.data.prepared.dataset import Category
+from model.data.prepared.preparation import PREPARED
 from model.data.sources.completeness import Count, shortfalls
 
 SOURCES: Mapping[str, str] = {
@@ -23,10 +24,6 @@ SOURCES: Mapping[str, str] = {
     "voc": "model.data.sources.voc:Voc",
     "folder": "model.data.sources.folder:Folder",
 }
-
-
-PREPARED_BY = "prepared-by.txt"
-"""File of a prepared folder that holds the fingerprint of the code which prepares it."""
 
 
 class SourceError(ValueError):
@@ -41,6 +38,9 @@ class Source(Protocol):
 
     def missing(self) -> list[str]:
         """What is not there yet and where to get it; empty if preparation can start."""
+
+    def folders(self) -> Sequence[Path]:
+        """Folders of the user that are read; nothing is ever written there but archives that the user asks for."""
 
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are to be fetched where they are not there yet, and the folder that each belongs to."""
@@ -106,6 +106,22 @@ def downloads(kind: str, options: Mapping[str, Any]) -> Mapping[str, Path]:
     return found
 
 
+def refuse_overlaps(kind: str, options: Mapping[str, Any], name: str, written: Path) -> None:
+    """Refuse to write into folders that configured raw data are read from, or into folders around them.
+
+    Args:
+        kind: a key of ``SOURCES``.
+        options: of the kind.
+        name: of the dataset.
+        written: folder of Segue's.
+
+    Raises:
+        ForeignFolderError: naming both folders.
+    """
+    for folder in source(kind, options).folders():
+        refuse_overlap(folder, written, f"the raw data of dataset '{name}'")
+
+
 def pending(kind: str, options: Mapping[str, Any]) -> list[archives.Archive]:
     """Archives that configured raw data ask for and that are not there yet."""
     return [one for name, root in downloads(kind, options).items() for one in archives.wanted(root, [name])]
@@ -132,7 +148,7 @@ def prepare(
 ) -> None:
     """Bring raw data into the prepared form.
 
-    An interrupted preparation goes on where it stopped; what other code has prepared is removed first.
+    An interrupted preparation goes on where it stopped; what other code has prepared is done again.
 
     Args:
         kind: a key of ``SOURCES``.
@@ -141,8 +157,13 @@ def prepare(
         name: of the dataset, as configured.
         workers: processes that read and write images.
         code: fingerprint of the code that prepares.
+
+    Raises:
+        SourceError: if raw data are missing or incomplete.
+        ForeignFolderError: if raw data are read from ``folder``, or it holds files that Segue did not make.
     """
     raw = source(kind, options)
+    refuse_overlaps(kind, options, name, folder)
     if problems := raw.missing():
         raise SourceError(f"dataset '{name}' cannot be prepared: {'; '.join(problems)}")
     short, is_error = incomplete(kind, options)
@@ -161,9 +182,5 @@ def prepare(
         print(
             f"warning: dataset '{name}': {sentence}; results on a part compare with nothing published", file=sys.stderr
         )
-    stamp = folder / PREPARED_BY
-    if folder.exists() and (not stamp.exists() or stamp.read_text(encoding="utf-8") != code):
-        rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(code, encoding="utf-8")
+    claim(folder, PREPARED, code=code)
     raw.prepare(folder, name, workers)

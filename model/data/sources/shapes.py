@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from model.common.files import write_text
+from model.common.files import read_json, write_json, write_text
+from model.common.own_folders import remove_listed
 from model.data.prepared.dataset import Category
 from model.data.prepared.images import write_png
 from model.data.prepared.preparation import in_parallel
@@ -26,6 +25,9 @@ from model.data.sources.colors import class_color
 from model.data.sources.completeness import Unpublished
 from model.data.sources.shape_scenes import ShapeClass, draw_scene, shape_classes
 
+_PARTS = ("images", "annotations", "annotations_instance")
+_STARTED, _COMPLETE = "options-started.json", "options.json"
+"""Records of a generation: the options that files are being written with, and were written with."""
 _STREAMS = {"train": 0, "val": 1}
 _SHOWN = 2  # every class is in at least so many images, as far as there are images
 
@@ -64,6 +66,10 @@ class Shapes(Unpublished):
         """Nothing: everything is generated."""
         return []
 
+    def folders(self) -> Sequence[Path]:
+        """None: everything is generated."""
+        return ()
+
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Generate the raw layout in ``<folder>/raw`` and prepare it as ADE20K is prepared."""
         self.generate(folder / "raw", workers)
@@ -71,11 +77,16 @@ class Shapes(Unpublished):
 
     def generate(self, root: Path, workers: int = 1) -> None:
         """Write the raw layout, unless it is there already with the same options."""
-        stamp = root / "options.json"
-        options = json.dumps({**asdict(self), "size": list(self.size)}, sort_keys=True) + "\n"
-        if stamp.exists() and stamp.read_text(encoding="utf-8") == options:
+        stamp, started = root / _COMPLETE, root / _STARTED
+        options = {**asdict(self), "size": list(self.size)}
+        if (
+            stamp.is_file()
+            and read_json(stamp) == options
+            and all((root / name).is_file() for name in _generated(self))
+        ):
             return
         _clear(root)
+        write_json(started, options)  # before the first scene: what is to be removed again is known from here on
         classes = shape_classes(self.stuff, self.things)
         presence = {}
         for split, number in (("train", self.train_images), ("val", self.val_images)):
@@ -83,7 +94,7 @@ class Shapes(Unpublished):
             presence[split] = np.array(list(in_parallel(work, range(number), workers)))
         write_text(root / f"objectInfo{len(classes)}.txt", _object_info(classes, presence))
         write_text(root / INSTANCE_CLASSES, _instance_classes(classes))
-        write_text(stamp, options)
+        write_json(stamp, options)
 
 
 def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:
@@ -92,11 +103,23 @@ def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:
 
 
 def _clear(root: Path) -> None:
-    """Remove what another generation wrote: the layout is read by listing its folders."""
-    for part in ("images", "annotations", "annotations_instance"):
-        shutil.rmtree(root / part, ignore_errors=True)
-    for table in root.glob("objectInfo*.txt"):
-        table.unlink()
+    """Remove what an earlier generation says that it wrote: the layout is read by listing its folders."""
+    for record in (root / _COMPLETE, root / _STARTED):
+        if record.is_file():
+            remove_listed(root, _generated(Shapes(**read_json(record))))
+            record.unlink()
+
+
+def _generated(options: Shapes) -> Iterator[str]:
+    """Files that a generation writes, besides its records."""
+    for split, number in (("train", options.train_images), ("val", options.val_images)):
+        for stem in map(partial(_stem, split), range(number)):
+            yield from (f"{part}/{SPLITS[split]}/{stem}.png" for part in _PARTS)
+    yield from (f"objectInfo{options.stuff + options.things}.txt", INSTANCE_CLASSES)
+
+
+def _stem(split: str, number: int) -> str:
+    return f"ADE_{split}_{number + 1:08d}"
 
 
 def _write_scene(
@@ -105,11 +128,10 @@ def _write_scene(
     """Draw and write one scene; returns its (K,) pixel counts."""
     required = number % len(classes) if number < _SHOWN * len(classes) else None
     scene = draw_scene(classes, size, scene_generator(seed, split, number), required)
-    stem = f"ADE_{split}_{number + 1:08d}"
+    stem = _stem(split, number)
     instances = np.concatenate([scene.instances, np.zeros_like(scene.instances[..., :1])], axis=-1)
-    write_png(root / "images" / SPLITS[split] / f"{stem}.png", scene.image)
-    write_png(root / "annotations" / SPLITS[split] / f"{stem}.png", scene.labels)
-    write_png(root / "annotations_instance" / SPLITS[split] / f"{stem}.png", instances)
+    for part, pixels in zip(_PARTS, (scene.image, scene.labels, instances), strict=True):
+        write_png(root / part / SPLITS[split] / f"{stem}.png", pixels)
     return np.bincount(scene.labels.ravel(), minlength=len(classes) + 1)[1:]
 
 

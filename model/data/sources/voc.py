@@ -89,6 +89,10 @@ class Voc:
             wanted.append(base / self.saliency)
         return [f"{path} does not exist: {where}" for path in wanted if not path.exists()]
 
+    def folders(self) -> Sequence[Path]:
+        """Folders that are read."""
+        return (Path(self.root), *(() if self.saliency is None else (self._base() / self.saliency,)))
+
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are asked for."""
         return dict.fromkeys(self._archives(), self._base()) if self.download else {}

@@ -40,6 +40,14 @@ def test_another_list_is_refused_and_does_not_stay(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_wrong_list_that_was_there_before_is_named_and_stays(tmp_path):
+    file = tmp_path / "train-0.npy"
+    file.write_bytes(array(4, 3, 2))
+    with pytest.raises(ImageListError, match="is not the published list of 3 images"):
+        obtain_list(WANTED, file, "http://nowhere.invalid")
+    assert file.read_bytes() == array(4, 3, 2)
+
+
 @pytest.mark.skipif(not os.environ.get("SEGUE_DATA"), reason="SEGUE_DATA is not set: published lists are not at hand")
 def test_every_published_list_passes_from_a_server_to_the_disk(tmp_path):
     content = json.loads((Path(os.environ["SEGUE_DATA"]) / "protocol" / "ade_index_lists.json").read_text())

@@ -1,5 +1,8 @@
 import csv
+import gc
 import io
+import os
+import subprocess
 
 import pytest
 
@@ -91,3 +94,28 @@ def test_tensorboard_files_hold_the_curves_of_the_last_run_only(tmp_path):
     assert [(e.step, e.value) for e in events.Scalars("loss/total")] == [(1, 2.0), (2, 4.0), (3, 6.0), (4, 8.0)]
     assert "learning_rate" in events.Tags()["scalars"]
     assert len(list((tmp_path / "events").iterdir())) == 1
+    mine = tmp_path / "events" / "notes.txt"
+    mine.write_text("mine")
+    Progress(4, log=io.StringIO(), tensorboard=tmp_path / "events").close()
+    assert mine.read_text() == "mine" and len(list((tmp_path / "events").iterdir())) == 2
+
+
+def test_a_full_disk_ends_the_events_with_a_line_and_not_the_training(tmp_path, capfd):
+    pytest.importorskip("tensorboard")
+    folder, log = tmp_path / "events", io.StringIO()
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        progress = Progress(2000, log=log, rows=2000, tensorboard=folder)
+        run(progress, 1, 2000)
+        progress.close()
+        del progress
+        gc.collect()
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    told = [line for line in log.getvalue().splitlines() if "TensorBoard" in line]
+    assert len(told) == 1
+    assert str(folder) in told[0] and "no space left on device; free some space" in told[0]
+    assert "Traceback" not in capfd.readouterr().err

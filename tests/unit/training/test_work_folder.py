@@ -78,3 +78,17 @@ def test_a_finished_training_can_be_forgotten(tmp_path, outputs):
     assert not restore_finished(tmp_path / "work", "key", outputs, print)
     with exclusive_lock(tmp_path / "work", print):
         assert (tmp_path / "work" / "user").exists()
+
+
+def test_files_that_no_record_lists_stay(tmp_path, outputs):
+    work = tmp_path / "work"
+    keep_finished(work, "key", outputs)
+    mine = work / "finished" / "notes.txt"
+    mine.write_text("mine")
+    keep_finished(work, "key", outputs)
+    forget_finished(work)
+    assert [file.name for file in (work / "finished").iterdir()] == ["notes.txt"]
+    mine.unlink()
+    keep_finished(work, "key", outputs)
+    forget_finished(work)
+    assert not (work / "finished").exists()

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from model.common.files import FileError
+from model.common.own_folders import ForeignFolderError
+from model.config.messages import ConfigError
+from model.config.reading import parse_config
+from model.workflow.plan import Plan
 from model.workflow.results_folder import LOCK, ResultsError, ResultsLock, failures
 
+PROJECT = Path(__file__).resolve().parents[3]
 HOLD = """
 import pathlib, sys
 from model.workflow.results_folder import ResultsLock
@@ -56,3 +61,67 @@ def test_failures_are_one_line_a_job_of_this_run_in_order(tmp_path: Path) -> Non
         f"error: b.png is empty  [{tmp_path / 'a/second.log'}]",
     ]
     assert failures(tmp_path / "nowhere", since=0) == []
+
+
+CONFIG = {
+    "schema_version": 1,
+    "experiments": [
+        {"dataset": "photos", "scenarios": ["1-1"], "recipe": "deeplabv3-micro", "methods": ["finetuning"]}
+    ],
+}
+
+
+def planned(results: str, root: str) -> Plan:
+    """The plan of a folder dataset of two classes."""
+    dataset = {"kind": "folder", "root": root, "classes": ["sky", "grass"]}
+    content = {**CONFIG, "results": results, "datasets": {"photos": dataset}}
+    return Plan(parse_config(content, recipes=PROJECT / "config" / "recipes"))
+
+
+@pytest.mark.parametrize(
+    ("results", "root"),
+    [
+        (".", "data/photos"),
+        ("work", "work/data/photos"),
+        ("results", "results/data/photos/raw"),
+        ("results", "link"),
+        ("photos/results", "photos"),
+        ("other", "photos"),
+    ],
+)
+def test_raw_data_and_results_are_kept_apart_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: str, root: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "link").symlink_to("results/mine")
+    (tmp_path / "other").symlink_to(".")
+    with pytest.raises(ConfigError, match=r"datasets\.photos: the raw data of dataset 'photos' .* keep the two apart"):
+        planned(results, root)
+
+
+def test_a_folder_of_somebody_else_where_the_workflow_would_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/data/photos").mkdir(parents=True)
+    (tmp_path / "mine/data/photos/one.jpg").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"mine/data/photos is there already and was not made by Segue"):
+        planned("mine", "raw")
+    (tmp_path / "mine/data/photos").rename(tmp_path / "mine/tables")
+    (tmp_path / "mine/data").rmdir()
+    with pytest.raises(ConfigError, match=r"results: mine/tables is there already and was not made by Segue"):
+        planned("mine", "raw")
+    with pytest.raises(ForeignFolderError):
+        ResultsLock(tmp_path / "mine").acquire()
+    assert sorted(file.name for file in (tmp_path / "mine").rglob("*")) == ["one.jpg", "tables"]
+
+
+def test_what_a_workflow_has_made_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/README.md").write_text("mine")
+    planned("results", "raw")
+    ResultsLock(tmp_path / "results").acquire()
+    (tmp_path / "results/tables").mkdir()
+    planned("results", "raw")

@@ -13,7 +13,7 @@ from raw_layouts import packed, write_ade20k, write_coco, write_voc, zipped
 
 from model.data.download.archives import Archive, markers, obtain, official_archives, read_table, wanted
 from model.data.download.fetching import Checksum, DownloadError
-from model.data.download.unpacking import UnpackError
+from model.data.download.unpacking import UnpackError, unpack
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources import registry as sources
 
@@ -96,6 +96,20 @@ def test_an_interrupted_unpacking_is_taken_up_again(tmp_path: Path, monkeypatch:
     assert wanted(root, ["coco-panoptic"]) == [archive]  # although everything is there
     obtain(small(archive, content), root)
     assert wanted(root, ["coco-panoptic"]) == [] and not (root / archive.nested[0]).exists()
+    assert (root / "panoptic_train2017/000000000001.png").is_file()
+
+
+def test_an_inner_archive_of_the_user_stays(tmp_path: Path) -> None:
+    write_coco(tmp_path / "there", {"train2017": 2, "val2017": 1})
+    archive = official_archives()["coco-panoptic"]
+    content, root = packed(tmp_path / "there", archive), tmp_path / "here"
+    (root / "archives").mkdir(parents=True)
+    (root / "archives" / archive.file).write_bytes(content)
+    unpack(root / "archives" / archive.file, root / archive.into, part=archive.part)
+    mine, other = (root / inner for inner in archive.nested)
+    other.unlink()
+    obtain(small(archive, content), root)
+    assert mine.is_file() and not other.exists()
     assert (root / "panoptic_train2017/000000000001.png").is_file()
 
 

@@ -1,4 +1,6 @@
+import bz2
 import io
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -29,7 +31,19 @@ def make_tar(file: Path, files: dict[str, bytes]) -> Path:
     return file
 
 
-MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {"a.zip": make_zip, "a.tar": make_tar, "a.tgz": make_tar}
+def make_xz(file: Path, files: dict[str, bytes]) -> Path:
+    plain = make_tar(file.with_name("plain.tar"), files)
+    file.write_bytes(lzma.compress(plain.read_bytes()))
+    plain.unlink()
+    return file
+
+
+MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "a.zip": make_zip,
+    "a.tar": make_tar,
+    "a.tgz": make_tar,
+    "a.tar.xz": make_xz,
+}
 
 
 def found(folder: Path) -> dict[str, bytes]:
@@ -100,7 +114,48 @@ def test_an_interrupted_unpacking_goes_on(tmp_path: Path, name: str) -> None:
     unpack(archive, out)
     kept = (out / "top/images/a.jpg").stat().st_mtime_ns
     (out / "top/images/b.jpg").unlink()
-    (out / "top/list.txt").write_bytes(b"a")
-    (out / "top/images/b.jpg.part").write_bytes(b"b")
+    (out / "top/images/.b.jpg.segue").write_bytes(b"b")  # what a process left that was killed while it wrote
     unpack(archive, out)
     assert found(out) == FILES and (out / "top/images/a.jpg").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_file_that_was_there_before_and_differs_stays_as_it_is(tmp_path: Path, name: str) -> None:
+    archive, out = MAKERS[name](tmp_path / name, FILES), tmp_path / "out"
+    (out / "top").mkdir(parents=True)
+    (out / "top/list.txt").write_bytes(b"mine")
+    (out / "top/list.txt.part").write_bytes(b"mine too")
+    with pytest.raises(UnpackError, match=r"list\.txt is there already and differs from the one in .*: move it away"):
+        unpack(archive, out)
+    assert (out / "top/list.txt").read_bytes() == b"mine"
+    assert (out / "top/list.txt.part").read_bytes() == b"mine too"
+
+
+@pytest.mark.parametrize("compress", [lzma.compress, bz2.compress])
+def test_every_flipped_bit_of_a_compressed_archive_is_noticed(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    whole = compress(make_tar(tmp_path / "a.tar", FILES).read_bytes())
+    noticed = 0
+    for place in range(len(whole)):
+        (tmp_path / "b.tar").write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        try:
+            unpack(tmp_path / "b.tar", tmp_path / str(place))
+        except UnpackError as error:
+            assert "b.tar cannot be unpacked" in str(error)
+            noticed += 1
+        else:
+            assert found(tmp_path / str(place)) == FILES
+    assert noticed > 0.9 * len(whole)
+
+
+@pytest.mark.parametrize("evil", ["", ".", "./", "./."])
+def test_a_file_without_a_name_is_refused(tmp_path: Path, evil: str) -> None:
+    archive = make_tar(tmp_path / "a.tar", {**FILES, evil: b"evil"})
+    with pytest.raises(
+        UnpackError, match=r"a\.tar: '.*' is the name of a folder, but not the kind; nothing was unpacked"
+    ):
+        unpack(archive, tmp_path / "out")
+    with pytest.raises(UnpackError, match="'top' is the name of a folder"):
+        unpack(make_tar(tmp_path / "b.tar", {"top": b"a file"}), tmp_path / "out", part="top")
+    assert not (tmp_path / "out").exists()

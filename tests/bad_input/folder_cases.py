@@ -1,0 +1,81 @@
+"""Folders of the user that Segue would otherwise write to, or take for its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bad_case import Case, Section
+from bad_workspace import Command, Workspace
+
+Damage = Callable[[Workspace], Command]
+
+
+def dataset_at(root: str) -> Damage:
+    """The photographs are moved to a place below the workspace, and the configuration is told so."""
+
+    def do(workspace: Workspace) -> Command:
+        folder = workspace.folder / root
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        workspace.raw.rename(folder)
+        content = workspace.config
+        content["datasets"]["photos"]["root"] = str(folder)
+        content["experiments"][0] |= {"dataset": "photos", "scenarios": ["2-1"]}
+        workspace.configure(content)
+        return workspace.snakemake("prepare_all")
+
+    return do
+
+
+def results_of_somebody(workspace: Workspace) -> Command:
+    """The results are to go to a folder that has tables already, which are not Segue's."""
+    tables = workspace.folder / "thesis" / "tables"
+    tables.mkdir(parents=True)
+    (tables / "summary.md").write_text("mine")
+    content = workspace.config
+    content["results"] = str(tables.parent)
+    workspace.configure(content)
+    return workspace.show_plan()
+
+
+def photographs_for_prepared_ones(workspace: Workspace) -> Command:
+    """Photographs lie where prepared data would go."""
+    folder = workspace.folder / "mine" / "data" / "shapes-micro"
+    folder.mkdir(parents=True)
+    (workspace.raw / "images" / "one.jpg").rename(folder / "one.jpg")
+    content = workspace.config
+    content["results"] = str(workspace.folder / "mine")
+    workspace.configure(content)
+    return workspace.snakemake("prepare_all")
+
+
+FOLDERS = Section(
+    "Folders of yours",
+    (
+        Case(
+            "A dataset lies in the results folder",
+            dataset_at("results/data/mine"),
+            "datasets.photos: the raw data of dataset 'photos' (…results/data/mine) lies inside …results, which Segue writes "
+            "to: keep the two apart, so that nothing of yours is overwritten",
+            "Segue never writes where your own files are: the folder of a dataset is only read.",
+            "Move the dataset out of the results folder, or name another folder under `results`.",
+            prefix="",
+        ),
+        Case(
+            "Photographs lie where prepared data would go",
+            photographs_for_prepared_ones,
+            "datasets.shapes-micro: …mine/data/shapes-micro is there already and was not made by Segue (it has no "
+            "made-by-segue.json): move it away, or name another folder under 'results'; nothing in it was changed",
+            "A folder that Segue made holds a marker, which is written first. A folder without one is somebody's own.",
+            "Name another folder under `results`, or move yours.",
+            prefix="",
+        ),
+        Case(
+            "The results folder is somebody else's",
+            results_of_somebody,
+            "results: …thesis/tables is there already and was not made by Segue (…thesis has no made-by-segue.json), which "
+            "writes to a folder of this name: name another folder under 'results'; nothing in it was changed",
+            "The workflow would write among files of yours.",
+            "Name another folder under `results`.",
+        ),
+    ),
+)
