@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.data.prepared.labels import IGNORE
+
 
 def foreground_cross_entropy(logits: Tensor, labels: Tensor, first: int, positive_weight: float = 1.0) -> Tensor:
     """One against all for some classes: mean over all pixels, sum over the classes.
@@ -43,3 +45,29 @@ def decide_foreground(logits: Tensor, threshold: float = 0.0) -> Tensor:
     """
     best, place = logits.max(dim=1)
     return torch.where(best > threshold, place + 1, torch.zeros_like(place))
+
+
+def soft_foreground_cross_entropy(
+    logits: Tensor, labels: Tensor, old_logits: Tensor | None = None, background: bool = False
+) -> Tensor:
+    """One against all over every channel, mean over all elements; old sigmoids are targets where labels say nothing.
+
+    The targets of a class that occurs in the labels are the labels; those of an old class that does not are its old sigmoids;
+    all others are 0. Ignored pixels (255) count as labelled with no class.
+
+    Args:
+        logits: (B, K, H, W); channel 0 is the background.
+        labels: (B, H, W) channels.
+        old_logits: (B, K_old, H, W) of the previous step's network, whose channel 0 is not read; None: labels alone.
+        background: whether pixels labelled 0 are positives of channel 0, which has no positives otherwise.
+
+    Source: the plain BCE of the released DKD code, shared by STAR; neither method's own loss needs it.
+    """
+    targets = torch.zeros_like(logits)
+    if old_logits is not None:
+        old = old_logits.shape[1]
+        targets[:, 1:old] = old_logits.detach().sigmoid()[:, 1:]
+    for place in labels.unique().tolist():
+        if place != IGNORE and (place > 0 or background):
+            targets[:, place] = (labels == place).to(targets)
+    return functional.binary_cross_entropy_with_logits(logits, targets)

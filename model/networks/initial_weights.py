@@ -17,6 +17,7 @@ from torch import nn
 
 BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("torchvision", "in-place-abn"),
+    "deeplabv3-barm": ("torchvision",),
     "deeplabv3-ssul": ("torchvision",),
     "mask2former": ("torchvision", "detectron2"),
     "mask2former-eclipse": ("torchvision", "detectron2"),
@@ -25,6 +26,7 @@ BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
 
 NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("mib", "dkd"),
+    "deeplabv3-barm": ("barm",),
     "deeplabv3-ssul": ("ssul",),
     "mask2former": ("mask2former",),
     "mask2former-eclipse": ("eclipse",),

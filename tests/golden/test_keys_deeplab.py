@@ -1,13 +1,15 @@
-"""The DeepLabV3 variants expose the names, shapes and order of the official checkpoints of DKD, STAR and SSUL."""
+"""The DeepLabV3 variants expose the names, shapes and order of the official checkpoints of DKD, STAR, SSUL and BARM."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from golden import key_lists, read_keys
 
+from model.networks.deeplabv3.barm_network import BarmDeepLabV3
 from model.networks.deeplabv3.network import DeepLabV3
 from model.networks.deeplabv3.released_weights import from_dkd, load_state
 from model.networks.deeplabv3.ssul_network import SsulDeepLabV3
@@ -40,6 +42,19 @@ def test_official_names_of_ssul(file: Path) -> None:
     assert channels[:2] == [1, 1]  # unknown and background
     with torch.device("meta"):
         network = SsulDeepLabV3(channels[2:])
+    ours = {key: (tuple(value.shape), value.dtype) for key, value in network.state_dict().items()}
+    assert list(ours.items()) == list(expected.items())
+    weights = {key: torch.empty(shape, dtype=dtype, device="meta") for key, (shape, dtype) in expected.items()}
+    load_state(network, weights, file.name)
+
+
+@pytest.mark.parametrize("file", key_lists("barm_*.txt"))
+def test_official_names_of_barm(file: Path) -> None:
+    expected = read_keys(file)
+    heads = re.compile(r"classifier\.head\.\d+\.weight")
+    classes = [shape[0] - 1 for key, (shape, _) in expected.items() if heads.fullmatch(key)]
+    with torch.device("meta"):
+        network = BarmDeepLabV3(classes)
     ours = {key: (tuple(value.shape), value.dtype) for key, value in network.state_dict().items()}
     assert list(ours.items()) == list(expected.items())
     weights = {key: torch.empty(shape, dtype=dtype, device="meta") for key, (shape, dtype) in expected.items()}

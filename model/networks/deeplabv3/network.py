@@ -66,7 +66,7 @@ class DeepLabV3(nn.Module):
             pooling_window: of the ``mib`` head in evaluation, in cells.
             dropout: of the ``dkd`` head.
             background: the first classifier begins with a background channel.
-            auxiliary: a one-channel classifier comes before the first step's (DKD).
+            auxiliary: a one-channel classifier comes before the first step's (DKD); features do not learn through it.
             keep_stages: outputs also carry the four backbone stages before their last activation.
 
         Raises:
@@ -112,6 +112,7 @@ class DeepLabV3(nn.Module):
             raise NetworkError(f"unknown head '{head}', expected mib or dkd")
         self.channels = channels
         self.background = background
+        self.auxiliary = auxiliary
         self.kaiming_classifiers = head == "dkd"
         self.classes_per_step: list[int] = []
         self.cls = nn.ModuleList()
@@ -144,7 +145,8 @@ class DeepLabV3(nn.Module):
         """Images (B, 3, H, W) to :class:`PixelOutputs` with logits at their size."""
         features = self.backbone(images)
         x = self.aspp(features.body)
-        coarse = torch.cat([classifier(x) for classifier in self.cls], dim=1)
+        first = x.detach() if self.auxiliary else x
+        coarse = torch.cat([self.cls[0](first), *(classifier(x) for classifier in self.cls[1:])], dim=1)
         if coarse.dtype in (torch.float16, torch.bfloat16):  # up-sampling and losses stay in single precision
             coarse = coarse.float()
         logits = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)

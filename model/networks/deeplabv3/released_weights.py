@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from model.common.torch_files import TorchFileError, read_torch
 
 State = dict[str, Tensor]
-Source = Literal["torchvision", "in-place-abn", "dkd", "mib", "ssul"]
+Source = Literal["torchvision", "in-place-abn", "dkd", "mib", "ssul", "barm"]
 
 ABN_EPSILON = 1e-5
 """InPlaceABN's ε, in the normalisation and added to ``|γ|``."""
@@ -138,11 +138,12 @@ _CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], State]] = {
     "dkd": from_dkd,
     "mib": from_mib,
     "ssul": dict,
+    "barm": dict,
 }
 
 
 def load_weights(module: nn.Module, file: Path, source: Source) -> None:
-    """Fill a backbone (``torchvision``, ``in-place-abn``) or a whole network (``dkd``, ``mib``, ``ssul``) from a file.
+    """Fill a backbone (``torchvision``, ``in-place-abn``) or a whole network (``dkd``, ``mib``, ``ssul``, ``barm``) from a file.
 
     Args:
         module: a :class:`model.networks.backbones.resnet.ResNet` or a network of :mod:`model.networks.deeplabv3`.

@@ -166,3 +166,10 @@ def test_sync_batch_norm_conversion_keeps_names_and_values() -> None:
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     assert list(converted.state_dict()) == keys
     torch.testing.assert_close(converted(images).logits, before, rtol=0, atol=0)
+
+
+def test_features_learn_nothing_through_the_auxiliary_classifier() -> None:
+    network = tiny((3,), head="dkd", background=False, auxiliary=True)
+    network(torch.randn(2, 3, 32, 32)).logits[:, 0].sum().backward()
+    moved = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    assert moved == {"cls.0.weight", "cls.0.bias"}

@@ -1,0 +1,186 @@
+"""DeepLabV3 with one branch a step and a background of residuals, as released with BARM (Zhang & Gao, ECCV 2024).
+
+Pyramid pooling feeds a base branch and one more a step, each a 3x3 convolution with normalisation and a 1x1 classifier. The first
+channel of the base step's classifier is the background, that of later ones a residual which is added to it:
+
+    b = b_0 + Σ_{s≤t} min(r_s, 0)                      evaluation
+    b = sg(b_0) + Σ_{s<t} sg(min(r_s, 0)) + r_t        training; sg stops the gradient
+
+Outputs are the background and the classes in learning order: class k is channel k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.networks.backbones.resnet import VARIANTS, ResNet
+from model.networks.deeplabv3.aspp import Aspp, initialise_kaiming, unit
+from model.networks.deeplabv3.network import NetworkError
+from model.networks.deeplabv3.outputs import PixelOutputs
+
+
+@dataclass(frozen=True)
+class BranchOutputs(PixelOutputs):
+    """What every branch says, before the backgrounds are made one.
+
+    Attributes:
+        heads: (B, 1 + N_s, h, w) of each step: background or residual, then the step's classes.
+        branches: (B, C, h, w) of each step, what its classifier sees.
+    """
+
+    heads: tuple[Tensor, ...] = ()
+    branches: tuple[Tensor, ...] = ()
+
+
+def unified_logits(heads: Sequence[Tensor], training: bool) -> Tensor:
+    """One background for all heads: (B, 1 + K, h, w), background first.
+
+    In training the newest residual is neither clamped nor detached, and the background learns through it alone; in evaluation
+    every residual is clamped from above at 0. A single head is returned as it is.
+
+    Args:
+        heads: (B, 1 + N_s, h, w) of each step.
+        training: which of the two formulas of this module applies.
+    """
+    base, *later = heads
+    if not later:
+        return base
+    background = base[:, :1].detach() if training else base[:, :1]
+    *older, newest = [head[:, :1] for head in later]
+    for residual in older:
+        clamped = residual.clamp(max=0)
+        background = background + (clamped.detach() if training else clamped)
+    background = background + (newest if training else newest.clamp(max=0))
+    return torch.cat([background, *(head[:, 1:] for head in heads)], dim=1)
+
+
+class BarmClassifier(nn.Module):
+    """Backbone features to the outputs of every branch; parameter names as in the released checkpoints."""
+
+    def __init__(
+        self, in_channels: int, channels: int, *, rates: Sequence[int], momentum: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.channels, self.momentum = channels, momentum
+        self.aspp = Aspp(in_channels, channels, rates=rates, momentum=momentum, dropout=dropout)
+        self.head_pre = self._branch()
+        self.ear = nn.ModuleList()
+        self.head = nn.ModuleList()
+
+    @property
+    def branches(self) -> tuple[nn.Sequential, ...]:
+        """The base branch, then one a step."""
+        return (self.head_pre, *self.ear)  # type: ignore[arg-type]
+
+    def _branch(self) -> nn.Sequential:
+        branch = nn.Sequential(*unit(self.channels, self.channels, 3, momentum=self.momentum))
+        initialise_kaiming(branch)
+        return branch
+
+    def add_step(self, new_classes: int) -> None:
+        """Append a step's classifier, and its branch unless it is the base step's; drawn from the global generator."""
+        reference = next(self.aspp.parameters())
+        if len(self.head):
+            self.ear.append(self._branch().to(reference))
+        head = nn.Conv2d(self.channels, 1 + new_classes, 1)
+        initialise_kaiming(head)
+        self.head.append(head.to(reference))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """(B, C, h, w) to what the branches see, their features, and the outputs of their classifiers."""
+        x = self.aspp(features)
+        branches = tuple(branch(x) for branch in self.branches)
+        return x, branches, tuple(head(seen) for head, seen in zip(self.head, branches, strict=True))
+
+
+class BarmDeepLabV3(nn.Module):
+    """ResNet backbone, pyramid pooling and branches; the state dict has ``backbone`` and ``classifier``."""
+
+    def __init__(
+        self,
+        classes_per_step: Sequence[int],
+        *,
+        backbone: str = "resnet101",
+        output_stride: int = 16,
+        backbone_momentum: float = 0.01,
+        head_momentum: float = 0.1,
+        channels: int = 256,
+        rates: Sequence[int] | None = None,
+        dropout: float = 0.1,
+    ) -> None:
+        """The defaults are the released network.
+
+        Args:
+            classes_per_step: number of classes learnt in each step so far, the background not counted.
+            backbone: a name of :data:`model.networks.backbones.resnet.VARIANTS`.
+            output_stride: image size over feature size.
+            backbone_momentum: of the backbone's running statistics.
+            head_momentum: of all other running statistics.
+            channels: of pyramid pooling and branches.
+            rates: dilations of the pooling, None for 6, 12, 18 at stride 16 (scaled with the stride).
+            dropout: after the pooling.
+
+        Raises:
+            NetworkError: for an unknown backbone, or a step without a class.
+        """
+        super().__init__()
+        if backbone not in VARIANTS:
+            raise NetworkError(f"unknown backbone '{backbone}', expected one of {', '.join(VARIANTS)}")
+        if not classes_per_step or min(classes_per_step) < 1:
+            raise NetworkError(f"every step needs at least one class, got {list(classes_per_step)}")
+        self.backbone = ResNet(VARIANTS[backbone], output_stride=output_stride, momentum=backbone_momentum)
+        dilations = tuple(rates) if rates is not None else tuple(rate * 16 // output_stride for rate in (6, 12, 18))
+        self.classifier = BarmClassifier(
+            self.backbone.out_channels, channels, rates=dilations, momentum=head_momentum, dropout=dropout
+        )
+        self.classes_per_step: list[int] = []
+        for classes in classes_per_step:
+            self.grow(classes)
+
+    def grow(self, new_classes: int) -> None:
+        """Append a step's branch and classifier.
+
+        Raises:
+            NetworkError: without a new class.
+        """
+        if new_classes < 1:
+            raise NetworkError(f"a step needs at least one new class, got {new_classes}")
+        self.classifier.add_step(new_classes)
+        self.classes_per_step.append(new_classes)
+
+    def forward(self, images: Tensor) -> BranchOutputs:
+        """Images (B, 3, H, W) to :class:`BranchOutputs` with logits at their size."""
+        features = self.backbone(images)
+        x, branches, heads = self.classifier(features.body)
+        # up-sampling and losses stay in single precision
+        heads = tuple(head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads)
+        coarse = unified_logits(heads, self.training)
+        logits = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
+        return BranchOutputs(logits, x, features.body, coarse, heads=heads, branches=branches)
+
+
+@torch.no_grad()
+def copy_base_branch(classifier: BarmClassifier, statistics: bool) -> None:
+    """Start the newest branch as the base branch: convolution, and weight and bias of the normalisation.
+
+    Args:
+        classifier: with at least one step after the base step.
+        statistics: copy the running statistics as well. As released they stay at mean 0 and variance 1, and as normalisation is
+            frozen, they do for good.
+
+    Raises:
+        ValueError: if there is only the base branch.
+
+    Source: released code of BARM.
+    """
+    if not len(classifier.ear):
+        raise ValueError("there is only the base branch: no step has been added after the base step")
+    target = classifier.ear[-1].state_dict()
+    for key, value in classifier.head_pre.state_dict().items():
+        if statistics or not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            target[key].copy_(value)
