@@ -52,3 +52,8 @@ def is_normalisation(module: nn.Module) -> bool:
 def normalisations(module: nn.Module) -> tuple[nn.Module, ...]:
     """Every normalisation layer below a module, in the order of its definition: what "frozen BN" freezes."""
     return tuple(child for child in module.modules() if is_normalisation(child))
+
+
+def dropouts(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Every dropout layer below a module."""
+    return tuple(child for child in module.modules() if isinstance(child, nn.Dropout))

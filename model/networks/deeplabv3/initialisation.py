@@ -34,3 +34,24 @@ def initialise_from_background(classifiers: nn.ModuleList) -> None:
     new.weight.copy_(base.weight[:1].expand_as(new.weight))
     new.bias.copy_(bias.expand_as(new.bias))
     base.bias[0] = bias
+
+
+@torch.no_grad()
+def initialise_from_auxiliary(classifiers: nn.ModuleList) -> None:
+    """Start every class of the newest classifier as the auxiliary one, which has only ever seen negatives, in place.
+
+    Args:
+        classifiers: 1x1 convolutions: the auxiliary one with one channel, then one a step; the last is to be initialised.
+
+    Raises:
+        ValueError: if the first has more than one channel.
+
+    Source: DKD (Baek et al., NeurIPS 2022) and its released code.
+    """
+    auxiliary, new = classifiers[0], classifiers[-1]
+    assert isinstance(auxiliary, nn.Conv2d) and isinstance(new, nn.Conv2d)
+    assert auxiliary.bias is not None and new.bias is not None
+    if auxiliary.out_channels != 1:
+        raise ValueError(f"an auxiliary classifier has one channel, but the first one has {auxiliary.out_channels}")
+    new.weight.copy_(auxiliary.weight.expand_as(new.weight))
+    new.bias.copy_(auxiliary.bias.expand_as(new.bias))
