@@ -15,7 +15,11 @@ Family = Literal["per-pixel", "mask"]
 
 METHODS: dict[Family, dict[str, str]] = {
     "per-pixel": {
+        "barm": "model.methods.pixel.barm:BARM",
+        "dkd": "model.methods.pixel.dkd:DKD",
+        "dkd-m": "model.methods.pixel.dkd:DKDM",
         "ewc": "model.methods.pixel.ewc:EWC",
+        "ewf": "model.methods.pixel.ewf:EWF",
         "finetuning": "model.methods.pixel.finetuning:Finetuning",
         "finetuning-observed": "model.methods.pixel.observed_finetuning:ObservedFinetuning",
         "finetuning-replay": "model.methods.pixel.finetuning_replay:FinetuningReplay",

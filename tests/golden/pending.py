@@ -7,11 +7,8 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 PENDING: dict[str, str] = {
     "f_comformer": "CoMFormer is not written yet",
     "g_adapter": "Adapter is not written yet",
-    "g_barm": "BARM is not written yet",
     "g_cil": "CIL is not written yet",
     "g_dft": "DFT* is not written yet",
-    "g_dkd": "DKD is not written yet",
-    "g_ewf": "EWF is not written yet",
     "g_lgkd": "LGKD is not written yet",
     "g_mbs": "MBS is not written yet",
     "g_nest": "NeST is not written yet",
