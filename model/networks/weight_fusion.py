@@ -59,9 +59,9 @@ def fuse(
 
     Source: EWF (2023); the share is an option of the released code that no released script uses.
     """
-    for name, value in (("weight", weight), ("share", moved_share)):
-        if value is not None and not 0 <= value <= 1:
-            raise FusionError(f"the {name} of a fusion lies between 0 and 1, not at {value}")
+    for name, number in (("weight", weight), ("share", moved_share)):
+        if number is not None and not 0 <= number <= 1:
+            raise FusionError(f"the {name} of a fusion lies between 0 and 1, not at {number}")
     for key, value in old.items():
         if key not in new or new[key].shape != value.shape:
             shape = tuple(new[key].shape) if key in new else "missing"

@@ -27,7 +27,7 @@ image. Two released accidents, each with a switch:
     ``released_statistics``   the running statistics of a new branch are not those of the base branch but stay at 0 and 1
     ``released_dropout``      dropout, frozen together with normalisation, is woken up again by the next epoch
 
-Verified against: g_barm (one background, pseudo-labels, all terms with gradients, prototypes), the official list of names and shapes.
+Verified against: g_barm (one background, pseudo-labels, all terms with gradients, prototypes), the official names and shapes.
 """
 
 from __future__ import annotations

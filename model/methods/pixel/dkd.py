@@ -20,8 +20,7 @@ From step 1 on all normalisation layers and dropout are frozen, and only the new
 classifiers learn ten times as fast as the backbone. With a memory (DKD-M) exemplars are added to the step's images; what they
 show of past classes is hidden like in any other image.
 
-Verified against: g_dkd (all terms, gradients of features and classifiers, initialisation, decision), the official list of names and
-shapes.
+Verified against: g_dkd (all terms, gradients of features and classifiers, initialisation, decision), official names and shapes.
 """
 
 from __future__ import annotations

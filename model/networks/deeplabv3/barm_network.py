@@ -75,7 +75,7 @@ class BarmClassifier(nn.Module):
     @property
     def branches(self) -> tuple[nn.Sequential, ...]:
         """The base branch, then one a step."""
-        return (self.head_pre, *self.ear)  # type: ignore[arg-type]
+        return (self.head_pre, *self.ear)
 
     def _branch(self) -> nn.Sequential:
         branch = nn.Sequential(*unit(self.channels, self.channels, 3, momentum=self.momentum))

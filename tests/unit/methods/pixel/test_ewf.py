@@ -1,0 +1,124 @@
+"""EWF: what is averaged with what, what is frozen, and that it becomes its host where nothing is averaged."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import partial
+
+import pytest
+import torch
+from contexts import step_context
+
+from model.methods.registry import build
+from model.networks.deeplabv3.network import DeepLabV3
+from model.scenario import Step
+from model.training.optimiser import build_optimiser
+from model.training.step import frozen_copy, train_step
+
+BASE, FIRST = Step(0, (), (11, 12)), Step(1, (11, 12), (13,))
+
+
+class Silent:
+    """A reporter of nothing."""
+
+    def iteration(self, iteration, learning_rate, terms) -> None:
+        pass
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state) -> None:
+        pass
+
+
+@pytest.fixture
+def network() -> DeepLabV3:
+    torch.manual_seed(0)
+    return DeepLabV3((2,), backbone="tiny", channels=8, rates=(1, 2, 3), output_stride=8)
+
+
+def trained(network: DeepLabV3, method, stream) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """State before and after three iterations of the first increment."""
+    network = deepcopy(network)
+    old_model = frozen_copy(network)
+    torch.manual_seed(1)
+    method.grow(network, FIRST)
+    train_step(
+        network=network,
+        old_model=old_model,
+        method=method,
+        step=FIRST,
+        batches=lambda start: stream(4, start=start),
+        one_pass=lambda: [],
+        make_optimiser=partial(build_optimiser, "sgd", learning_rate=0.05, weight_decay=1e-4),
+        schedule=lambda iteration: 1.0,
+        learning_rate=0.05,
+        iterations=3,
+        iterations_per_epoch=3,
+        device=torch.device("cpu"),
+        state={},
+        seed=1,
+        reporter=Silent(),
+        setting="overlapped",
+    )
+    return old_model.state_dict(), network.state_dict()
+
+
+def floats(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if value.is_floating_point()}
+
+
+def test_without_averaging_it_is_its_host(network, pixel_stream) -> None:
+    method = build("ewf", {"fusion_weight": 1.0, "freeze_old_classifiers": False})
+    _, ours = trained(network, method, pixel_stream)
+    _, host = trained(network, build("mib"), pixel_stream)
+    assert all(torch.equal(ours[key], value) for key, value in host.items())
+
+
+def test_with_no_weight_of_the_step_old_classes_are_as_before(network, pixel_stream) -> None:
+    before, after = trained(network, build("ewf", {"fusion_weight": 0.0}), pixel_stream)
+    assert all(torch.equal(after[key], value) for key, value in floats(before).items())
+    assert "cls.1.weight" in after
+
+
+def test_every_old_entry_moves_by_the_balanced_share(network, pixel_stream) -> None:
+    before, host = trained(network, build("ewf", {"fusion_weight": 1.0}), pixel_stream)
+    _, ours = trained(network, build("ewf"), pixel_stream)
+    share = (1 / (1 + 3)) ** 0.5  # one new class; two old ones and the background
+    for key, value in floats(before).items():
+        torch.testing.assert_close(ours[key], value + share * (host[key] - value))
+    assert any("running_mean" in key and not torch.equal(ours[key], before[key]) for key in before)
+    assert torch.equal(ours["cls.1.weight"], host["cls.1.weight"])
+    counter = "backbone.bn1.num_batches_tracked"
+    assert ours[counter] == host[counter]
+
+
+def test_old_classifiers_are_frozen_after_their_initialisation(network, pixel_stream) -> None:
+    before, after = trained(network, build("ewf", {"fusion_weight": 1.0}), pixel_stream)
+    assert torch.equal(after["cls.0.weight"], before["cls.0.weight"])
+    sunk = before["cls.0.bias"] - after["cls.0.bias"]
+    torch.testing.assert_close(sunk, torch.tensor([2.0, 1.0, 1.0]).log())  # log(N + 1), of the background alone
+
+
+def test_the_base_step_is_left_alone(network) -> None:
+    before = deepcopy(network.state_dict())
+    method = build("ewf")
+    assert method.base_method == "finetuning"
+    method.after_step(step_context(BASE, network))
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
+    everything = [id(p) for group in method.trainable(network, BASE).groups for p in group.parameters]
+    assert sorted(everything) == sorted(id(p) for p in network.parameters())
+
+
+def test_losses_of_the_switches(network, pixel_stream) -> None:
+    batch, old_model = next(pixel_stream(4)), frozen_copy(network)
+    network.grow(1)
+    outputs, old_outputs = network.eval()(batch.images), old_model(batch.images)
+    context = step_context(FIRST, network, old_model=old_model)
+
+    def terms(name: str, **values) -> dict[str, torch.Tensor]:
+        return build(name, values).losses(context, batch, outputs, old_outputs, batch.labels)
+
+    assert terms("ewf") == terms("mib")
+    plain = terms("ewf", unbiased_classification=False, unbiased_distillation=False, distillation_weight=100.0)
+    assert plain == terms("lwf")
