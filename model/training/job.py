@@ -129,7 +129,9 @@ def run_job(
         setting=spec.setting,
         batches=batches,
         one_pass=one_pass,
-        make_optimiser=partial(build_optimiser, optimiser.pop("name"), **optimiser),
+        make_optimiser=partial(
+            build_optimiser, optimiser.pop("name"), minimum_rate=recipe.schedule.minimum_rate, **optimiser
+        ),
         schedule=build_schedule(recipe.schedule.name, iterations, recipe.schedule.arguments),
         learning_rate=recipe.optimiser.learning_rate,
         iterations=iterations,

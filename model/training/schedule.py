@@ -20,35 +20,32 @@ class ScheduleError(ValueError):
 class Poly:
     r"""Polynomial decay, stepped every iteration, with an optional linear warm-up.
 
-    .. math:: f(i) = \max\bigl(m,\; w(i)\,(1 - i/I)^p\bigr), \quad
+    .. math:: f(i) = w(i)\,(1 - i/I)^p, \quad
               w(i) = \begin{cases} a + (1 - a)\, i / (qI) & i < qI \\ 1 & \text{else} \end{cases}
 
     The warm-up multiplies the decay, which runs from the first iteration on: it does not start anew after the warm-up.
-    During the warm-up the minimum does not apply, or it would undo the warm-up.
 
     Attributes:
         iterations: I, length of the step in optimiser steps.
         power: p.
         warmup_fraction: q, part of the step that warms up; 0 = none.
         warmup_factor: a, factor of the very first iteration where there is a warm-up.
-        minimum_factor: m.
 
     Source: DeepLab's schedule as used by all released continual-segmentation code; the warm-up is that of SSUL (10 %)
-    and DKD/STAR (20 %) on ADE20K, the minimum that of SSUL and BARM (1e-6 there, as an absolute rate).
+    and DKD/STAR (20 %) on ADE20K.
     """
 
     iterations: int
     power: float = 0.9
     warmup_fraction: float = 0.0
     warmup_factor: float = 0.001
-    minimum_factor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ScheduleError(f"a schedule needs at least one iteration, not {self.iterations}")
         if self.power < 0:
             raise ScheduleError(f"power of a poly schedule is at least 0, not {self.power}")
-        for name in ("warmup_fraction", "warmup_factor", "minimum_factor"):
+        for name in ("warmup_fraction", "warmup_factor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ScheduleError(f"{name} of a poly schedule lies between 0 and 1, not at {getattr(self, name)}")
 
@@ -59,7 +56,7 @@ class Poly:
         if iteration < warmup:
             done = iteration / warmup
             return (self.warmup_factor * (1 - done) + done) * decay
-        return max(self.minimum_factor, decay)
+        return decay
 
 
 @dataclass(frozen=True)

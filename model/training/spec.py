@@ -60,10 +60,14 @@ class OptimiserSpec(_Typed):
 
 
 class _Schedule(_Typed):
+    """What all schedules have: ``minimum_rate`` is of :func:`model.training.optimiser.build_optimiser`."""
+
+    minimum_rate: Annotated[float, Field(ge=0)] = 0.0
+
     @property
     def arguments(self) -> dict[str, Any]:
         """What :func:`model.training.schedule.build_schedule` takes besides the name."""
-        return self.model_dump(exclude={"name"})
+        return self.model_dump(exclude={"name", "minimum_rate"})
 
 
 class PolySpec(_Schedule):
@@ -73,7 +77,6 @@ class PolySpec(_Schedule):
     power: Annotated[float, Field(ge=0)] = 0.9
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     warmup_factor: Annotated[float, Field(ge=0, le=1)] = 1e-3
-    minimum_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class MultiStepSpec(_Schedule):

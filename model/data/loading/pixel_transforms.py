@@ -88,20 +88,60 @@ class ScaleCrop:
         scale: smallest and largest factor.
         flip: probability of mirroring.
         pad_label: label of padded pixels.
+        pad_all_sides: as released: what one direction lacks is added, halved and rounded up, on all four sides, and the crop is
+            drawn from the result, so that it may show a border where the image was large enough. Otherwise only what is
+            missing is added.
     """
 
     size: Side
     scale: Range = (0.5, 2.0)
     flip: Probability = 0.5
     pad_label: Annotated[int, Field(ge=0, le=255)] = 0
+    pad_all_sides: bool = False
 
     def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
         factor = generator.uniform(*self.scale)
         height, width = (max(1, int(side * factor)) for side in labels.shape)
-        top, left = (int(generator.integers(max(side, self.size) - self.size + 1)) for side in (height, width))
-        window = Window(top, left, min(self.size, height), min(self.size, width))
+        border = released_border(height, width, self.size) if self.pad_all_sides else 0
+        rows, columns = (crop(side, border, self.size, generator) for side in (height, width))
+        window = Window(rows.start, columns.start, rows.length, columns.length)
         image, labels = resize(image, labels, height, width, window)
-        return mirror(*pad(image, labels, self.size, self.pad_label), self.flip, generator)
+        edges = ((rows.before, rows.after), (columns.before, columns.after))
+        if rows.length < self.size or columns.length < self.size:
+            image, labels = np.pad(image, (*edges, (0, 0))), np.pad(labels, edges, constant_values=self.pad_label)
+        return mirror(image, labels, self.flip, generator)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where a crop meets an image, along one direction.
+
+    Attributes:
+        start: first position of the image that it shows.
+        length: how many it shows.
+        before: padding before them.
+        after: padding behind them.
+    """
+
+    start: int
+    length: int
+    before: int
+    after: int
+
+
+def crop(side: int, border: int, size: int, generator: np.random.Generator) -> Crop:
+    """A crop of a length, drawn from a side with a border at both ends; what still lacks is added in equal parts."""
+    padded = side + 2 * border
+    first = int(generator.integers(max(padded, size) - size + 1)) - border - max(0, size - padded) // 2
+    start, end = max(0, first), min(side, first + size)
+    return Crop(start, end - start, start - first, first + size - end)
+
+
+def released_border(height: int, width: int, size: int) -> int:
+    """Pixels that SSUL's released code adds on each side of an image that is smaller than a crop: first for the width."""
+    border = (1 + size - width) // 2 if width < size else 0
+    lacking = size - (height + 2 * border)
+    return border + (1 + lacking) // 2 if lacking > 0 else border
 
 
 @dataclass(frozen=True)
@@ -152,16 +192,6 @@ def build_transform(name: str, **arguments: Any) -> Transform:
 def resize(image: np.ndarray, labels: np.ndarray, height: int, width: int, window: Window | None = None) -> Pair:
     """Image bilinear (anti-aliased when shrinking), labels nearest; of both only a window, if one is given."""
     return resize_image(image, (height, width), window), resize_labels(labels, (height, width), window)
-
-
-def pad(image: np.ndarray, labels: np.ndarray, size: int, label: int) -> Pair:
-    """Both sides to at least ``size``, the image in the middle, the rest black and labelled ``label``."""
-    height, width = labels.shape
-    rows, columns = max(0, size - height), max(0, size - width)
-    if not rows and not columns:
-        return image, labels
-    edges = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
-    return np.pad(image, (*edges, (0, 0))), np.pad(labels, edges, constant_values=label)
 
 
 def mirror(image: np.ndarray, labels: np.ndarray, probability: float, generator: np.random.Generator) -> Pair:

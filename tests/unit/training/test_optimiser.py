@@ -40,6 +40,17 @@ def test_rates_follow_the_factor_of_each_group(network):
     assert isinstance(optimiser, torch.optim.AdamW)
 
 
+def test_the_minimum_is_a_rate_and_holds_for_each_group(network):
+    """As released with SSUL: the slow background head, 1e-4 of the others, never trains below 1e-6."""
+    groups = (group(network[0]), group(network[1], learning_rate_factor=1e-4))
+    optimiser = build_optimiser("sgd", groups, learning_rate=0.01, weight_decay=0.0, minimum_rate=1e-6)
+    rates = []
+    for factor in (1.0, 0.5, 1e-5):
+        set_learning_rates(optimiser, factor)
+        rates.append([g["lr"] for g in optimiser.param_groups])
+    assert rates == [pytest.approx([0.01, 1e-6]), pytest.approx([0.005, 1e-6]), pytest.approx([1e-6, 1e-6])]
+
+
 def test_everything_outside_the_groups_is_frozen_and_everything_inside_is_not(network):
     network.requires_grad_(False)
     count = freeze_untrained(network, (group(network[1]), ParameterGroup(())))

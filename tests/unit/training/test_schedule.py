@@ -23,20 +23,9 @@ def test_the_warm_up_multiplies_a_decay_that_runs_from_the_start():
     assert schedule(600) == Poly(iterations=1000)(600)
 
 
-def test_the_minimum_holds_at_the_end_and_not_in_the_warm_up():
-    schedule = Poly(iterations=1000, warmup_fraction=0.1, warmup_factor=0.001, minimum_factor=0.05)
-    assert schedule(999) == 0.05
-    assert schedule(0) == pytest.approx(0.001)
-
-
-@given(
-    iterations=st.integers(2, 500),
-    power=st.floats(0.1, 3),
-    fraction=st.floats(0, 0.9),
-    minimum=st.floats(0, 0.5),
-)
-def test_after_the_warm_up_the_factor_never_rises(iterations, power, fraction, minimum):
-    schedule = Poly(iterations, power, fraction, 0.001, minimum)
+@given(iterations=st.integers(2, 500), power=st.floats(0.1, 3), fraction=st.floats(0, 0.9))
+def test_after_the_warm_up_the_factor_never_rises(iterations, power, fraction):
+    schedule = Poly(iterations, power, fraction, 0.001)
     factors = [schedule(i) for i in range(iterations)]
     assert all(0 <= factor <= 1 for factor in factors)
     tail = factors[int(fraction * iterations) + 1 :]

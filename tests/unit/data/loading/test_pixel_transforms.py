@@ -25,7 +25,9 @@ def coded(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(deadline=None, max_examples=50)
 @given(height=st.integers(20, 120), width=st.integers(20, 120), seed=st.integers(0, 999))
-@pytest.mark.parametrize("transform", [RandomResizedCrop(48), ScaleCrop(48), ResizeCentreCrop(48)])
+@pytest.mark.parametrize(
+    "transform", [RandomResizedCrop(48), ScaleCrop(48), ScaleCrop(48, pad_all_sides=True), ResizeCentreCrop(48)]
+)
 def test_image_and_labels_stay_together(transform: object, height: int, width: int, seed: int) -> None:
     image, labels = transform(*coded(height, width), np.random.default_rng(seed))  # type: ignore[operator]
     assert image.shape == (48, 48, 3) and labels.shape == (48, 48)
@@ -63,6 +65,26 @@ def test_scale_crop_pads_with_background() -> None:
     assert (image[labels == 0] == 0).all()
     _, ignored = ScaleCrop(64, scale=(0.5, 0.5), pad_label=255)(image, labels, np.random.default_rng(0))
     assert (ignored == 255).sum() == 64 * 64 - 32 * 32
+
+
+@settings(deadline=None, max_examples=100)
+@given(height=st.integers(5, 120), width=st.integers(5, 120), seed=st.integers(0, 999))
+def test_padding_on_all_sides_is_the_released_one(height: int, width: int, seed: int) -> None:
+    """First for the width, then for the height, always on all four sides; the crop is drawn from the padded image."""
+    size, generator = 48, np.random.default_rng(seed)
+    image, labels = coded(height, width)
+    found, found_labels = ScaleCrop(size, scale=(1.0, 1.0), flip=0.0, pad_all_sides=True)(image, labels, generator)
+
+    generator = np.random.default_rng(seed)
+    generator.uniform(1.0, 1.0)
+    for axis in (1, 0):
+        if (missing := size - labels.shape[axis]) > 0:
+            edge = int((1 + missing) / 2)
+            image, labels = np.pad(image, ((edge, edge), (edge, edge), (0, 0))), np.pad(labels, edge)
+    top, left = (int(generator.integers(side - size + 1)) for side in labels.shape)
+    window = np.s_[top : top + size, left : left + size]
+    np.testing.assert_array_equal(found, image[window])
+    np.testing.assert_array_equal(found_labels, labels[window])
 
 
 def test_mirroring_happens_half_of_the_time_to_both() -> None:
