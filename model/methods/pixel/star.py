@@ -51,7 +51,7 @@ from model.methods.pixel.base import PixelMethod
 from model.methods.pixel.star_features import ClassStatistics, draw_features, grid_labels, measure_classes
 from model.methods.pixel.star_replay_plan import replay_plan
 from model.networks.deeplabv3.outputs import PixelOutputs
-from model.networks.layers import normalisations
+from model.networks.layers import dropouts, normalisations
 from model.scenario import Step
 
 
@@ -238,11 +238,6 @@ class StarM(STAR):
 def visible_labels(labels: Tensor, step: Step) -> Tensor:
     """Labels of past classes, which exemplars carry, are background to STAR."""
     return torch.where((labels > 0) & (labels <= len(step.past)), 0, labels)
-
-
-def dropouts(network: nn.Module) -> tuple[nn.Module, ...]:
-    """Every dropout layer."""
-    return tuple(module for module in network.modules() if isinstance(module, nn.Dropout))
 
 
 def stored_statistics(state: State) -> ClassStatistics:
