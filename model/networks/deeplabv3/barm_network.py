@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.networks.arguments import Channels, Dilations, Momentum, Probability
 from model.networks.backbones.resnet import VARIANTS, ResNet
 from model.networks.deeplabv3.aspp import Aspp, initialise_kaiming, unit
 from model.networks.deeplabv3.network import NetworkError
@@ -107,11 +108,11 @@ class BarmDeepLabV3(nn.Module):
         *,
         backbone: str = "resnet101",
         output_stride: int = 16,
-        backbone_momentum: float = 0.01,
-        head_momentum: float = 0.1,
-        channels: int = 256,
-        rates: Sequence[int] | None = None,
-        dropout: float = 0.1,
+        backbone_momentum: Momentum = 0.01,
+        head_momentum: Momentum = 0.1,
+        channels: Channels = 256,
+        rates: Dilations | None = None,
+        dropout: Probability = 0.1,
     ) -> None:
         """The defaults are the released network.
 
