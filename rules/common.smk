@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import sys
-from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -19,7 +18,8 @@ from model.config.reading import parse_config
 from model.data.sources import registry as sources
 from model.splits.image_lists import ImageListError, find_list
 from model.workflow.plan import Plan
-from model.common.fingerprints import canonical_json, code_fingerprint, short_hash
+from model.common.fingerprints import canonical_json, combined_fingerprint, job_code, short_hash
+from model.workflow.jobs import evaluation_code, training_code
 
 PROJECT = Path(str(workflow.basedir))
 
@@ -53,10 +53,9 @@ def one_of(names):
     return "|".join(sorted(names)) or "(?!)"
 
 
-@cache
 def fingerprint(*entries):
     """Code that a job runs through: scripts by file name, modules by dotted name."""
-    return code_fingerprint([PROJECT / "workflow_scripts" / e if e.endswith(".py") else e for e in entries], PROJECT)
+    return combined_fingerprint(job_code(*entries))
 
 
 def prepared(dataset):
@@ -148,10 +147,6 @@ def step_training(wildcards):
 def step_memory(wildcards):
     memory = step_training(wildcards).memory
     return [] if memory is None else [RESULTS / memory.file]
-
-
-def training_code(training):
-    return fingerprint("model.training.job", *training.modules)
 
 
 def evaluation_job(wildcards):

@@ -35,7 +35,7 @@ rule prepare_dataset:
             "prepare_dataset.py", sources.module_of(PLAN.dataset(wildcards.dataset).kind)
         ),
     shell:
-        "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --code {params.code:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
 
 
 rule class_index:

@@ -21,6 +21,7 @@ rule evaluate_step:
         gpu=GPUS_PER_TRAINING,
     params:
         spec=lambda wildcards: canonical_json(evaluation_job(wildcards).spec),
-        code=lambda wildcards: fingerprint("evaluate_step.py", *evaluation_job(wildcards).modules),
+        code=lambda wildcards: combined_fingerprint(evaluation_code(evaluation_job(wildcards).spec)),
+        work=lambda wildcards: RESULTS / "work" / evaluation_job(wildcards).directory,
     shell:
-        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/evaluate_step.py --spec {params.spec:q} --data {input.data:q} --checkpoint {input.checkpoint:q} --record {output.record:q} --counts {output.counts:q} --predictions {output.predictions:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/evaluate_step.py --spec {params.spec:q} --data {input.data:q} --checkpoint {input.checkpoint:q} --record {output.record:q} --counts {output.counts:q} --predictions {output.predictions:q} --work {params.work:q} > {log:q} 2>&1"

@@ -25,10 +25,10 @@ rule train_base:
         gpu=GPUS_PER_TRAINING,
     params:
         spec=lambda wildcards: canonical_json(base_training(wildcards).spec),
-        code=lambda wildcards: training_code(base_training(wildcards)),
+        code=lambda wildcards: combined_fingerprint(training_code(base_training(wildcards).spec)),
         work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
     shell:
-        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
 
 
 rule train_step:
@@ -55,8 +55,8 @@ rule train_step:
         gpu=GPUS_PER_TRAINING,
     params:
         spec=lambda wildcards: canonical_json(step_training(wildcards).spec),
-        code=lambda wildcards: training_code(step_training(wildcards)),
+        code=lambda wildcards: combined_fingerprint(training_code(step_training(wildcards).spec)),
         work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
         memory=lambda wildcards: " ".join(f"--memory {shlex.quote(str(file))}" for file in step_memory(wildcards)),
     shell:
-        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --code {params.code} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"

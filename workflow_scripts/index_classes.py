@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from model.common.command_line import run
+from model.common.fingerprints import job_code
+from model.common.provenance import basis, record_beside, write_record
 from model.data.prepared.class_index import build_class_index
 from model.data.prepared.dataset import PreparedDataset
 
@@ -16,8 +18,11 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path, help="class index to write (.npz)")
     parser.add_argument("--workers", type=int, default=1, help="threads that read label maps")
     arguments = parser.parse_args()
+    record = record_beside(arguments.output)
+    made_from = basis({"split": arguments.split}, job_code("index_classes.py"), {"dataset": arguments.data}, record)
     dataset = PreparedDataset.open(arguments.data.parent)
     build_class_index(dataset, arguments.split, arguments.workers).save(arguments.output)
+    write_record(record, made_from, [arguments.output])
 
 
 if __name__ == "__main__":

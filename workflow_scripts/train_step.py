@@ -1,23 +1,26 @@
 """Train one step: from a job description, data, split, memory and previous checkpoint to the next checkpoint."""
 
 import argparse
+import json
 import os
 import sys
 import time
 from pathlib import Path
 
-from model.common.command_line import run
+from model.common.command_line import read_argument, run
 from model.common.devices import choose_device, choose_workers
 from model.common.files import write_json
-from model.common.fingerprints import PROJECT, canonical_json
+from model.common.fingerprints import PROJECT
+from model.common.provenance import Basis, Provenance, basis, contents
 from model.training.checkpoint import save_checkpoint
 from model.training.interruption import Interrupted
-from model.training.job import JobFiles, initial_weights, run_job
+from model.training.job import JobFiles, initial_weights_file, run_job
 from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
-from model.training.resume import ResumeKey, Snapshots, resume_key
+from model.training.resume import ResumeKey, Snapshots
 from model.training.spec import TrainingSpec, parse_spec
 from model.training.work_folder import exclusive_lock, keep_finished, restore_finished
+from model.workflow.jobs import training_code
 
 SNAPSHOTS = "snapshots"
 
@@ -26,7 +29,6 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="job description as JSON, or @FILE with the same content")
-    parser.add_argument("--code", default="", help="fingerprint of the code, recorded and part of the resume key")
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset: its folder or its dataset.json")
     parser.add_argument("--split", required=True, type=Path, help="images and visible classes of the step")
     parser.add_argument("--memory", type=Path, help="exemplars to replay")
@@ -54,34 +56,30 @@ def say(text: str) -> None:
 def main() -> None:
     """Parse the command line; train, unless that was done before and only the workflow did not see it."""
     arguments = parse_arguments()
-    text = arguments.spec
-    spec = parse_spec(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    text = read_argument(arguments.spec)
+    spec = parse_spec(text)
     data = arguments.data.parent if arguments.data.name == "dataset.json" else arguments.data
     files = JobFiles(data, arguments.split, arguments.previous, arguments.memory)
-    outputs = {"train.csv": arguments.curves, "train.json": arguments.record, "checkpoint.pt": arguments.checkpoint}
+    outputs = {"train.csv": arguments.curves, "checkpoint.pt": arguments.checkpoint, "train.json": arguments.record}
     with exclusive_lock(arguments.work, say):
-        key = resume_key(
-            {
-                "specification": spec.model_dump_json(),
-                "code": arguments.code,
-                "initial weights": canonical_json(initial_weights(spec)),
-            },
-            {
-                "dataset": data / "dataset.json",
-                "split": files.split,
-                "previous checkpoint": files.previous,
-                "memory": files.memory,
-            },
-        )
-        if not restore_finished(arguments.work, key.digest, outputs, say):
-            train(spec, files, key, arguments)
-            keep_finished(arguments.work, key.digest, outputs)
-            Snapshots(arguments.work / SNAPSHOTS, key).clear()
+        described = json.loads(text)
+        read = {
+            "dataset": data / "dataset.json",
+            "split": files.split,
+            "previous checkpoint": files.previous,
+            "memory": files.memory,
+            "initial weights": initial_weights_file(spec),
+        }
+        made_from = basis(described, training_code(described), read, arguments.record)
+        if not restore_finished(arguments.work, made_from.key, outputs, say):
+            train(spec, files, made_from, arguments)
+            keep_finished(arguments.work, made_from.key, outputs)
+            Snapshots(arguments.work / SNAPSHOTS, ResumeKey(made_from.parts)).clear()
 
 
-def train(spec: TrainingSpec, files: JobFiles, key: ResumeKey, arguments: argparse.Namespace) -> None:
-    """Train; write curves, record and, last, the checkpoint."""
-    started, clock = now(), time.perf_counter()
+def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argparse.Namespace) -> None:
+    """Train; write curves, checkpoint and, last, the record of both."""
+    started, clock, key = now(), time.perf_counter(), ResumeKey(made_from.parts)
     device = choose_device(arguments.device)
     snapshots = Snapshots(arguments.work / SNAPSHOTS, key, seconds=60 * arguments.snapshot_minutes, say=say)
     reporters: list[Progress] = []
@@ -107,11 +105,12 @@ def train(spec: TrainingSpec, files: JobFiles, key: ResumeKey, arguments: argpar
         for reporter in reporters:
             reporter.close()
     reporters[-1].write_curves(arguments.curves)
+    save_checkpoint(arguments.checkpoint, outcome.checkpoint)
+    written = contents((arguments.checkpoint, arguments.curves), arguments.record)
     write_json(
         arguments.record,
         {
-            "spec": spec.model_dump(mode="json"),
-            "code": arguments.code,
+            **Provenance(made_from, written).document(),
             "resume_key": key.digest,
             **outcome.facts,
             "final": {name: value for name, value in reporters[-1].curves[-1].items() if name != "iteration"},
@@ -124,7 +123,6 @@ def train(spec: TrainingSpec, files: JobFiles, key: ResumeKey, arguments: argpar
             "git": git_state(PROJECT),
         },
     )
-    save_checkpoint(arguments.checkpoint, outcome.checkpoint)
 
 
 def start() -> None:

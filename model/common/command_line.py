@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,13 @@ def run(main: Callable[[], None]) -> None:
 
     Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, which is told
     what to do here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
+    Being interrupted is neither: one line, and the exit status of a process that the signal ends.
     """
     try:
         main()
+    except KeyboardInterrupt:
+        print("stopped by SIGINT; run it again to have it done", file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError) as error:
         if os.environ.get("SEGUE_TRACEBACK") == "1":
             raise
@@ -37,6 +42,15 @@ def run(main: Callable[[], None]) -> None:
 def _end(text: str) -> NoReturn:
     print(f"error: {text}", file=sys.stderr, flush=True)
     sys.exit(1)
+
+
+def read_argument(text: str) -> str:
+    """The value of an argument that may be long: itself, or after ``@`` the name of the file that holds it.
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    return Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
 
 
 def prefer_checkout(project: Path) -> None:

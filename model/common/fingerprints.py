@@ -1,10 +1,10 @@
 """Fingerprints of code and specifications: what decides whether a result is still valid.
 
-Snakemake compares the *parameters* of a job with those of the run that made its output. Segue gives every job two:
+Every output is recorded with what it was made from (``model.common.provenance``), among others
 
-* ``spec``: canonical JSON of exactly the slice of the configuration that the job depends on;
-* ``code``: a fingerprint of the syntax trees that the job runs through, so that editing a docstring, a comment or the layout
-  of a file re-runs nothing, while a changed expression re-runs exactly what executes it.
+* ``spec``: exactly the slice of the configuration that the job depends on;
+* ``code``: a fingerprint of the syntax tree of each module that the job runs through, so that editing a docstring, a comment or
+  the layout of a file re-runs nothing, while a changed expression re-runs exactly what executes it.
 
 The closure of a job is *static*: the modules that its entry point imports, followed through the project's own packages.
 Methods and networks are resolved from strings at run time and are named explicitly by whoever asks for the fingerprint.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,25 +28,22 @@ UNTRACKED = frozenset(
         "model.common.command_line",
         "model.common.names",
         "model.common.registry",
-        "model.config.messages",
-        "model.config.reading",
-        "model.config.recipes",
-        "model.config.schema",
-        "model.config.yaml_files",
+        "model.common.provenance",
+        "model.config",
         "model.data.download.archives",
         "model.data.sources.class_orders",
-        "model.workflow.jobs",
         "model.evaluation.evaluators.registry",
         "model.methods.registry",
         "model.networks.registry",
-        "model.workflow.plan",
         "model.common.fingerprints",
         "model.training.loaders",
         "model.training.progress",
         "model.training.record",
+        "model.training.work_folder",
+        "model.workflow",
     }
 )
-"""Modules that choose what runs, or tell about it, but take no part in it: a new registry row invalidates nothing."""
+"""Modules and packages that choose what runs, or tell about it, and take no part in it: a new registry row changes nothing."""
 
 
 def canonical_json(value: Any) -> str:
@@ -129,6 +126,21 @@ def _imported_names(tree: ast.AST) -> Iterable[str]:
             pending.extend(ast.iter_child_nodes(node))
 
 
+@cache
+def _imports(file: Path) -> frozenset[str]:
+    """Dotted names that a file imports, with the packages on the way: importing a.b.c also runs a/__init__.py."""
+    found: set[str] = set()
+    for name in _imported_names(_parsed(file)):
+        parts = name.split(".")
+        found.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return frozenset(found)
+
+
+def _is_untracked(module: str, untracked: Collection[str]) -> bool:
+    parts = module.split(".")
+    return any(".".join(parts[:end]) in untracked for end in range(1, len(parts) + 1))
+
+
 def import_closure(
     entries: Iterable[Path | str], root: Path = PROJECT, untracked: Collection[str] = UNTRACKED
 ) -> tuple[Path, ...]:
@@ -137,7 +149,7 @@ def import_closure(
     Args:
         entries: source files or dotted module names.
         root: folder that holds the packages.
-        untracked: modules that are neither listed nor followed.
+        untracked: modules and packages that are neither listed nor followed.
 
     Raises:
         FileNotFoundError: if an entry does not exist.
@@ -154,27 +166,55 @@ def import_closure(
         if file in found:
             continue
         found.add(file)
-        for name in _imported_names(_parsed(file)):
-            parts = name.split(".")
-            for end in range(1, len(parts) + 1):  # importing a.b.c also runs a/__init__.py and a/b/__init__.py
-                module = ".".join(parts[:end])
-                target = None if module in untracked else module_file(module, root)
-                if target is not None and target not in found:
-                    pending.append(target)
+        for module in _imports(file):
+            target = None if _is_untracked(module, untracked) else module_file(module, root)
+            if target is not None and target not in found:
+                pending.append(target)
     return tuple(sorted(found))
 
 
-def code_fingerprint(entries: Iterable[Path | str], root: Path = PROJECT) -> str:
-    """Fingerprint of the static import closure of some entry points.
+def module_fingerprints(entries: Iterable[Path | str], root: Path = PROJECT) -> dict[str, str]:
+    """Fingerprint of every module of the static import closure of some entry points, by dotted name.
 
     Raises:
         FileNotFoundError: if an entry does not exist.
         SyntaxError: if a file of the closure does not parse.
     """
-    digest = hashlib.sha256()
-    for file in import_closure(entries, root):
-        digest.update(file.relative_to(root).as_posix().encode())
-        digest.update(tree_fingerprint(file).encode())
-        for table in sorted(file.parent.glob(f"{file.stem}_*.csv")):  # facts that a module reads, such as class tables
-            digest.update(table.read_bytes())
+    return {_module_name(file, root): _file_fingerprint(file) for file in import_closure(entries, root)}
+
+
+def combined_fingerprint(modules: Mapping[str, str]) -> str:
+    """One fingerprint of many modules."""
+    return short_hash("\n".join(f"{name} {modules[name]}" for name in sorted(modules)), 16)
+
+
+def code_fingerprint(entries: Iterable[Path | str], root: Path = PROJECT) -> str:
+    """One fingerprint of everything that some entry points run through; raises as :func:`module_fingerprints`."""
+    return combined_fingerprint(module_fingerprints(entries, root))
+
+
+@cache
+def job_code(*entries: str) -> dict[str, str]:
+    """Fingerprints by module of what a job runs through.
+
+    Args:
+        entries: scripts of ``workflow_scripts`` by file name, modules by dotted name.
+
+    Raises:
+        FileNotFoundError, SyntaxError: as :func:`module_fingerprints`.
+    """
+    return module_fingerprints([PROJECT / "workflow_scripts" / e if e.endswith(".py") else e for e in entries])
+
+
+def _module_name(file: Path, root: Path) -> str:
+    parts = file.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def _file_fingerprint(file: Path) -> str:
+    """Of a file's syntax tree and of the tables beside it that it reads, such as class tables."""
+    digest = hashlib.sha256(tree_fingerprint(file).encode())
+    for table in sorted(file.parent.glob(f"{file.stem}_*.csv")):
+        digest.update(table.read_bytes())
     return digest.hexdigest()[:16]

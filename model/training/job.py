@@ -6,7 +6,6 @@ through, and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from model.common.provenance import checksum
 from model.data.prepared.dataset import PreparedDataset
 from model.methods.base import Method, State
 from model.scenario import Scenario
@@ -196,11 +196,20 @@ def initial_weights(spec: TrainingSpec) -> dict[str, str] | None:
     Raises:
         OSError: if the file cannot be read.
     """
+    file = initial_weights_file(spec)
+    return None if file is None else {"source": spec.recipe.network[WEIGHTS]["source"], "sha256": checksum(file)}
+
+
+def initial_weights_file(spec: TrainingSpec) -> Path | None:
+    """File of the initial weights that a base step starts from; None without, and at every later step.
+
+    Raises:
+        ValueError: if the entry of the recipe cannot be followed.
+    """
     if spec.step.index > 0 or WEIGHTS not in spec.recipe.network:
         return None
-    entry = spec.recipe.network[WEIGHTS]
-    with importlib.import_module("model.networks.initial_weights").weights_file(entry).open("rb") as file:
-        return {"source": entry["source"], "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    file: Path = importlib.import_module("model.networks.initial_weights").weights_file(spec.recipe.network[WEIGHTS])
+    return file
 
 
 def build_method(spec: TrainingSpec) -> Method[Any, Any]:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import torch
 
 from model.common.files import FileError, atomic_file
+from model.common.provenance import checksum, parts_key
 from model.training.checkpoint import CheckpointError, load_data, refuse_unsafe, to_cpu
 
 KEPT = 2
@@ -33,7 +34,8 @@ class ResumeKey:
     """What the result of a training depends on.
 
     Attributes:
-        parts: name of each part, such as ``specification`` or ``previous checkpoint``, to the hash of its content.
+        parts: name of each part, such as ``specification`` or ``previous checkpoint``, to the hash of its content
+            (``model.common.provenance.Basis.parts``).
     """
 
     parts: Mapping[str, str]
@@ -41,26 +43,12 @@ class ResumeKey:
     @property
     def digest(self) -> str:
         """One hash of all parts."""
-        return _sha256("\n".join(f"{name} {self.parts[name]}" for name in sorted(self.parts)).encode())
+        return parts_key(self.parts)
 
     def differences(self, other: Mapping[str, str]) -> list[str]:
         """Names of the parts in which another key differs."""
         names = dict.fromkeys([*self.parts, *other])
         return [name for name in names if self.parts.get(name) != other.get(name)]
-
-
-def resume_key(texts: Mapping[str, str], files: Mapping[str, Path | None]) -> ResumeKey:
-    """The key of named texts and of the content of named files; None stands for no file."""
-    parts = {name: _sha256(text.encode()) for name, text in texts.items()}
-    for name, path in files.items():
-        parts[name] = "none" if path is None else checksum(path)
-    return ResumeKey(parts)
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def say_on_stderr(text: str) -> None:
@@ -74,7 +62,7 @@ class Snapshots:
 
     Attributes:
         folder: made when the first one is written.
-        key: of :func:`resume_key`.
+        key: what the training depends on.
         seconds: at least this long between two periodic snapshots.
         say: told what is continued, and what is refused and why.
         clock: seconds of a clock that never goes back.
@@ -194,7 +182,3 @@ class _HashingFile:
 
     def flush(self) -> None:
         self._file.flush()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

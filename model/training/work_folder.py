@@ -1,11 +1,11 @@
-"""The folder beside a training's declared outputs: who may use it, and what it keeps after the end.
+"""The work folder of a training or evaluation: who may use it, and what it keeps after the end.
 
 The workflow deletes the outputs of a job whose end it did not see. It does not see the end if it was killed itself while a
 cluster, or the operating system, let the training go on. Therefore
 
-* two processes never work on one training: the second waits until the first has ended, however it ends;
-* a finished training leaves hard links to its outputs here, which take no room. If it is asked for again by a workflow
-  that did not see the end, they are given back. The workflow removes them when it has seen everything end well.
+* two processes never work on one result: the second waits until the first has ended, however it ends;
+* a finished job leaves hard links to its outputs here, which take no room. If it is asked for again by a workflow
+  that did not see the end, they are restored. The workflow removes them when it has seen everything end well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from model.common.files import atomic_file, read_json, write_json
 from model.common.own_folders import remove_listed
-from model.training.resume import checksum
+from model.common.provenance import checksum
 
 FINISHED = "finished"
 """Folder with the links, below the work folder."""
@@ -42,10 +42,10 @@ def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            say(f"{folder}: {file.read().strip() or 'another process'} is at this training; waiting for it to end")
+            say(f"{folder}: {file.read().strip() or 'another process'} is making this; waiting for it to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:  # some network file systems
-            say(f"{folder}: no lock ({error}); see to it that no second process trains the same")
+            say(f"{folder}: no lock ({error}); see to it that no second process makes the same")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
@@ -53,7 +53,7 @@ def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:
-    """Link a training's outputs into its work folder; without effect where the file system cannot link.
+    """Link a job's outputs into its work folder; without effect where the file system cannot link.
 
     Args:
         folder: the work folder.
@@ -75,7 +75,7 @@ def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:
 
 
 def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: Callable[[str], None]) -> bool:
-    """Put the outputs of a training that has finished under the same key in their places.
+    """Put the outputs of a job that has finished under the same key in their places.
 
     Args:
         folder: the work folder.
@@ -92,19 +92,19 @@ def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: C
         if record["key"] != key or record["files"].keys() != outputs.keys():
             return False
         if any(checksum(kept / name) != expected for name, expected in record["files"].items()):
-            say(f"{kept}: damaged, not used; training starts again")
+            say(f"{kept}: damaged, not used; it is made again")
             return False
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
     for name, path in outputs.items():
         with (kept / name).open("rb") as source, atomic_file(path) as target:
             shutil.copyfileobj(source, target)
-    say(f"this training had finished before, from the same files and code; its outputs are taken from {kept}")
+    say(f"this had finished before, from the same files and code; its outputs are taken from {kept}")
     return True
 
 
 def forget_finished(folder: Path) -> None:
-    """Remove the links, so that the training runs if it is asked for again."""
+    """Remove the links, so that the job runs if it is asked for again."""
     _remove_links(folder / FINISHED)
 
 

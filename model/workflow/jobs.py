@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from model.common.fingerprints import canonical_json, short_hash
+from model.common.fingerprints import canonical_json, job_code, short_hash
 from model.evaluation.evaluators import registry as evaluators
 from model.methods import registry as methods
 from model.methods.base import Method
@@ -140,17 +140,6 @@ class Training:
         entry = self.spec["recipe"]["network"].get("weights")
         return None if entry is None or not self.shared else initial_weights.weights_file(entry)
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """Modules that the training resolves by name: the network's, the method's, the loader's, those that read weights."""
-        recipe = self.spec["recipe"]
-        network = recipe["network"]["name"]
-        method = methods.module_of(self.spec["method"]["name"], recipe["family"])
-        found: tuple[str, ...] = (networks.module_of(network), method, loaders.module_of(recipe["family"]))
-        if "weights" in recipe["network"] and self.shared:
-            found += ("model.networks.initial_weights", initial_weights.reader_module(network))
-        return found
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -160,12 +149,22 @@ class Evaluation:
     spec: dict[str, Any]
     training: Training
 
-    @property
-    def modules(self) -> tuple[str, str, str]:
-        """Modules that the evaluation resolves by name: the network's, the method's and the evaluator's."""
-        family = self.spec["family"]
-        method = methods.module_of(self.spec["method"]["name"], family)
-        return networks.module_of(self.spec["network"]), method, evaluators.module_of(family, self.spec["task"])
+
+def training_code(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of what a training runs through: the loop, and what its spec resolves by name."""
+    recipe, method = spec["recipe"], spec["method"]["name"]
+    network, family = recipe["network"]["name"], recipe["family"]
+    modules = [networks.module_of(network), methods.module_of(method, family), loaders.module_of(family)]
+    if "weights" in recipe["network"] and spec["step"]["index"] == 0:
+        modules += ["model.networks.initial_weights", initial_weights.reader_module(network)]
+    return job_code("model.training.job", *modules)
+
+
+def evaluation_code(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of what an evaluation runs through: its script, and what its spec resolves by name."""
+    family = spec["family"]
+    modules = networks.module_of(spec["network"]), methods.module_of(spec["method"]["name"], family)
+    return job_code("evaluate_step.py", *modules, evaluators.module_of(family, spec["task"]))
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def trained_in_one_go(folder: Path, record: dict, target: Path) -> Path:
     (data,) = folder.glob("results/data/*/dataset.json")
     out = {"checkpoint": "checkpoint.pt", "record": "train.json", "curves": "train.csv", "work": "work"}
     command = [sys.executable, "workflow_scripts/train_step.py", "--spec", json.dumps(record["spec"])]
-    command += ["--code", record["code"], "--data", str(data), "--split", str(split)]
+    command += ["--data", str(data), "--split", str(split)]
     for option, name in out.items():
         command += [f"--{option}", str(target / name)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}

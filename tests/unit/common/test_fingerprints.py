@@ -43,8 +43,13 @@ def project(tmp_path):
 
 def fingerprint(project, *entries):
     """A fingerprint as a new process would compute it: files are read once per process."""
-    provenance._parsed.cache_clear()
-    provenance.tree_fingerprint.cache_clear()
+    for function in (
+        provenance._parsed,
+        provenance._imports,
+        provenance.tree_fingerprint,
+        provenance._file_fingerprint,
+    ):
+        function.cache_clear()
     return provenance.code_fingerprint([project / "entry.py", *entries], project)
 
 
@@ -96,6 +101,21 @@ def test_imports_inside_functions_count_and_those_for_type_checkers_do_not(proje
     closure = {f.relative_to(project).as_posix() for f in provenance.import_closure([project / "entry.py"], project)}
     assert "model/methods/lwf.py" in closure
     assert "model/losses/other.py" not in closure
+
+
+def test_the_modules_that_changed_can_be_named(project):
+    entry = [project / "entry.py"]
+    before = provenance.module_fingerprints(entry, project)
+    assert set(before) == {"entry", "model", "model.losses", "model.losses.kd"}
+    (project / "model/losses/kd.py").write_text("def kd(x):\n    return 3 * x\n")
+    fingerprint(project)  # as a new process would read
+    after = provenance.module_fingerprints(entry, project)
+    assert {name for name in before if before[name] != after[name]} == {"model.losses.kd"}
+
+
+def test_a_package_that_is_not_tracked_is_left_out_with_all_its_modules(project):
+    closure = provenance.import_closure([project / "entry.py"], project, untracked={"model.losses"})
+    assert {file.relative_to(project).as_posix() for file in closure} == {"entry.py", "model/__init__.py"}
 
 
 def test_an_unknown_entry_is_named(project):

@@ -18,6 +18,7 @@ import torch
 
 from model.common.files import FileError
 from model.common.fingerprints import PROJECT, import_closure
+from model.common.provenance import checksum
 from model.data.prepared.dataset import Category, ImageRecord, PreparedDataset, write_dataset, write_records
 from model.networks.registry import build as build_network
 from model.training import loaders
@@ -347,7 +348,7 @@ def test_the_entry_runs_through_the_loader_of_no_family():
 
 def command(text, given, folder, *more):
     out = {"--checkpoint": "checkpoint.pt", "--record": "train.json", "--curves": "train.csv", "--work": "work"}
-    arguments = [str(SCRIPT), "--spec", text, "--code", "abc", "--data", str(given.data / "dataset.json")]
+    arguments = [str(SCRIPT), "--spec", text, "--data", str(given.data / "dataset.json")]
     arguments += ["--split", str(given.split), "--device", "cpu"]
     for option, name in out.items():
         arguments += [option, str(folder / name)]
@@ -373,7 +374,13 @@ def test_the_command_writes_checkpoint_record_and_curves(run_command, files, tmp
     assert run_command(command(text_of(0), files(0), tmp_path / "out")) == 0
     assert "iteration 4/4" in capsys.readouterr().out
     record = json.loads((tmp_path / "out" / "train.json").read_text())
-    assert record["code"] == "abc" and record["spec"]["dataset"] == "patches"
+    assert record["spec"] == json.loads(text_of(0)) and "model.training.loop" in record["modules"]
+    given = files(0)
+    read = {"dataset": given.data / "dataset.json", "split": given.split}
+    assert {name: entry["sha256"] for name, entry in record["inputs"].items()} == {
+        n: checksum(f) for n, f in read.items()
+    }
+    assert record["outputs"] == {name: checksum(tmp_path / "out" / name) for name in ("checkpoint.pt", "train.csv")}
     assert record["iterations"] == 4 and record["images"] == 12 and record["trainable_parameters"] > 1000
     assert record["machine"]["threads"] == 1 and record["peak_memory"]["resident_bytes"] > 1e7
     rows = list(csv.DictReader((tmp_path / "out" / "train.csv").open()))

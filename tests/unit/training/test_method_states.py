@@ -28,7 +28,7 @@ from model.splits.selection import make_split
 from model.training.checkpoint import load_checkpoint, save_checkpoint
 from model.training.interruption import Interrupted
 from model.training.job import JobFiles, Outcome, run_job
-from model.training.resume import Snapshots, resume_key
+from model.training.resume import ResumeKey, Snapshots
 from model.training.spec import parse_spec
 from model.workflow.jobs import MemoryJob, Split, Training
 from model.workflow.plan import Plan
@@ -121,7 +121,7 @@ class Workshop:
 
     def train(self, training: Training, stop_after: int | None = None, snapshots: Path | None = None) -> Outcome:
         spec = parse_spec(json.dumps(training.spec))
-        kept = None if snapshots is None else Snapshots(snapshots, resume_key({}, {}))
+        kept = None if snapshots is None else Snapshots(snapshots, ResumeKey({}))
         return run_job(
             spec, self.files(training), device=CPU, make_reporter=lambda _: Notes(stop_after), snapshots=kept
         )

@@ -9,7 +9,7 @@ from model.methods.base import ParameterGroup, Trainable
 from model.scenario import Step
 from model.training.interruption import Interrupted
 from model.training.optimiser import OptimiserError
-from model.training.resume import Snapshots, resume_key
+from model.training.resume import ResumeKey, Snapshots
 from model.training.seeds import seed_everything
 from model.training.step import frozen_copy, train_step
 
@@ -116,7 +116,7 @@ def test_an_interrupted_step_ends_as_if_it_had_run_in_one_go(small, tmp_path, op
             if iteration == 5:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    kept = partial(Snapshots, tmp_path, resume_key({}, {}))
+    kept = partial(Snapshots, tmp_path, ResumeKey({}))
     with pytest.raises(Interrupted, match="SIGTERM after iteration 5 of 8; run it again") as stop:
         make(small, Loud(), reporter=Stopping(), snapshots=kept(), **options)
     assert stop.value.signal_number == signal.SIGTERM
