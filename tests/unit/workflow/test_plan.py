@@ -6,6 +6,7 @@ import pytest
 
 from model.config.messages import ConfigError
 from model.config.reading import parse_config
+from model.workflow.jobs import training_code
 from model.workflow.plan import Plan
 
 RECIPE = {
@@ -242,10 +243,8 @@ def test_first_weights_and_what_reads_them_belong_to_the_base_step(monkeypatch):
     network = {**RECIPE["network"], "weights": {"file": "$SEGUE_WEIGHTS/r.pth", "source": "torchvision"}}
     found = plan({}, recipe={**RECIPE, "network": network}).runs[0].trainings
     assert str(found[0].weights) == "/weights/r.pth" and found[1].weights is None
-    assert (
-        "model.networks.deeplabv3.released_weights" in found[0].modules
-        and "model.networks.deeplabv3.released_weights" not in found[1].modules
-    )
+    reader = "model.networks.deeplabv3.released_weights"
+    assert reader in training_code(found[0].spec) and reader not in training_code(found[1].spec)
 
 
 LISTS = {"lists": {"folder": "lists", "files": {"6-3": ["a.txt", "b.txt", "c.txt"], "6-6": ["a.txt", "d.txt"]}}}
