@@ -24,6 +24,7 @@ from model.data.prepared.class_index import ClassIndex, build_class_index
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources.shapes import Shapes
 from model.memory.selection import make_memory
+from model.methods.registry import METHODS
 from model.splits.selection import make_split
 from model.training.checkpoint import load_checkpoint, save_checkpoint
 from model.training.interruption import Interrupted
@@ -59,9 +60,12 @@ def make_plan() -> Plan:
         entry["scenarios"], entry["seeds"] = ["4-2"], [0]
         if "memory" in entry:
             entry["memory"] = {**entry["memory"], "size": 5}
+        if entry.get("task", "semantic") == "semantic" and "finetuning" in entry["methods"]:
+            entry["methods"] = [*entry["methods"], "every-hook"]
     return Plan(parse_config(config))
 
 
+METHODS["per-pixel"]["every-hook"] = "every_hook:EveryHook"  # of tests/support: uses all that a method can use
 PLAN = make_plan()
 RUNS = {(run.task, run.method): run for run in PLAN.runs if len(run.trainings) > 1}
 
@@ -138,6 +142,8 @@ def same(a: Any, b: Any) -> bool:
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     return bool(a == b)
 
 
