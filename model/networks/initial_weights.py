@@ -18,6 +18,7 @@ from torch import nn
 BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("torchvision", "in-place-abn"),
     "deeplabv3-barm": ("torchvision",),
+    "deeplabv3-rcil": ("torchvision", "in-place-abn"),
     "deeplabv3-ssul": ("torchvision",),
     "mask2former": ("torchvision", "detectron2"),
     "mask2former-eclipse": ("torchvision", "detectron2"),

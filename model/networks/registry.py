@@ -17,6 +17,7 @@ from model.common.registry import Registry
 NETWORKS: Mapping[str, str] = {
     "deeplabv3": "model.networks.deeplabv3.network:DeepLabV3",
     "deeplabv3-barm": "model.networks.deeplabv3.barm_network:BarmDeepLabV3",
+    "deeplabv3-rcil": "model.networks.deeplabv3.rcil_network:RcilDeepLabV3",
     "deeplabv3-ssul": "model.networks.deeplabv3.ssul_network:SsulDeepLabV3",
     "mask2former": "model.networks.mask2former.network:build_mask2former",
     "mask2former-eclipse": "model.networks.mask2former.prompted_network:build_eclipse",

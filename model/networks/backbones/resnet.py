@@ -48,7 +48,8 @@ class Features:
 
     Attributes:
         body: (B, C, h, w), the activated output of the last stage.
-        stages: outputs of the four stages before their last activation, if they were asked for; else empty.
+        stages: outputs of the four stages, if they were asked for, else empty; before their last activation unless
+            ``keep_activated`` of the backbone says otherwise.
     """
 
     body: Tensor
@@ -137,7 +138,15 @@ def strides_and_dilations(output_stride: int, dilate_first_block: bool) -> list[
 
 
 class ResNet(nn.Module):
-    """Backbone without the classification layer; keys are torchvision's (``conv1``, ``bn1``, ``layer1`` …)."""
+    """Backbone without the classification layer; keys are torchvision's (``conv1``, ``bn1``, ``layer1`` …).
+
+    Attributes:
+        block: what the stages are made of.
+        keep_activated: whether stages are kept after their last activation instead of before it.
+    """
+
+    block: type[Block] = Block
+    keep_activated = False
 
     def __init__(
         self,
@@ -145,6 +154,7 @@ class ResNet(nn.Module):
         *,
         output_stride: int = 16,
         act: Activation = "relu",
+        stem_act: Activation | None = None,
         dilate_first_block: bool = False,
         momentum: float = 0.1,
         keep_stages: bool = False,
@@ -154,22 +164,23 @@ class ResNet(nn.Module):
             variant: depth and width, see :data:`VARIANTS`.
             output_stride: input size over output size: 4, 8, 16 or 32.
             act: ``relu``, or ``leaky-relu`` for networks trained with InPlaceABN.
+            stem_act: activation before the first stage; None for ``act``.
             dilate_first_block: the first block of a stage that lost its stride has the dilation of the others (MiB,
                 PLOP) instead of half of it (torchvision, DKD, SSUL).
             momentum: of the running statistics.
-            keep_stages: also return the outputs of the four stages before their last activation.
+            keep_stages: also return the outputs of the four stages, see ``keep_activated``.
         """
         super().__init__()
         width = variant.width
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width, momentum=momentum)
-        self.activation = activation(act)
+        self.activation = activation(stem_act or act)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = width
         for index, (stride, first, others) in enumerate(strides_and_dilations(output_stride, dilate_first_block)):
             blocks: list[nn.Module] = []
             for number in range(variant.blocks[index]):
-                block = Block(
+                block = self.block(
                     channels,
                     width * 2**index,
                     bottleneck=variant.bottleneck,
@@ -177,7 +188,7 @@ class ResNet(nn.Module):
                     dilation=first if number == 0 else others,
                     act=act,
                     momentum=momentum,
-                    keep_sum=keep_stages and number == variant.blocks[index] - 1,
+                    keep_sum=keep_stages and not self.keep_activated and number == variant.blocks[index] - 1,
                 )
                 channels = block.out_channels
                 blocks.append(block)
@@ -203,7 +214,7 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """Images (B, 3, H, W) to features at ``ceil`` of 1/output stride of their size."""
         x = self.maxpool(self.activation(self.bn1(self.conv1(images))))
-        sums: list[Tensor] = []
+        kept: list[Tensor] = []
         for stage in self.stages:
             *blocks, last = stage
             for block in blocks:
@@ -211,5 +222,5 @@ class ResNet(nn.Module):
             before = last.sum(x)  # type: ignore[operator]
             x = last.activation(before)  # type: ignore[operator]
             if self.keep_stages:
-                sums.append(before)
-        return Features(x, tuple(sums))
+                kept.append(x if self.keep_activated else before)
+        return Features(x, tuple(kept))

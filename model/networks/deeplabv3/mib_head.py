@@ -85,8 +85,12 @@ class MibHead(nn.Module):
             return features.mean(dim=(2, 3), keepdim=True)
         return windowed_average(features, self.pooling_window)
 
+    def branches(self, features: Tensor) -> Tensor:
+        """Normalised outputs of the parallel convolutions, (B, 4 * channels, h, w)."""
+        normalised: Tensor = self.map_bn(torch.cat([conv(features) for conv in self.map_convs], dim=1))
+        return normalised
+
     def forward(self, features: Tensor) -> Tensor:
-        branches = torch.cat([conv(features) for conv in self.map_convs], dim=1)
-        out = self.red_conv(self.activation(self.map_bn(branches)))
+        out = self.red_conv(self.activation(self.branches(features)))
         pooled = self.activation(self.global_pooling_bn(self.global_pooling_conv(self.pool(features))))
         return self.activation(self.red_bn(out + self.pool_red_conv(pooled)))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.networks.arguments import Channels, Count, Dilations, Momentum, Probability
-from model.networks.backbones.resnet import VARIANTS, ResNet
+from model.networks.backbones.resnet import VARIANTS, ResNet, Variant
 from model.networks.deeplabv3.dkd_head import DkdHead
 from model.networks.deeplabv3.mib_head import MibHead
 from model.networks.deeplabv3.outputs import PixelOutputs
@@ -26,8 +26,96 @@ class NetworkError(ValueError):
     """Arguments that describe no network."""
 
 
-class DeepLabV3(nn.Module):
-    """ResNet backbone, head and one classifier a step; the state dict has ``backbone``, ``aspp`` and ``cls.<step>``."""
+def variant(backbone: str) -> Variant:
+    """Depth and width of a backbone.
+
+    Raises:
+        NetworkError: for an unknown name.
+    """
+    if backbone not in VARIANTS:
+        raise NetworkError(f"unknown backbone '{backbone}', expected one of {', '.join(VARIANTS)}")
+    return VARIANTS[backbone]
+
+
+def head_rates(output_stride: int) -> tuple[int, ...]:
+    """Dilations of the head: 6, 12, 18 at stride 16, scaled with the stride."""
+    return tuple(rate * 16 // output_stride for rate in (6, 12, 18))
+
+
+class StepwiseNetwork(nn.Module):
+    """Backbone, head and one classifier a step; the state dict has ``backbone``, ``aspp`` and ``cls.<step>``."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        classes_per_step: Sequence[int],
+        *,
+        channels: int,
+        background: bool,
+        auxiliary: bool = False,
+        kaiming_classifiers: bool = False,
+    ) -> None:
+        """
+        Args:
+            backbone: images to :class:`model.networks.backbones.resnet.Features`.
+            head: its body (B, C, h, w) to (B, channels, h, w).
+            classes_per_step: number of classes learnt in each step so far, the background not counted.
+            channels: what the classifiers see.
+            background: the first classifier begins with a background channel.
+            auxiliary: a one-channel classifier comes before the first step's (DKD); features do not learn through it.
+            kaiming_classifiers: initialise classifiers Kaiming-normal instead of PyTorch's way.
+
+        Raises:
+            NetworkError: for a step without a class.
+        """
+        super().__init__()
+        if not classes_per_step or min(classes_per_step) < 1:
+            raise NetworkError(f"every step needs at least one class, got {list(classes_per_step)}")
+        self.backbone, self.aspp = backbone, head
+        self.channels, self.background, self.auxiliary = channels, background, auxiliary
+        self.kaiming_classifiers = kaiming_classifiers
+        self.classes_per_step: list[int] = []
+        self.cls = nn.ModuleList()
+        if auxiliary:
+            self.cls.append(self._classifier(1))
+        for classes in classes_per_step:
+            self.grow(classes)
+
+    def _classifier(self, outputs: int) -> nn.Conv2d:
+        classifier = nn.Conv2d(self.channels, outputs, 1)
+        if self.kaiming_classifiers:
+            nn.init.kaiming_normal_(classifier.weight)
+        return classifier
+
+    def grow(self, new_classes: int) -> None:
+        """Append a step's classifier, randomly initialised from the global generator.
+
+        Raises:
+            NetworkError: without a new class.
+        """
+        if new_classes < 1:
+            raise NetworkError(f"a step needs at least one new class, got {new_classes}")
+        first = not self.classes_per_step
+        reference = next(self.backbone.parameters())
+        classifier = self._classifier(new_classes + (1 if first and self.background else 0))
+        self.cls.append(classifier.to(reference))
+        self.classes_per_step.append(new_classes)
+
+    def forward(self, images: Tensor) -> PixelOutputs:
+        """Images (B, 3, H, W) to :class:`PixelOutputs` with logits at their size."""
+        features = self.backbone(images)
+        x = self.aspp(features.body)
+        first = x.detach() if self.auxiliary else x
+        coarse = torch.cat([self.cls[0](first), *(classifier(x) for classifier in self.cls[1:])], dim=1)
+        if coarse.dtype in (torch.float16, torch.bfloat16):  # up-sampling and losses stay in single precision
+            coarse = coarse.float()
+        logits = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
+        return PixelOutputs(logits, x, features.body, coarse, features.stages)
+
+
+class DeepLabV3(StepwiseNetwork):
+    """ResNet backbone, head and one classifier a step, in the variants of the released methods."""
 
     def __init__(
         self,
@@ -72,27 +160,22 @@ class DeepLabV3(nn.Module):
         Raises:
             NetworkError: for an unknown backbone or head, or a step without a class.
         """
-        super().__init__()
-        if backbone not in VARIANTS:
-            raise NetworkError(f"unknown backbone '{backbone}', expected one of {', '.join(VARIANTS)}")
-        if not classes_per_step or min(classes_per_step) < 1:
-            raise NetworkError(f"every step needs at least one class, got {list(classes_per_step)}")
         if background and auxiliary:
             raise NetworkError("a network has either a background channel or an auxiliary classifier, not both")
-        self.backbone = ResNet(
-            VARIANTS[backbone],
+        body = ResNet(
+            variant(backbone),
             output_stride=output_stride,
             act=activation,
             dilate_first_block=dilate_first_block,
             momentum=backbone_momentum,
             keep_stages=keep_stages,
         )
-        dilations = tuple(rates) if rates is not None else tuple(rate * 16 // output_stride for rate in (6, 12, 18))
+        dilations = tuple(rates) if rates is not None else head_rates(output_stride)
         inner = head_activation or activation
-        self.aspp: MibHead | DkdHead
+        aspp: MibHead | DkdHead
         if head == "mib":
-            self.aspp = MibHead(
-                self.backbone.out_channels,
+            aspp = MibHead(
+                body.out_channels,
                 channels,
                 rates=dilations,
                 act=inner,
@@ -100,8 +183,8 @@ class DeepLabV3(nn.Module):
                 pooling_window=pooling_window,
             )
         elif head == "dkd":
-            self.aspp = DkdHead(
-                self.backbone.out_channels,
+            aspp = DkdHead(
+                body.out_channels,
                 channels,
                 rates=dilations,
                 act=inner,
@@ -110,44 +193,12 @@ class DeepLabV3(nn.Module):
             )
         else:
             raise NetworkError(f"unknown head '{head}', expected mib or dkd")
-        self.channels = channels
-        self.background = background
-        self.auxiliary = auxiliary
-        self.kaiming_classifiers = head == "dkd"
-        self.classes_per_step: list[int] = []
-        self.cls = nn.ModuleList()
-        if auxiliary:
-            self.cls.append(self._classifier(1))
-        for classes in classes_per_step:
-            self.grow(classes)
-
-    def _classifier(self, outputs: int) -> nn.Conv2d:
-        classifier = nn.Conv2d(self.channels, outputs, 1)
-        if self.kaiming_classifiers:
-            nn.init.kaiming_normal_(classifier.weight)
-        return classifier
-
-    def grow(self, new_classes: int) -> None:
-        """Append a step's classifier, randomly initialised from the global generator.
-
-        Raises:
-            NetworkError: without a new class.
-        """
-        if new_classes < 1:
-            raise NetworkError(f"a step needs at least one new class, got {new_classes}")
-        first = not self.classes_per_step
-        reference = next(self.backbone.parameters())
-        classifier = self._classifier(new_classes + (1 if first and self.background else 0))
-        self.cls.append(classifier.to(reference))
-        self.classes_per_step.append(new_classes)
-
-    def forward(self, images: Tensor) -> PixelOutputs:
-        """Images (B, 3, H, W) to :class:`PixelOutputs` with logits at their size."""
-        features = self.backbone(images)
-        x = self.aspp(features.body)
-        first = x.detach() if self.auxiliary else x
-        coarse = torch.cat([self.cls[0](first), *(classifier(x) for classifier in self.cls[1:])], dim=1)
-        if coarse.dtype in (torch.float16, torch.bfloat16):  # up-sampling and losses stay in single precision
-            coarse = coarse.float()
-        logits = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
-        return PixelOutputs(logits, x, features.body, coarse, features.stages)
+        super().__init__(
+            body,
+            aspp,
+            classes_per_step,
+            channels=channels,
+            background=background,
+            auxiliary=auxiliary,
+            kaiming_classifiers=head == "dkd",
+        )

@@ -155,4 +155,5 @@ def load_weights(module: nn.Module, file: Path, source: Source) -> None:
     """
     if source not in _CONVERSIONS:
         raise CheckpointError(f"unknown source of weights '{source}', expected one of {', '.join(_CONVERSIONS)}")
-    load_state(module, _CONVERSIONS[source](read_state(file)), str(file))
+    completed = getattr(module, "with_twins", dict)  # of a network whose convolutions have copies beside them
+    load_state(module, completed(_CONVERSIONS[source](read_state(file))), str(file))
