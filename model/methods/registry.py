@@ -30,6 +30,7 @@ METHODS: dict[Family, dict[str, str]] = {
         "mib": "model.methods.pixel.mib:MiB",
         "pi": "model.methods.pixel.path_integral:PI",
         "plop": "model.methods.pixel.plop:PLOP",
+        "rcil": "model.methods.pixel.rcil:RCIL",
         "rw": "model.methods.pixel.riemannian_walk:RW",
         "ssul": "model.methods.pixel.ssul:SSUL",
         "ssul-m": "model.methods.pixel.ssul:SSULM",

@@ -20,7 +20,10 @@ class PixelMethod(Method[PixelBatch, PixelOutputs]):
 
     family = "per-pixel"
     tasks = ("semantic",)
-    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("deeplabv3",), "background": (True,)}
+    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "name": ("deeplabv3", "deeplabv3-rcil"),
+        "background": (True,),
+    }
 
     def predict(self, outputs: PixelOutputs, step: Step) -> Tensor:
         """Label map (B, H, W) of positions: the channel with the largest logit."""

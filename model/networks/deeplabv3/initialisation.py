@@ -26,10 +26,8 @@ def initialise_from_background(classifiers: nn.ModuleList) -> None:
 
     Source: MiB (2020), eq. 9-10 and its released code; also used by PLOP.
     """
-    if len(classifiers) < 2:
-        raise ValueError("there is no earlier classifier whose background could initialise the new one")
-    base, new = classifiers[0], classifiers[-1]
-    assert isinstance(base, nn.Conv2d) and isinstance(new, nn.Conv2d) and base.bias is not None and new.bias is not None
+    base, new = _base_and_new(classifiers)
+    assert base.bias is not None and new.bias is not None
     bias = base.bias[0] - math.log(new.out_channels + 1)
     new.weight.copy_(base.weight[:1].expand_as(new.weight))
     new.bias.copy_(bias.expand_as(new.bias))
@@ -55,3 +53,27 @@ def initialise_from_auxiliary(classifiers: nn.ModuleList) -> None:
         raise ValueError(f"an auxiliary classifier has one channel, but the first one has {auxiliary.out_channels}")
     new.weight.copy_(auxiliary.weight.expand_as(new.weight))
     new.bias.copy_(auxiliary.bias.expand_as(new.bias))
+
+
+@torch.no_grad()
+def initialise_weights_from_background(classifiers: nn.ModuleList) -> None:
+    r"""Give every new class the weights of the background, :math:`w_k = w_0`, in place; no bias changes.
+
+    Args:
+        classifiers: as for :func:`initialise_from_background`.
+
+    Raises:
+        ValueError: if there is no earlier classifier.
+
+    Source: RCIL (2022), released code, whose rule for the biases does not apply to PASCAL VOC and ADE20K.
+    """
+    base, new = _base_and_new(classifiers)
+    new.weight.copy_(base.weight[:1].expand_as(new.weight))
+
+
+def _base_and_new(classifiers: nn.ModuleList) -> tuple[nn.Conv2d, nn.Conv2d]:
+    if len(classifiers) < 2:
+        raise ValueError("there is no earlier classifier whose background could initialise the new one")
+    base, new = classifiers[0], classifiers[-1]
+    assert isinstance(base, nn.Conv2d) and isinstance(new, nn.Conv2d)
+    return base, new
