@@ -30,11 +30,13 @@ class Step:
         index: 0 for the base step.
         past: category ids learnt in earlier steps, in learning order; empty at the base step.
         current: category ids learnt in this step, in learning order.
+        future: number of classes of each later step, where a method has to know it; else empty.
     """
 
     index: int
     past: tuple[int, ...]
     current: tuple[int, ...]
+    future: tuple[int, ...] = ()
 
     @property
     def seen(self) -> tuple[int, ...]:
@@ -44,7 +46,8 @@ class Step:
     @property
     def plain(self) -> dict[str, Any]:
         """The fields as plain data, for descriptions of jobs."""
-        return {"index": self.index, "past": self.past, "current": self.current}
+        told = {"future": self.future} if self.future else {}
+        return {"index": self.index, "past": self.past, "current": self.current, **told}
 
 
 @dataclass(frozen=True)

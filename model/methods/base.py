@@ -201,6 +201,11 @@ class Method(Generic[Batch, Outputs]):
         """Whether batches bring saliency maps, which the dataset must then have."""
         return False
 
+    @property
+    def needs_future(self) -> bool:
+        """Whether the base step has to know how many classes each later step brings; it is then shared by no other scenario."""
+        return False
+
     def check(self, recipe: RecipeLike, scenario: Scenario, setting: str, task: str) -> None:
         """Refuse what the method cannot work on, before anything runs.
 
@@ -254,7 +259,7 @@ class Method(Generic[Batch, Outputs]):
     def after_backward(self, context: Context) -> None:
         """Penalties on parameters add to ``.grad`` here; statistics of gradients are gathered here."""
 
-    def after_update(self, context: Context) -> None:
+    def after_update(self, context: StepContext[Batch]) -> None:
         """What follows the parameters: running prototypes, banks, averages. Not called where an fp16 update was skipped."""
 
     def after_step(self, context: StepContext[Batch]) -> State:

@@ -16,6 +16,8 @@ Family = Literal["per-pixel", "mask"]
 METHODS: dict[Family, dict[str, str]] = {
     "per-pixel": {
         "barm": "model.methods.pixel.barm:BARM",
+        "dft": "model.methods.pixel.dft:DFT",
+        "dft-star": "model.methods.pixel.dft:DFTStar",
         "dkd": "model.methods.pixel.dkd:DKD",
         "dkd-m": "model.methods.pixel.dkd:DKDM",
         "ewc": "model.methods.pixel.ewc:EWC",

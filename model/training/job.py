@@ -281,7 +281,7 @@ def build_networks(
     constructor = {key: value for key, value in arguments.items() if key != "name"}
     seed_everything(sub_seed(spec.seed, "initialisation", step.index))
     if previous is None:
-        network = build([len(step.current)], constructor)
+        network = build([len(step.current), *step.future], constructor)
         if WEIGHTS in spec.recipe.network:
             initial = importlib.import_module("model.networks.initial_weights")
             initial.load_initial_weights(arguments["name"], network, spec.recipe.network[WEIGHTS])

@@ -21,16 +21,24 @@ class _Typed(BaseModel):
 
 
 class StepSpec(_Typed):
-    """Which classes were learnt before and are learnt now, category ids in learning order."""
+    """Which classes were learnt before and are learnt now, category ids in learning order.
+
+    ``future`` tells the base step of some methods how many classes each later step brings.
+    """
 
     index: Annotated[int, Field(ge=0)]
     past: tuple[int, ...]
     current: Annotated[tuple[int, ...], Field(min_length=1)]
+    future: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> StepSpec:
         if (self.index == 0) != (not self.past):
             raise ValueError("exactly the base step (index 0) has no past classes")
+        if self.index and self.future:
+            raise ValueError(
+                "only the base step (index 0) is told about future classes; later ones read its checkpoint"
+            )
         if len({*self.past, *self.current}) != len(self.past) + len(self.current):
             raise ValueError("a class is listed twice")
         return self
@@ -38,7 +46,7 @@ class StepSpec(_Typed):
     @property
     def step(self) -> Step:
         """The same as the scenario's own type."""
-        return Step(self.index, self.past, self.current)
+        return Step(self.index, self.past, self.current, self.future)
 
 
 class MethodSpec(_Typed):

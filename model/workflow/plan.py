@@ -8,7 +8,7 @@ step is shared: 100-50, 100-10 and 100-5, and all methods that do nothing specia
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -212,6 +212,8 @@ class Plan:
         key = (cell.experiment.recipe, step.index == 0, len(step.current))
         if key not in self._resolved:
             self._resolved[key] = cell.recipe.resolved(step.index, len(step.current))
+        if step.index == 0 and self._build(name, values, cell.recipe.family).needs_future:
+            step = replace(step, future=tuple(len(classes) for classes in cell.scenario.increments[1:]))
         spec = {
             "dataset": split.dataset,
             "task": split.task,

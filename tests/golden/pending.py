@@ -8,7 +8,6 @@ PENDING: dict[str, str] = {
     "f_comformer": "CoMFormer is not written yet",
     "g_adapter": "Adapter is not written yet",
     "g_cil": "CIL is not written yet",
-    "g_dft": "DFT* is not written yet",
     "g_lgkd": "LGKD is not written yet",
     "g_mbs": "MBS is not written yet",
     "g_nest": "NeST is not written yet",
