@@ -24,24 +24,25 @@ def unit(vectors: Tensor, dim: int) -> Tensor:
     return vectors / torch.where(length > 0, length, 1.0)
 
 
-def old_class_consistency(features: Tensor, old_features: Tensor, region: Tensor) -> Tensor:
-    r"""Mean squared difference of two feature maps inside a region, :math:`\sum a \lVert x - x_{old} \rVert^2 / (C \sum a)`.
+def old_class_consistency(features: Tensor, old_features: Tensor, region: Tensor, offset: float = 0.0) -> Tensor:
+    r"""Mean squared difference of two feature maps inside a region, :math:`\sum a \lVert x - x_{old} \rVert^2 / (C \sum a + o)`.
 
     Args:
         features: (B, C, h, w) of the network in training.
         old_features: the same of the previous step's network; no gradient flows into it.
         region: (B, H, W), 1 inside and 0 outside; a is the region reduced to h x w.
+        offset: o; 1e-4 in Adapter.
 
     Returns:
-        Scalar; 0 if the region is empty (the released code divides by zero there).
+        Scalar; 0 if the region is empty (STAR's released code divides by zero there).
 
-    Source: STAR (2023), "old-class features maintaining"; released code.
+    Source: STAR (2023), "old-class features maintaining"; released code. Adapter (2025), released code.
     """
     features = at_least_single(features)
     inside = _reduced(region.unsqueeze(1), features)
     weight = inside.sum() * features.shape[1]
     total = (inside * (features - old_features.detach()).square()).sum()
-    return total / torch.where(weight > 0, weight, 1.0)
+    return total / torch.where(weight > 0, weight + offset, 1.0)
 
 
 def similarity_aware_discrimination(features: Tensor, labels: Tensor, new: range, old_prototypes: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ Family = Literal["per-pixel", "mask"]
 
 METHODS: dict[Family, dict[str, str]] = {
     "per-pixel": {
+        "adapter": "model.methods.pixel.adapter:Adapter",
         "barm": "model.methods.pixel.barm:BARM",
         "dft": "model.methods.pixel.dft:DFT",
         "dft-star": "model.methods.pixel.dft:DFTStar",

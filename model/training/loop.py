@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from model.methods.base import Context, Method
+from model.methods.base import Context, Method, StepContext
 from model.scenario import Step
 from model.training.optimiser import optimised_parameters, set_learning_rates
 from model.training.schedule import Schedule
@@ -39,7 +39,7 @@ class Reporter(Protocol):
 
 
 def train(
-    context: Context,
+    context: StepContext[Any],
     *,
     method: Method[Any, Any],
     batches: Iterator[Any],

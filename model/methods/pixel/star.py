@@ -49,7 +49,7 @@ from model.losses.foreground import decide_foreground, foreground_cross_entropy,
 from model.methods.base import Context, ParameterGroup, State, StepContext, Trainable, Weight
 from model.methods.pixel.base import PixelMethod
 from model.methods.pixel.star_features import ClassStatistics, draw_features, grid_labels, measure_classes
-from model.methods.pixel.star_replay_plan import replay_plan
+from model.methods.pixel.star_replay_plan import ReplayPlan, replay_plan
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.networks.layers import dropouts, normalisations
 from model.scenario import Step
@@ -79,6 +79,8 @@ class STAR(PixelMethod):
     base_method: ClassVar[str | None] = None
     base_fields = ("positive_weight", "head_factor")
     needs_old_model = True
+    consistency_offset: ClassVar[float] = 0.0
+    """Added to the denominator of the consistency term."""
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "name": ("deeplabv3",),
         "background": (False,),
@@ -130,7 +132,7 @@ class STAR(PixelMethod):
                 seen += torch.bincount(old_view[labels == 0], minlength=len(seen)).to(seen)
         if context.old_model is None:
             return {"numbers": new}
-        plan = replay_plan(context.state["numbers"].cpu(), seen, new, batches, context.setting)
+        plan = self.plan(context.state["numbers"].cpu(), seen, new, batches, context.setting)
         return {
             **context.state,
             "numbers": torch.cat([plan.numbers, new[1:]]),
@@ -138,9 +140,22 @@ class STAR(PixelMethod):
             "background_ratio": plan.background_ratio,
         }
 
+    def plan(self, numbers: Tensor, seen: Tensor, new: Tensor, batches: int, setting: str) -> ReplayPlan:
+        """What is to be replayed, see :func:`model.methods.pixel.star_replay_plan.replay_plan`."""
+        return replay_plan(numbers, seen, new, batches, setting)
+
+    @property
+    def threshold(self) -> float:
+        """What a logit has to exceed in training for its class to be seen."""
+        return 0.5 if self.released_threshold else 0.0
+
     def old_view(self, old_outputs: PixelOutputs) -> Tensor:
         """(B, H, W): what the old network sees, by the rule that training uses."""
-        return decide_foreground(old_outputs.logits, 0.5 if self.released_threshold else 0.0)
+        return decide_foreground(old_outputs.logits, self.threshold)
+
+    def statistics_in_use(self, state: State) -> ClassStatistics:
+        """What features of old classes are drawn from, and new classes keep away from."""
+        return stored_statistics(state)
 
     def targets(self, context: Context, batch: PixelBatch, old_outputs: PixelOutputs | None) -> StarTargets:
         old_view = None if old_outputs is None else self.old_view(old_outputs)
@@ -158,10 +173,10 @@ class STAR(PixelMethod):
         if old_outputs is None:
             return {"classification": foreground_cross_entropy(outputs.logits, labels, 1, self.positive_weight)}
         past, total = old_outputs.logits.shape[1], outputs.logits.shape[1]
-        features, old = outputs.pre_logits, stored_statistics(context.state)
+        features, old = outputs.pre_logits, self.statistics_in_use(context.state)
         assert targets.old_view is not None
         hidden_old = (labels == 0) & (targets.old_view > 0)
-        consistency = old_class_consistency(features, old_outputs.pre_logits, hidden_old)
+        consistency = old_class_consistency(features, old_outputs.pre_logits, hidden_old, self.consistency_offset)
         discrimination = similarity_aware_discrimination(features, labels, range(past + 1, total + 1), old.prototypes)
         return {
             "classification": self.reconstructed(context.network.cls[-1], outputs, targets, past, old, context.state),
@@ -201,7 +216,7 @@ class STAR(PixelMethod):
     @torch.no_grad()
     def after_step(self, context: StepContext[PixelBatch]) -> State:
         step, state = context.step, context.state
-        old = stored_statistics(state) if step.index else None
+        old = self.statistics_in_use(state) if step.index else None
 
         def features() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in context.batches():

@@ -88,18 +88,20 @@ def measure_classes(
         reference: from the prototypes (C, D) to the points that deviations are measured from; None takes the prototypes.
 
     Returns:
-        In single precision. Norms deviate as in a sample (n − 1); a class without a pixel has zeros, one with a single
-        pixel no deviation of its norm.
+        In the precision of the features, at least single. Norms deviate as in a sample (n − 1); a class without a pixel has
+        zeros, one with a single pixel no deviation of its norm.
 
     Raises:
         FeatureError: if the passes give nothing.
     """
     sums: Tensor | None = None
+    kind = torch.float32
     counts, norm_sums = torch.zeros(len(classes)), torch.zeros(len(classes))
     for features, labels in one_pass():
         if sums is None:
             sums = torch.zeros(len(classes), features.shape[1], dtype=torch.double, device=features.device)
             counts, norm_sums = counts.to(sums), norm_sums.to(sums)
+            kind = torch.promote_types(features.dtype, torch.float32)
         for place, found in class_features(features, labels, classes):
             sums[place] += functional.normalize(found, dim=1).sum(dim=0)
             norm_sums[place] += found.norm(dim=1).sum()
@@ -108,7 +110,7 @@ def measure_classes(
         raise FeatureError("there is no batch to measure classes in")
     some = counts.clamp(min=1)
     prototypes, means = functional.normalize(sums, dim=1), norm_sums / some
-    centres = prototypes if reference is None else reference(prototypes.float()).double()
+    centres = prototypes if reference is None else reference(prototypes.to(kind)).double()
     squares, norm_squares = torch.zeros_like(sums), torch.zeros_like(norm_sums)
     for features, labels in one_pass():
         for place, found in class_features(features, labels, classes):
@@ -116,7 +118,7 @@ def measure_classes(
             norm_squares[place] += (found.norm(dim=1) - means[place]).square().sum()
     deviations = (squares / some[:, None]).sqrt()
     norms = torch.stack([means, (norm_squares / (counts - 1).clamp(min=1)).sqrt()])
-    return ClassStatistics(prototypes.float(), deviations.float(), norms.float())
+    return ClassStatistics(prototypes.to(kind), deviations.to(kind), norms.to(kind))
 
 
 def draw_features(
