@@ -31,6 +31,8 @@ METHODS: dict[Family, dict[str, str]] = {
         "lwf": "model.methods.pixel.lwf:LwF",
         "lwf-mc": "model.methods.pixel.lwf_mc:LwFMC",
         "mib": "model.methods.pixel.mib:MiB",
+        "nest": "model.methods.pixel.nest:NeST",
+        "nest-plop": "model.methods.pixel.nest:NestPLOP",
         "pi": "model.methods.pixel.path_integral:PI",
         "plop": "model.methods.pixel.plop:PLOP",
         "rcil": "model.methods.pixel.rcil:RCIL",

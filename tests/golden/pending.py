@@ -9,7 +9,6 @@ PENDING: dict[str, str] = {
     "g_cil": "CIL is not written yet",
     "g_lgkd": "LGKD is not written yet",
     "g_mbs": "MBS is not written yet",
-    "g_nest": "NeST is not written yet",
     "g_sdr": "SDR is not written yet",
     "i_simcis": "SimCIS is not written yet",
 }
