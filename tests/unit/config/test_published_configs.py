@@ -65,8 +65,11 @@ def bounds(config: Config) -> Config:
     return config.model_copy(update={"experiments": kept})
 
 
-def test_every_file_is_counted():
-    assert {file.stem for file in FILES} == set(EXPECTED)
+def test_every_file_with_bounds_is_counted():
+    bounded = {
+        file.stem for file in FILES if any(e.name in BOUNDS for x in load(file.stem).experiments for e in x.methods)
+    }
+    assert bounded == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -84,10 +87,10 @@ def test_bounds_plan_with_the_expected_jobs_and_shared_base_steps(name):
     assert not NOTHING.exists() and not found.memories
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED))
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_the_whole_file_plans(name):
     found = Plan(load(name))
-    assert len(found.runs) >= 2 * EXPECTED[name][0]
+    assert len(found.runs) >= max(1, 2 * EXPECTED.get(name, (0,))[0])
     assert found.config.results == f"results/published/{name}"
 
 
