@@ -51,6 +51,8 @@ def declarations(method: type[Method[Any, Any]]) -> list[str]:
         asked.append(f"base step of {method.base_method}")
     if overrides(method, "needs_saliency"):
         asked.append("saliency maps")
+    if overrides(method, "needs_future"):
+        asked.append("numbers of future classes")
     return asked
 
 
