@@ -32,6 +32,7 @@ $(STAMP): envs/requirements.lock pyproject.toml setup.py $(shell find ops/csrc -
 
 demo: $(STAMP)  ## Prepare, train, evaluate and compare the methods on generated images (minutes, CPU)
 	@echo "== running $(CONFIG) on $(CORES) cores; every job's log lies in results/logs"
+	@$(BIN)/python workflow_scripts/check_config.py --configfile $(CONFIG)
 	@$(SNAKEMAKE) --configfile $(CONFIG)
 	@$(BIN)/python workflow_scripts/show_results.py --configfile $(CONFIG)
 

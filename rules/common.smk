@@ -15,6 +15,7 @@ from model.common.command_line import prefer_checkout
 from model.common.environment import expand
 from model.config.messages import ConfigError
 from model.config.reading import parse_config
+from model.config.yaml_files import read_yaml
 from model.data.sources import registry as sources
 from model.splits.image_lists import ImageListError, find_list
 from model.workflow.plan import Plan
@@ -24,6 +25,8 @@ from model.workflow.jobs import evaluation_code, training_code
 PROJECT = Path(str(workflow.basedir))
 
 try:
+    for file in workflow.configfiles:  # Snakemake has read them already, but not noticed keys that stand twice
+        read_yaml(Path(file))
     PLAN = Plan(
         parse_config(
             config,

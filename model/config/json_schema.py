@@ -55,8 +55,14 @@ def _changes(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changed_references(value: Any) -> Any:
-    """The same with every reference leading to the definition in which nothing is required; defaults left out."""
+    """The same with every reference leading to the definition in which nothing is required.
+
+    Defaults are left out, and so is what tells branches apart: changes fit several, unless they name one.
+    """
     if isinstance(value, dict):
-        kept = {key: _changed_references(item) for key, item in value.items() if key != "default"}
+        left_out = ("default", "discriminator")
+        kept = {key: _changed_references(item) for key, item in value.items() if key not in left_out}
+        if "oneOf" in kept:
+            kept["anyOf"] = kept.pop("oneOf")
         return {**kept, "$ref": f"{value['$ref']}{_CHANGES}"} if "$ref" in value else kept
     return [_changed_references(item) for item in value] if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from model.common.names import unknown_name
 from model.config.messages import ConfigError, explain
 from model.config.recipes import RECIPES, Recipes
 from model.config.schema import Config
-from model.config.yaml_files import read_yaml
+from model.config.yaml_files import check_plain, read_yaml
 
 
 def parse_config(content: Mapping[str, Any], source: str = "config.yaml", recipes: Path = RECIPES) -> Config:
@@ -26,6 +26,7 @@ def parse_config(content: Mapping[str, Any], source: str = "config.yaml", recipe
     Raises:
         ConfigError: one line per problem.
     """
+    check_plain(content, source)
     configured = content.get("recipes")
     book = Recipes(recipes, configured if isinstance(configured, Mapping) else {}, source)
     if book.configured:

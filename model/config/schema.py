@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model.common.environment import expand
+from model.config.messages import NAME
 from model.training.spec import OptimiserSpec, PolySpec, ScheduleSpec, check_family
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
-"""Names become parts of paths: letters, digits, dot and hyphen, no underscore and no slash."""
+Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
 
 

@@ -195,14 +195,70 @@ CONFIGURATION = Section(
         Case(
             "The configuration is no YAML",
             text(lambda file: file.write_text("datasets: [")),
-            "…config.yaml: not valid YAML: …",
-            "A bracket, a quotation mark or the indentation is wrong; the message names line and column.",
+            "…config.yaml: line 1, column 12: not valid YAML: …",
+            "A bracket, a quotation mark or the indentation is wrong; the message names line and column. Snakemake alone "
+            "would not name the file; `make` looks at it first.",
             "Correct the line.",
+        ),
+        Case(
+            "A key stands twice",
+            text(lambda file: file.write_text(f"{file.read_text()}results: elsewhere\n")),
+            "…config.yaml: line …: key 'results' stands in line … as well; remove one of them",
+            "YAML would let the second one win without a word.",
+            "Remove one of the two lines.",
+        ),
+        Case(
+            "A value is a date",
+            text(lambda file: file.write_text(f"{file.read_text()}seed: 2024-01-02\n")),
+            "…config.yaml: seed: is a date; expected text, a number, a switch, a list or keys and values (put text into "
+            "quotes)",
+            "YAML takes digits and hyphens for a date, `yes` for a switch, and knows binary data and sets. None of them is a "
+            "value of a configuration.",
+            "Put text into quotes.",
+        ),
+        Case(
+            "A number is not finite",
+            config("recipes", "deeplabv3-micro", "optimiser", "learning_rate", value=float("inf")),
+            "…config.yaml: recipes.deeplabv3-micro.optimiser.learning_rate: is inf; expected a finite number",
+            "Infinity and NaN are no rates, weights or thresholds.",
+            "Write a finite number.",
+        ),
+        Case(
+            "A recipe extends one that does not exist",
+            config("recipes", "mine", value={"extends": "deeplabv3-mikro"}),
+            "…config.yaml: recipes.mine: extends: unknown recipe 'deeplabv3-mikro'; did you mean 'deeplabv3-micro'?",
+            "The configuration has no such recipe, and neither has `config/recipes`.",
+            "Correct the name.",
+        ),
+        Case(
+            "A recipe extends itself",
+            config(
+                "recipes", value={"one": {"extends": "two"}, "two": {"extends": "three"}, "three": {"extends": "one"}}
+            ),
+            "…config.yaml: recipes.three: extends: a recipe cannot extend itself (one extends two extends three extends one)",
+            "The recipes name each other in a circle.",
+            "Write one of them in full.",
+        ),
+        Case(
+            "A layer of the network has no channels",
+            config("recipes", "deeplabv3-micro", "network", "channels", value=0),
+            "recipe 'deeplabv3-micro': argument 'channels' of network 'deeplabv3' is 0: input should be greater than or equal "
+            "to 1",
+            "The network cannot be built like that.",
+            "Correct the recipe.",
+        ),
+        Case(
+            "A hyper-parameter has got another name",
+            experiment("methods", [{"name": "plop", "hyper_parameters": {"smallest_threshold": 0.1}}]),
+            "experiments[0].methods[0]: per-pixel method 'plop' has no hyper-parameter 'smallest_threshold'; it is called "
+            "'min_threshold' now (…)",
+            "The configuration was written for an older version.",
+            "Use the present name.",
         ),
         Case(
             "The configuration does not exist",
             text(lambda file: file.unlink()),
-            "…config.yaml: no such file",
+            "…config.yaml: no such file; check the path",
             "The path after `--configfile` or `CONFIG=` is wrong.",
             "Correct the path.",
         ),

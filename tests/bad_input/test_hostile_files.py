@@ -129,7 +129,7 @@ def test_no_loader_runs_code_of_a_file(tmp_path: Path, loader: str, payload: Pay
 def test_a_yaml_file_runs_no_code(tmp_path: Path, text: str) -> None:
     marker = tmp_path / "marker"
     (tmp_path / "config.yaml").write_text(text.format(marker))
-    with pytest.raises(ValueError, match=r"config\.yaml: not valid YAML"):
+    with pytest.raises(ValueError, match=r"config\.yaml: .*not valid YAML"):
         read_yaml(tmp_path / "config.yaml")
     assert not marker.exists()
 

@@ -114,19 +114,6 @@ def test_several_problems_are_several_lines():
     assert len(str(caught.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize(("text", "expected"), [("a: [", "not valid YAML"), ("- 1", "expected keys and values")])
-def test_an_unreadable_file_is_named(tmp_path, text, expected):
-    file = tmp_path / "broken.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=f"broken.yaml: {expected}"):
-        load_config(file)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="no such file"):
-        load_config(tmp_path / "nothing.yaml")
-
-
 RECIPES = sorted((PROJECT / "config" / "recipes").glob("*.yaml"))
 CONFIGS = [PROJECT / "config.yaml", *sorted((PROJECT / "config").rglob("*.yaml"))]
 
