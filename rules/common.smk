@@ -48,7 +48,7 @@ wildcard_constraints:
     dataset="|".join(PLAN.datasets),
     seed=r"\d+",
     step=r"\d+",
-    reading="[^/]+",
+    variant="[^/]+",
 
 
 def one_of(names):
