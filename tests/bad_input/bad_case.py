@@ -1,6 +1,6 @@
 """One way in which input can be wrong: how it is damaged, what is run, what the user reads, what it means and what to do.
 
-``sees`` is at once what the test expects (… stands for any text) and what docs/troubleshooting.md shows.
+``sees`` is both what the test expects (… stands for any text) and what docs/troubleshooting.md shows.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Case:
 
     Attributes:
         name: short and unique, in words.
-        damage: breaks something in a workspace and returns the command that meets it.
+        damage: breaks something in a workspace and returns the command that runs into it.
         sees: the line that the user reads, without ``prefix``.
-        means: what has happened, a sentence.
-        do: the remedy, a sentence.
-        prefix: what the line starts with; Snakemake's own lines start otherwise than those of our commands.
+        means: what has happened, in a sentence.
+        do: the remedy, in a sentence.
+        prefix: what the line starts with; Snakemake's own lines start differently from those of our commands.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""All cases by topic, and the troubleshooting page that is made of them."""
+"""All cases by topic, and the troubleshooting page made from them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ CASES: tuple[Case, ...] = tuple(case for section in SECTIONS for case in section
 INTRODUCTION = """\
 # Troubleshooting
 
-Made by `make docs` from the cases that the tests run (`tests/bad_input`); every message below was produced, in a run
-that ended with an error and left everything that was computed before as it was.
+Written by `make docs` from the cases that the tests run (`tests/bad_input`). Every message below was produced by a run that ended
+with an error and left everything computed before untouched.
 
 A problem is one line that starts with `error:` and names a file or a key, what was expected, and what to do. `snakemake` and
-`make demo` repeat what failed jobs said at the end of their output, under *What went wrong*; the log of every job lies below
-`results/logs`. After the cause is removed, the same command goes on where it stopped.
+`make demo` repeat the errors of failed jobs at the end of their output, under *What went wrong*; the log of every job is in
+`results/logs`. Once the cause is removed, the same command continues where it stopped.
 
-`make doctor` looks at the machine, the datasets and the weights of a configuration, `make plan` checks a configuration without
-running it. A *traceback* is a bug of Segue; please report it. `SEGUE_TRACEBACK=1` shows one for every error.
+`make doctor` inspects the machine, the datasets and the weights of a configuration; `make plan` checks a configuration without
+running it. A *traceback* is a bug in Segue; please report it. `SEGUE_TRACEBACK=1` shows one for every error.
 
 Below, … stands for a path or a detail that varies.
 """

@@ -1,4 +1,4 @@
-"""Mistakes in the configuration; each is found before anything is computed."""
+"""Mistakes in the configuration, all found before anything is computed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def text(change: Callable[[Path], object]) -> Damage:
 
 
 def through_snakemake(damage: Damage) -> Damage:
-    """The same, met by the workflow."""
+    """The same mistake, found by the workflow."""
 
     def do(workspace: Workspace) -> Command:
         damage(workspace)
@@ -79,21 +79,21 @@ CONFIGURATION = Section(
             "A value is of the wrong type",
             experiment("seeds", ["zero"]),
             "…config.yaml: experiments[0].seeds[0]: input should be a valid integer…, got 'zero'",
-            "The key takes another kind of value.",
-            "Give what the message expects.",
+            "The key expects another kind of value.",
+            "Use the kind of value that the message names.",
         ),
         Case(
             "A required key is missing",
             experiment("memory", {"selection": "random"}),
             "…config.yaml: experiments[0].memory.size: is required",
-            "An entry cannot do without the key.",
+            "The key has no default.",
             "Add it; `docs/configuration.md` lists all keys.",
         ),
         Case(
             "The name of a method is misspelt",
             experiment("methods", ["finetunning"]),
             "experiments[0].methods[0]: unknown per-pixel method 'finetunning'; did you mean 'finetuning'?…",
-            "There is no such method for the recipe's family of networks.",
+            "There is no such method for the recipe's network family.",
             "Correct the name; `docs/methods.md` lists all methods.",
         ),
         Case(
@@ -101,36 +101,36 @@ CONFIGURATION = Section(
             experiment("methods", [{"name": "mib", "hyper_parameters": {"distilation_weight": 1.0}}]),
             "experiments[0].methods[0]: per-pixel method 'mib' has no hyper-parameter 'distilation_weight'; "
             "did you mean 'distillation_weight'?…",
-            "The method's file declares other hyper-parameters.",
-            "Correct the name, or look into the method's file below `model/methods`.",
+            "The method has no hyper-parameter of that name.",
+            "Correct the name; the method's file in `model/methods` declares all of them.",
         ),
         Case(
             "The name of a protocol is misspelt",
             experiment("protocols", ["seguee"]),
             "experiments[0].protocols: unknown protocol 'seguee'; did you mean 'segue'?",
-            "There is no such way of evaluating predictions.",
+            "There is no such evaluation protocol.",
             "Correct the name; `docs/evaluation.md` explains all protocols.",
         ),
         Case(
             "The name of a recipe is misspelt",
             experiment("recipe", "deeplabv3-mikro"),
             "…config.yaml: experiments[0].recipe: unknown recipe 'deeplabv3-mikro'; did you mean 'deeplabv3-micro'?",
-            "The configuration has no such recipe, and neither has `config/recipes`.",
+            "Neither the configuration nor `config/recipes` has such a recipe.",
             "Correct the name.",
         ),
         Case(
             "The kind of a dataset is misspelt",
             config("datasets", "shapes-micro", value={"kind": "shape"}),
             "datasets.shapes-micro: unknown dataset kind 'shape'; did you mean 'shapes'?",
-            "There is no preparation of that name.",
+            "There is no such kind of dataset.",
             "Correct the name; `docs/add-a-dataset.md` lists all kinds.",
         ),
         Case(
             "A dataset does not have the option",
             config("datasets", "shapes-micro", "stuf", value=3),
             "datasets.shapes-micro: dataset kind 'shapes' has no option 'stuf'; did you mean 'stuff'?",
-            "The kind has other options.",
-            "Correct the option.",
+            "This kind of dataset has no such option.",
+            "Correct the option; `docs/datasets.md` and `docs/add-a-dataset.md` list them.",
         ),
         Case(
             "A setting is misspelt",
@@ -143,7 +143,7 @@ CONFIGURATION = Section(
             "An argument of the network is misspelt",
             config("recipes", "deeplabv3-micro", "network", "chanels", value=8),
             "recipe 'deeplabv3-micro': network 'deeplabv3' has no argument 'chanels'; did you mean 'channels'?",
-            "The network's constructor has other arguments.",
+            "The network's constructor has no such argument.",
             "Correct the recipe.",
         ),
         Case(
@@ -152,14 +152,14 @@ CONFIGURATION = Section(
             "experiments[0].methods[1]: 'finetuning-replay' replays exemplars; give the experiment a 'memory' "
             "with selection "
             "and size",
-            "The method needs exemplars of earlier steps, and nothing says which and how many.",
+            "The method needs exemplars of earlier steps, and the experiment does not say which and how many.",
             "Add `memory: {selection: …, size: …}`.",
         ),
         Case(
             "A scenario does not divide the classes",
             experiment("scenarios", ["4-3"]),
             "experiments[0].scenarios: scenario '4-3' does not divide 8 classes: 8 - 4 = 4 is not a multiple of 3",
-            "The classes after the base step cannot be cut into equal increments.",
+            "The classes after the base step cannot be divided into equal increments.",
             "Choose other numbers, or list the steps explicitly.",
         ),
         Case(
@@ -179,21 +179,21 @@ CONFIGURATION = Section(
             "Remove it from one of them.",
         ),
         Case(
-            "A step has no class",
+            "A step has no classes",
             experiment("scenarios", [{"name": "mine", "steps": [[0, 1], []]}]),
             "…config.yaml: experiments[0].scenarios[0].steps[1]: is empty: give at least one entry, or remove the key",
             "A step has to learn something.",
             "Remove the empty list.",
         ),
         Case(
-            "A class stands twice in an order",
+            "A class appears twice in an order",
             config("datasets", "shapes-micro", "orders", value={"b": [0, 1, 2, 3, 4, 5, 6, 6]}),
             "…config.yaml: datasets.shapes-micro.orders: order 'b' has class 6 twice; an order names every class once",
             "A class order has to be a permutation of the classes.",
             "Correct the order.",
         ),
         Case(
-            "The configuration is no YAML",
+            "The configuration is not valid YAML",
             text(lambda file: file.write_text("datasets: [")),
             "…config.yaml: line 1, column 12: not valid YAML: …",
             "A bracket, a quotation mark or the indentation is wrong; the message names line and column. Snakemake alone "
@@ -263,7 +263,7 @@ CONFIGURATION = Section(
             "Correct the path.",
         ),
         Case(
-            "The workflow meets a mistake in the configuration",
+            "The workflow finds a mistake in the configuration",
             through_snakemake(experiment("methods", ["finetunning"])),
             "experiments[0].methods[0]: unknown per-pixel method 'finetunning'; did you mean 'finetuning'?…",
             "Snakemake checks the configuration in the same way, before it starts the first job.",
@@ -276,15 +276,15 @@ CONFIGURATION = Section(
             "weights/resnet101.pth: network.weights.file of the recipe does not exist; put it there, or let the recipe "
             "name another place",
             "The recipe starts from weights of a backbone that are not part of Segue.",
-            "Get them from the program that `source` names, see `docs/methods.md`; `make doctor` lists all files that a "
+            "Get them from the project that `source` names, see `docs/methods.md`; `make doctor` lists all files that a "
             "configuration needs.",
             prefix="",
         ),
         Case(
-            "The workflow looks for initial weights below a variable that is not set",
+            "The path of initial weights contains a variable that is not set",
             weights("$SEGUE_NOT_SET/resnet101.pth"),
             "network.weights.file: $SEGUE_NOT_SET/resnet101.pth names an environment variable that is not set: export it",
-            "The recipe leaves it to you where weights lie.",
+            "The recipe lets you choose where the weights are.",
             "Set the variable and start again.",
             prefix="",
         ),

@@ -1,4 +1,4 @@
-"""Files between the steps of the workflow that were damaged, edited or belong to something else."""
+"""Intermediate files of the workflow that were damaged, edited or belong to something else."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def memory(change: Callable[[dict[str, Any]], object]) -> Damage:
 
 
 def truncated_memory(workspace: Workspace) -> Command:
-    """A memory that is cut off meets the selection of the next one."""
+    """A truncated memory is read when the next one is selected."""
     halve(workspace.memory)
     return workspace.select_memory(2)
 
 
 def rename_exemplar(content: dict[str, Any]) -> None:
-    """The memory names an image that the dataset does not have any more."""
+    """The memory names an image that the dataset no longer has."""
     content["images"][0]["id"] = "vanished"
 
 
@@ -108,7 +108,7 @@ class _Code:
 
 
 def hostile(file: Path) -> None:
-    """A checkpoint that wants to run a command when it is opened."""
+    """A checkpoint that tries to run a command when it is opened."""
     torch.save({"format": 1, "network": _Code(file.with_name("marker"))}, file, pickle_module=pickle)
 
 
@@ -123,7 +123,7 @@ def with_a_weight(content: Checkpoint) -> Checkpoint:
 
 
 def initial_weights(content: object) -> Damage:
-    """A recipe that starts from outside weights which hold something else."""
+    """A recipe whose initial weights hold something else."""
 
     def do(workspace: Workspace) -> Command:
         file = workspace.folder / "weights.pth"
@@ -135,14 +135,14 @@ def initial_weights(content: object) -> Damage:
 
 
 def unset_weights(workspace: Workspace) -> Command:
-    """Initial weights below an environment variable that is not set."""
+    """Initial weights whose path contains an environment variable that is not set."""
     weights = {"file": "$SEGUE_NOT_SET/resnet.pth", "source": "torchvision"}
     network = workspace.training(0).spec["recipe"]["network"]
     return workspace.train(0, network={**network, "weights": weights})
 
 
-def judged_as_a_later_step(workspace: Workspace) -> Command:
-    """The base checkpoint in the place of that of step 1."""
+def evaluated_as_a_later_step(workspace: Workspace) -> Command:
+    """The base checkpoint in place of that of step 1."""
     return workspace.evaluate(1, workspace.base)
 
 
@@ -189,8 +189,8 @@ EVALUATIONS = Section(
             "The counts of an evaluation are damaged",
             evaluation("counts.npz", flip_in_the_middle, Workspace.tables),
             "…/counts.npz is not a stored confusion matrix (…); delete it to evaluate again",
-            "The content does not have the checksum that was stored with it.",
-            "Delete it and start the workflow again; look after the disk.",
+            "The content does not match the checksum stored with it.",
+            "Delete it and start the workflow again; check the disk.",
         ),
         Case(
             "Predictions for the gallery are damaged",
@@ -211,7 +211,7 @@ DATA = Section(
             "…shapes-micro/dataset.json: categories.0.name: field required; delete it to have the dataset "
             "prepared again",
             "The file was edited or written by something else.",
-            "Delete it: what is prepared already is kept, the rest is done again.",
+            "Delete it: what has been prepared is kept, everything else is done again.",
         ),
         Case(
             "A prepared label map is missing",
@@ -234,12 +234,12 @@ DATA = Section(
             "Delete `dataset.json` and start the workflow again.",
         ),
         Case(
-            "A photograph vanished after it was prepared",
+            "A photograph disappeared after it was prepared",
             prepared("raw/images/training/*.png", remove, lambda workspace: workspace.train(0)),
             "…shapes-micro/raw/images/training/….png does not exist, but dataset 'shapes-micro' was prepared "
             "with it: put it "
             "back, or delete … to have the dataset prepared again",
-            "Photographs are not copied: training reads them where they were. This is noticed before the first "
+            "Photographs are not copied: training reads them from their original place. This is noticed before the first "
             "iteration.",
             "Put the file back.",
         ),
@@ -251,14 +251,14 @@ DATA = Section(
             "Delete it.",
         ),
         Case(
-            "A step has no image",
+            "A step has no images",
             without_images,
             "step 0 of the disjoint setting has no image in split 'train' of 'photos': none of 3 images has at "
             "least one class of "
             "the step and no class of a later step (classes of the step: [0]). Use the overlapped setting, "
             "another class order, or "
             "more images",
-            "The rule of the setting leaves nothing to learn from.",
+            "The rule of the setting leaves no images to learn from.",
             "Follow one of the three suggestions.",
         ),
         Case(
@@ -278,20 +278,20 @@ DATA = Section(
             "Delete it.",
         ),
         Case(
-            "The memory names an image that vanished",
+            "The memory names an image that no longer exists",
             memory(rename_exemplar),
             "…shapes-micro/train.csv: no image 'vanished'; the split or memory file that names it was made "
             "from another "
             "preparation of this dataset; delete that file to have it made again",
-            "The dataset was prepared anew with fewer images, or the memory was edited.",
-            "Delete the memory file below `results/memory`.",
+            "The dataset was prepared again with fewer images, or the memory was edited.",
+            "Delete the memory file in `results/memory`.",
         ),
         Case(
             "The memory lacks an entry",
             memory(lambda content: content["images"][2].pop("classes")),
             "…results/memory/….json: images.2.classes: field required; delete it to have it made again",
             "The file was edited by hand.",
-            "Delete it. Exemplars of one's own are a selection rule, see `docs/add-a-method.md`.",
+            "Delete it. Do not edit memories: another choice of exemplars is another selection rule.",
         ),
         Case(
             "The memory contradicts itself",
@@ -303,7 +303,7 @@ DATA = Section(
             "Delete the file.",
         ),
         Case(
-            "The memory is of another step",
+            "The memory belongs to another step",
             memory(lambda content: content.update(step=2)),
             "…results/memory/….json: has step = 2, but the job is about step = 1; give the job's own file, or "
             "delete this one to "
@@ -312,7 +312,7 @@ DATA = Section(
             "Delete it.",
         ),
         Case(
-            "The memory is cut off",
+            "The memory is truncated",
             truncated_memory,
             "…results/memory/….json is not valid JSON (…); delete it to have it made again",
             "The file ends too early.",
@@ -330,16 +330,16 @@ CHECKPOINTS = Section(
             "The previous checkpoint is missing",
             checkpoint_file(remove),
             "…checkpoint.pt: no such file or directory; check the path, or run the workflow that makes it",
-            "The step continues from a file that is not there.",
-            "Start the workflow, which trains the step before.",
+            "The step continues from a file that does not exist.",
+            "Start the workflow, which trains the previous step.",
         ),
         Case(
-            "A checkpoint is cut off",
+            "A checkpoint is truncated",
             checkpoint_file(halve),
             "…checkpoint.pt: not a readable checkpoint (it is empty, incomplete, or was not written by "
             "torch.save); it is damaged, "
             "or holds other than tensors and plain values. Delete it to train the step again",
-            "An interrupted copy. Segue itself writes checkpoints completely or not at all.",
+            "A copy was interrupted. Segue itself writes checkpoints completely or not at all.",
             "Copy it again, or delete it.",
         ),
         Case(
@@ -348,41 +348,41 @@ CHECKPOINTS = Section(
             "…checkpoint.pt: not a readable checkpoint (its entry '…' does not have the checksum that was "
             "stored with it); it is "
             "damaged, or holds other than tensors and plain values. Delete it to train the step again",
-            "The disk, the memory or a transfer changed the file. PyTorch alone would load it without a word.",
-            "Copy it again, or delete it; look after the disk.",
+            "The disk, the memory or a transfer corrupted the file. PyTorch alone would load it silently.",
+            "Copy it again, or delete it; check the disk.",
         ),
         Case(
-            "A checkpoint wants to run code",
+            "A checkpoint tries to run code",
             checkpoint_file(hostile),
             "…checkpoint.pt: not a readable checkpoint (it refers to 'posix.system', which is neither a tensor "
             "nor a plain value; "
             "nothing of it was run); it is damaged, or holds other than tensors and plain values. Delete it to "
             "train the step again",
-            "The file holds more than data. Segue never runs anything that a file contains.",
-            "Do not use the file, and ask where it comes from.",
+            "The file contains more than data. Segue never executes anything in a file.",
+            "Do not use the file, and find out where it comes from.",
         ),
         Case(
-            "A checkpoint knows its classes in another order",
+            "A checkpoint has its classes in another order",
             checkpoint(lambda content: replace(content, classes=content.classes[::-1])),
             f"…checkpoint.pt: its classes are in another order: place 0 holds class 3 instead of 0; {_FIT}",
-            "It was trained with another class order: the outputs would be confused.",
+            "It was trained with another class order: its outputs would be mixed up.",
             "Use the checkpoint of the same scenario.",
         ),
         Case(
-            "A checkpoint knows another number of classes",
+            "A checkpoint has another number of classes",
             checkpoint(lambda content: replace(content, classes=content.classes[:-1])),
             f"…checkpoint.pt: knows 3 classes, but 4 are expected; {_FIT}",
             "It was trained in another scenario or step.",
             "Use the checkpoint of the same scenario.",
         ),
         Case(
-            "A checkpoint is of another network",
+            "A checkpoint belongs to another network",
             checkpoint(
                 lambda content: replace(content, network_arguments={**content.network_arguments, "channels": 8})
             ),
             f"…checkpoint.pt: its network has channels = 8, but the recipe says 64; {_FIT}",
-            "The recipe was changed after the checkpoint had been trained, or it comes from another recipe.",
-            "Train it again, or use the recipe that it was trained with.",
+            "The recipe was changed after the checkpoint was trained, or the checkpoint comes from another recipe.",
+            "Train it again, or use the recipe it was trained with.",
         ),
         Case(
             "A checkpoint lacks weights",
@@ -392,7 +392,7 @@ CHECKPOINTS = Section(
             "Train it again.",
         ),
         Case(
-            "A checkpoint has weights too many",
+            "A checkpoint has superfluous weights",
             checkpoint(with_a_weight),
             f"…checkpoint.pt: the weights do not fit the network: 1 unexpected (extra.weight); {_FIT}",
             "The checkpoint was made by another version of the network.",
@@ -406,35 +406,35 @@ CHECKPOINTS = Section(
             "Name it as initial weights of the recipe instead: `network: {weights: {file: …, source: …}}`.",
         ),
         Case(
-            "A checkpoint is evaluated as that of another step",
-            judged_as_a_later_step,
+            "A checkpoint is evaluated as another step's",
+            evaluated_as_a_later_step,
             "…checkpoint.pt: knows classes [0, 1, 2, 3], but step 1 has [0, 1, 2, 3, 4, 5]; it "
             "belongs to another step, scenario or class order: give the checkpoint of this step",
             "Evaluation was started by hand with a checkpoint of another step.",
-            "Give the checkpoint of the step.",
+            "Use the checkpoint of the step.",
         ),
         Case(
             "The variable in the path of initial weights is not set",
             unset_weights,
             "network.weights.file: $SEGUE_NOT_SET/resnet.pth names an environment variable that is not set: export it",
-            "The recipe starts from weights that lie in a folder of your choice.",
+            "The recipe reads its initial weights from a folder of your choice.",
             "Set the variable; `make doctor` says which weights a configuration needs.",
         ),
         Case(
             "Initial weights do not fit the network",
             initial_weights({"fc.weight": torch.zeros(2, 2)}),
             "…weights.pth: the weights do not fit the network (…",
-            "The file is of another network, or `source` names the wrong program.",
-            "Compare the recipe with where the weights come from.",
+            "The file belongs to another network, or `source` names the wrong project.",
+            "Check the recipe against the origin of the weights.",
         ),
         Case(
-            "Initial weights want to run code",
+            "Initial weights try to run code",
             initial_weights({"conv1.weight": _Code(Path("marker"))}),
             "…weights.pth: not a file of weights, or damaged (it refers to 'posix.system', which is neither a "
             "tensor nor a plain "
             "value; nothing of it was run); download it again",
-            "The file holds more than weights. Segue never runs anything that a file contains.",
-            "Do not use the file; fetch it from its authors.",
+            "The file contains more than weights. Segue never executes anything in a file.",
+            "Do not use the file; download it from its authors.",
         ),
     ),
 )

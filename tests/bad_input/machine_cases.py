@@ -38,7 +38,7 @@ def disk_full(workspace: Workspace) -> Command:
 
 
 def read_only(workspace: Workspace) -> Command:
-    """The folder of the step lies on a disk that is mounted for reading."""
+    """The folder of the step is on a disk that is mounted read-only."""
     folder = workspace.results / workspace.training(1).directory
     folder.mkdir(parents=True)
     _mount(folder, "ro")
@@ -65,7 +65,7 @@ def occupied(workspace: Workspace) -> Command:
 
 
 def locked(workspace: Workspace) -> Command:
-    """The lock of a workflow that was killed."""
+    """A lock left behind by a workflow that was killed."""
     locks = workspace.folder / ".snakemake" / "locks"
     locks.mkdir(parents=True)
     memory = workspace.training(2, "finetuning-replay").memory
@@ -92,7 +92,7 @@ MACHINE = Section(
             disk_full,
             "…checkpoint.pt cannot be written: no space left on device; free some space; the workflow goes on "
             "where it stopped",
-            "There is no room for a result. What was there before is whole: files appear completely or not at all.",
+            "There is no space for a result. Existing files are intact: files appear completely or not at all.",
             "Free some space and start the workflow again.",
         ),
         Case(
@@ -101,14 +101,14 @@ MACHINE = Section(
             "… cannot be written: read-only file system; make the folder writable, or name another one under "
             "'results' in the "
             "configuration",
-            "The folder belongs to somebody else, or its disk is mounted for reading only.",
+            "The folder belongs to somebody else, or its disk is mounted read-only.",
             "Change the permissions, or write somewhere else.",
         ),
         Case(
-            "A file stands where a folder is expected",
+            "There is a file where a folder is expected",
             file_in_the_way,
             "… cannot be written: …; a file stands where a folder is expected; move it away",
-            "Something else has the name that a folder of the results would get.",
+            "Something else has the name of a folder that the results need.",
             "Move the file away.",
         ),
         Case(
@@ -126,19 +126,19 @@ MACHINE = Section(
             locked,
             "Error: Directory cannot be locked. Please make sure that no other Snakemake process is trying to create the same "
             "files in the following directory:",
-            "Another workflow was started in the same working folder, or one was killed there and could not take its lock away.",
-            "If none is running, `snakemake --unlock` (with the same `--configfile`) takes the lock away; then start again.",
+            "Another workflow is running in the same working folder, or one was killed there before it could remove its lock.",
+            "If none is running, remove the lock with `snakemake --unlock` (and the same `--configfile`), then start again.",
             prefix="",
         ),
         Case(
-            "A job of the workflow meets a bad file",
+            "A job of the workflow runs into a bad file",
             photograph_in_the_workflow,
             "…photos/images/two.jpg cannot be read as an image (…): copy or unpack it again, or take it out of "
             "the dataset  "
             "[…logs/data/photos/prepare.log]",
-            "What failed jobs said last stands together at the end of Snakemake's output, under *What went "
+            "The last messages of failed jobs are collected at the end of Snakemake's output, under *What went "
             "wrong*, with their logs.",
-            "Look up the line on this page; correct what it names; start the same command again. Finished jobs "
+            "Look up the line on this page, correct what it names, and run the same command again. Finished jobs "
             "are kept.",
         ),
     ),

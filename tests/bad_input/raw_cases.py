@@ -46,7 +46,7 @@ def halve(file: Path) -> None:
 
 
 def empty(file: Path) -> None:
-    """Nothing is left."""
+    """No content is left."""
     file.write_bytes(b"")
 
 
@@ -56,24 +56,24 @@ def remove(file: Path) -> None:
 
 
 def web_page(file: Path) -> None:
-    """What a failed download leaves under the name of the image."""
+    """What a failed download leaves in place of the image."""
     file.write_text("<html><body>404 Not Found</body></html>")
 
 
 def cmyk(file: Path) -> None:
-    """A photograph for printers."""
+    """A photograph prepared for printing."""
     Image.open(file).convert("CMYK").save(file)
 
 
 def with_nan(file: Path) -> None:
-    """An image of fractions, one of which is no number."""
+    """An image of floating-point values, one of them NaN."""
     image = np.zeros((24, 32), dtype=np.float32)
     image[3, 4] = np.nan
     Image.fromarray(image).save(file, format="TIFF")
 
 
 def wide(file: Path) -> None:
-    """A photograph of 16 bits."""
+    """A photograph with 16 bits."""
     Image.fromarray(np.full((24, 32), 4000, dtype=np.uint16)).save(file, format="PNG")
 
 
@@ -83,7 +83,7 @@ def coloured(file: Path) -> None:
 
 
 def strange_label(file: Path) -> None:
-    """A label that no class has."""
+    """A label that belongs to no class."""
     labels = np.array(Image.open(file))
     labels[0, 0] = 77
     Image.fromarray(labels).save(file)
@@ -96,7 +96,7 @@ def smaller(file: Path) -> None:
 
 
 def straddling(file: Path) -> None:
-    """An object that lies in two classes."""
+    """An object that spans two classes."""
     numbers = np.array(Image.open(file))
     numbers[numbers > 0] = 1
     Image.fromarray(numbers).save(file)
@@ -132,44 +132,44 @@ IMAGES = Section(
             "A photograph is missing",
             photos("images/two.jpg", remove),
             "…photos/images/two(.jpg|.jpeg|.png) does not exist, but …photos/train.txt names it: copy it, or remove the name",
-            "The list of images names one whose file is not there.",
-            "Copy the file, or take its name out of the list.",
+            "The image list names a file that does not exist.",
+            "Copy the file, or remove its name from the list.",
         ),
         Case(
-            "A photograph is cut off",
+            "A photograph is truncated",
             photos("images/two.jpg", halve),
             "…photos/images/two.jpg cannot be read as an image (…): copy or unpack it again, or take it out of the dataset",
             "The file ends too early: an interrupted copy, download or extraction.",
-            "Copy or unpack it again. Preparing reads every photograph once, so that none fails in the middle of a training.",
+            "Copy or unpack it again. Preparation reads every photograph once, so none fails in the middle of training.",
         ),
         Case(
             "A photograph is empty",
             photos("images/two.jpg", empty),
             "…photos/images/two.jpg is empty (0 bytes): copy or unpack it again, or take it out of the dataset",
-            "The file has no content, as after a full disk.",
+            "The file has no content, for instance because the disk was full.",
             "Copy or unpack it again.",
         ),
         Case(
             "A photograph is something else",
             photos("images/two.jpg", web_page),
             "…photos/images/two.jpg cannot be read as an image (…): copy or unpack it again, or take it out of the dataset",
-            "The file is no image, whatever its name says; often it is the error page of a failed download.",
-            "Fetch it again.",
+            "The file is not an image, whatever its name says; often it is the error page of a failed download.",
+            "Download it again.",
         ),
         Case(
             "A photograph is CMYK",
             photos("images/two.jpg", cmyk),
             "…photos/images/two.jpg is a CMYK image; expected 8-bit RGB or grey: convert it with any image program",
-            "The file holds inks of a printer, which have no red, green and blue without the printer's profile.",
-            "Convert it to RGB with a program that knows profiles. Only the kinds of published datasets, which hold a few, do "
-            "it themselves.",
+            "The file holds the inks of a printer, which correspond to no RGB values without the printer's profile.",
+            "Convert it to RGB with a program that knows colour profiles. Only the published datasets, which contain a few, "
+            "are converted automatically.",
         ),
         Case(
             "An image holds NaN",
             photos("images/two.jpg", with_nan),
             "…photos/images/two.jpg is an image of mode 'F' (more than 8 bits a channel); expected 8-bit RGB or grey: "
             "convert it with any image program",
-            "The file holds fractions, and possibly NaN; converted as it is, it would be cut off at 255.",
+            "The file holds floating-point values, possibly NaN; converted as they are, they would be clipped at 255.",
             "Scale it to 0…255 and save it with 8 bits.",
         ),
         Case(
@@ -177,28 +177,28 @@ IMAGES = Section(
             photos("images/two.jpg", wide),
             "…photos/images/two.jpg is an image of mode 'I;16' (more than 8 bits a channel); expected 8-bit RGB or grey: "
             "convert it with any image program",
-            "The values are wider than those that networks are trained with; converted as it is, it would be cut off at 255.",
+            "Networks are trained with 8 bits per channel; converted as they are, the values would be clipped at 255.",
             "Scale it to 8 bits.",
         ),
         Case(
             "A label map is missing",
             photos("labels/two.png", remove),
             "…photos/labels/two(.png) does not exist, but …photos/train.txt names it: copy it, or remove the name",
-            "An image has no label map under its name.",
-            "Copy the label map, or take the image out of the list.",
+            "An image has no label map of its name.",
+            "Copy the label map, or remove the image from the list.",
         ),
         Case(
-            "A label map is cut off",
+            "A label map is truncated",
             photos("labels/two.png", halve),
             "…photos/labels/two.png cannot be read as an image (…): copy or unpack it again, or take it out of the dataset",
             "The file ends too early.",
             "Copy or unpack it again.",
         ),
         Case(
-            "A label map is in colours",
+            "A label map is in colour",
             photos("labels/two.png", coloured),
             "…photos/labels/two.png has 3 channels; a label map has one: save it as grey or palette PNG",
-            "The map shows the classes in colours instead of numbering them.",
+            "The map shows the classes as colours instead of numbers.",
             "Export the labels as numbers: one channel, or a palette.",
         ),
         Case(
@@ -206,7 +206,7 @@ IMAGES = Section(
             photos("labels/two.png", strange_label),
             "…photos/labels/two.png has label 77, which is neither in the class list nor background_label nor ignore_label: "
             "add it there, or correct the map",
-            "A pixel has a number that no class has.",
+            "A pixel has a label that belongs to no class.",
             "Name the label under `classes`, `background_label` or `ignore_label`, or correct the map.",
         ),
         Case(
@@ -214,23 +214,23 @@ IMAGES = Section(
             photos("labels/two.png", smaller),
             "…photos/labels/two.png is (30, 24), its image …photos/images/two.jpg is (32, 24): sizes are (width, height); "
             "make both from the same original",
-            "Image and map were scaled or cut differently; sizes are width and height.",
+            "Image and map were scaled or cropped differently; sizes are width and height.",
             "Make both from the same original.",
         ),
         Case(
-            "An instance map has no class map to go with",
+            "Instance maps without a list of countable classes",
             options(things=[]),
             "with instances, the option 'things' has to name the countable classes: list them there",
-            "Instance maps number objects; which classes are countable is not known.",
+            "Instance maps number the objects, but the configuration does not say which classes are countable.",
             "List them under the dataset's option `things`, or leave the instance maps out.",
         ),
         Case(
-            "An instance lies in two classes",
+            "An instance spans two classes",
             photos("instances/two.png", straddling),
             "…photos/instances/two.png: instance 1 covers labels [2, 3]; expected exactly one thing class: "
             "number its parts apart",
-            "Pixels with one number in the instance map have several classes in the label map.",
-            "Number the objects anew, each within one class.",
+            "Pixels with the same number in the instance map have several classes in the label map.",
+            "Renumber the objects so that each lies within one class.",
         ),
         Case(
             "A saliency map cannot be read",
@@ -245,28 +245,28 @@ IMAGES = Section(
             "…photos/saliency/two.png is (30, 24), its image is (32, 24): sizes are (width, height); "
             "make both from the same original",
             "It was made from another version of the photograph.",
-            "Make it again in the size of the photograph.",
+            "Make it again at the size of the photograph.",
         ),
         Case(
-            "The list of images names one twice",
+            "The image list names an image twice",
             photos("train.txt", repeat_name),
             "…photos/train.txt names 'one' twice: remove a line",
             "Two lines of the list are the same.",
             "Remove one of them.",
         ),
         Case(
-            "The list of images is empty",
+            "The image list is empty",
             photos("train.txt", empty),
             "…photos/train.txt names no image: write their names there, one a line, without endings",
-            "The split would have no image.",
-            "Write the names of its images into the file, one a line, without endings.",
+            "The split would have no images.",
+            "Write the names of its images into the file, one per line, without extensions.",
         ),
         Case(
             "The folder of a dataset does not exist",
             options(root="$SEGUE_NOT_SET/photos"),
             "dataset 'photos' cannot be prepared: folder $SEGUE_NOT_SET/photos does not exist: correct the option 'root'; a "
             "variable that is not set stands there as $NAME",
-            "The path is wrong, or an environment variable in it is not set: then it stands in the message as it was written.",
+            "The path is wrong, or an environment variable in it is not set: then the message shows it unexpanded.",
             "Set the variable, or correct `root`.",
         ),
         Case(
@@ -274,14 +274,14 @@ IMAGES = Section(
             panoptic("panoptic_some/two.png", strange_segment),
             "…panoptic-photos/panoptic_some/two.png has segment 9, which its annotation does not list: "
             "map and annotation are not of one release, unpack both again",
-            "The map and the JSON file are of different releases, or one was changed.",
+            "The map and the JSON file come from different releases, or one was changed.",
             "Unpack both from the same archive.",
         ),
         Case(
-            "A panoptic annotation is cut off",
+            "A panoptic annotation is truncated",
             panoptic("annotations/panoptic_some.json", halve),
             "…annotations/panoptic_some.json is not a whole panoptic annotation: unpack its archive again",
-            "An interrupted download or extraction.",
+            "A download or extraction was interrupted.",
             "Unpack the archive again.",
         ),
         Case(
@@ -290,7 +290,7 @@ IMAGES = Section(
             "…annotations/panoptic_some.json: annotations[1] has no 'segments_info': it is not in COCO's layout, or was edited: "
             "unpack its archive again",
             "The file is not in the layout that COCO publishes, or was edited.",
-            "Compare it with a published one; `docs/add-a-dataset.md` names the layout.",
+            "Compare it with a published one; `docs/add-a-dataset.md` describes the layout.",
         ),
     ),
 )
