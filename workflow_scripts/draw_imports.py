@@ -11,7 +11,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import grimp
@@ -140,14 +139,6 @@ def draw(layers: Sequence[Sequence[str]], edges: Edges, modules: Mapping[str, in
 def _text(x: float, y: float, text: str, size: float, fill: str, anchor: str = "start", weight: int = 400) -> str:
     style = f'font-size="{size:g}" font-weight="{weight}" text-anchor="{anchor}" fill="{fill}"'
     return f'<text x="{x:g}" y="{y:g}" {style}>{escape(text)}</text>'
-
-
-def read(picture: Path) -> tuple[list[tuple[str, ...]], dict[tuple[str, str], int]]:
-    """Layers and edges of a picture drawn earlier."""
-    found = ElementTree.parse(picture).getroot().findtext("{http://www.w3.org/2000/svg}metadata")
-    content = json.loads(found or "{}")
-    edges = {(importing, imported): count for importing, imported, count in content["edges"]}
-    return [tuple(layer) for layer in content["layers"]], edges
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Named protocols: how each code base evaluates predictions, as plain values.
 
-Numbers of two papers are comparable only when they were read the same way. A :class:`Protocol` writes the way down; the
-evaluation stores raw counts, which can be read under any protocol of the same geometry.
+The numbers of two papers are comparable only if they were evaluated the same way. A :class:`Protocol` spells this way out; the
+evaluation stores raw counts, to which any protocol with the same geometry can be applied.
 ``docs/evaluation.md`` gives the reasons and the sources.
 """
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 EVERY_GROUP = ("old", "past", "current", "all")
-"""Groups that can hold the base step, hence the background."""
+"""Groups that can contain the base step, and hence the background."""
 
 
 class ProtocolError(ValueError):
-    """A protocol nobody has defined."""
+    """A protocol that is not defined."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class BackgroundPolicy:
     """How a confusion matrix becomes mean IoU.
 
     Attributes:
-        future_classes: fate of pixels of classes not learnt yet.
-        background_pixels: whether pixels of the dataset's background label are evaluated at all.
-        background_groups: groups whose mean counts the background as one more class of the base step.
-        average_over: which classes of a group the mean divides by: those with ground-truth pixels, those with
+        future_classes: treatment of pixels of classes not learnt yet.
+        background_pixels: whether pixels with the dataset's background label are evaluated at all.
+        background_groups: groups whose mean includes the background as one more class of the base step.
+        average_over: the classes of a group that the mean is taken over: those with ground-truth pixels, those with
             ground-truth or predicted pixels, or every class (absent ones as 0).
         epsilon: added to the denominators of IoU and class accuracy, as the released programs do.
     """
@@ -40,11 +40,11 @@ class BackgroundPolicy:
 
 @dataclass(frozen=True)
 class Geometry:
-    """At which size predictions are compared.
+    """The size at which predictions are compared.
 
     Attributes:
         kind: ``full`` compares at the original size; ``resize`` scales image and labels (nearest neighbour) so that the
-            short side is ``size``; ``resize-crop`` also cuts the central ``size`` × ``size`` square.
+            short side is ``size``; ``resize-crop`` also crops the central ``size`` × ``size`` square.
         size: pixels, None for ``full``.
     """
 
@@ -58,16 +58,16 @@ class Protocol:
 
     Attributes:
         name: as written in the configuration and in the tables.
-        labelled_background: reading for datasets whose background is annotated (a background pixel holds none of the
+        labelled_background: policy for datasets whose background is annotated (a background pixel belongs to none of the
             classes, as in Pascal VOC).
-        unlabelled_background: reading for datasets whose rest is simply not annotated ("other" of ADE20K).
+        unlabelled_background: policy for datasets whose background is merely unlabelled ("other" of ADE20K).
         geometry: size at which label maps are compared.
         images: every validation image, or only those with at least one class learnt so far.
-        unseen_segments: fate of ground-truth segments of classes not learnt yet in panoptic quality. ``void``: their
-            pixels are not evaluated; ``drop``: the segments are gone but their pixels are evaluated, so predictions there are
-            false positives; ``keep``: they stay, as false negatives of a class without a prediction.
-        segment_areas: areas of true segments in panoptic quality. ``counted``: their pixels in the map; ``annotation``: as
-            the annotation says, which for ADE20K counted stuff before things were painted over it, as in published numbers.
+        unseen_segments: treatment of ground-truth segments of classes not learnt yet in panoptic quality. ``void``: their
+            pixels are not evaluated; ``drop``: the segments are removed but their pixels are evaluated, so predictions there
+            are false positives; ``keep``: they stay, as false negatives of a class without a prediction.
+        segment_areas: areas of true segments in panoptic quality. ``counted``: their pixels in the map; ``annotation``: those
+            of the annotation, which in ADE20K counted stuff before things were painted over it, as in published numbers.
         source: where the rules were taken from.
     """
 
@@ -81,7 +81,7 @@ class Protocol:
     source: str
 
     def background_policy(self, background_is_labelled: bool) -> BackgroundPolicy:
-        """The reading for a dataset whose background is annotated, or is not."""
+        """The policy for a dataset whose background is annotated, or is not."""
         return self.labelled_background if background_is_labelled else self.unlabelled_background
 
 
@@ -99,7 +99,7 @@ _PROTOCOLS = (
         images="all",
         unseen_segments="void",
         segment_areas="counted",
-        source="this project: the common reading across families",
+        source="this project: a common protocol for all families",
     ),
     Protocol(
         name="mib",
@@ -189,5 +189,5 @@ def get(name: str) -> Protocol:
         ProtocolError: if there is none.
     """
     if name not in PROTOCOLS:
-        raise ProtocolError(f"'{name}' is not an evaluation protocol; there are {', '.join(PROTOCOLS)}")
+        raise ProtocolError(f"'{name}' is not an evaluation protocol; choose from {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

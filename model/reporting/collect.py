@@ -12,24 +12,24 @@ from model.workflow.plan import Plan
 
 
 def identity(run: Run) -> Identity:
-    """What the rows of a table carry."""
+    """The identity that a run's rows carry in a table."""
     return Identity(run.dataset, run.task, run.scenario.name, run.setting, run.recipe, run.method, run.seed)
 
 
 def step_of(run: Run, position: int) -> int:
-    """Step that the ``position``-th training of a run stands for: a joint run has one, after everything is learnt."""
+    """The step of a run's ``position``-th training: a joint run has a single one, after everything is learnt."""
     return run.scenario.last if run.joint else position
 
 
 def collect(plan: Plan, results: Path) -> list[Measurement]:
-    """Read and evaluate every evaluation of a plan.
+    """Read every evaluation of a plan, with the groups of the run it belongs to.
 
     Args:
-        plan: of the configuration.
+        plan: the plan of a configuration.
         results: folder that its paths are relative to.
 
     Raises:
-        RecordError: if an evaluation is missing, damaged or of another run; nothing is left out silently.
+        RecordError: if an evaluation is missing, damaged or belongs to another run; nothing is left out silently.
     """
     found = []
     for run in plan.runs:

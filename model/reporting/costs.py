@@ -1,4 +1,4 @@
-"""What a run costs: parameters, what it keeps of earlier data, time. One row per run, from the records of its trainings."""
+"""What a run costs: parameters, storage for replay, time. One row per run, from the records of its trainings."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def cost_rows(runs: Iterable[Run], results: Path) -> pd.DataFrame:
     """Costs of finished runs.
 
     Args:
-        runs: of a plan.
+        runs: the runs of a plan.
         results: folder that their paths are relative to.
 
     Returns:
         Columns :data:`COST_COLUMNS`, sorted. ``parameters`` are those of the network after the last step and
         ``trainable_parameters`` those that its last training changed. ``exemplars`` (images) are what the last step
-        replayed; their bytes are the encoded image and label files. ``state_bytes`` are the tensors that the method
-        keeps besides the network: prototypes, statistics, importances. ``iterations`` and ``seconds`` (wall clock; of a
-        resumed training only what came after the last interruption) add up the increments; the base step stands in
-        ``base_seconds``, since other runs share it, and so does a joint run's only training. Peak memory is that of the
-        hungriest training.
+        replayed; their bytes are the encoded image and label files. ``state_bytes`` is the size of the tensors that the
+        method keeps besides the network: prototypes, statistics, importances. ``iterations`` and ``seconds`` (wall clock;
+        for a resumed training only what came after the last interruption) are summed over the increments; the base step
+        is in ``base_seconds``, since other runs share it, and so is a joint run's only training. Peak memory is the
+        maximum over the trainings.
 
     Raises:
         RecordError: if a training's record is missing or damaged.
@@ -66,7 +66,7 @@ def cost_rows(runs: Iterable[Run], results: Path) -> pd.DataFrame:
 
 
 def stored_bytes(dataset: PreparedDataset, task: str, image_id: str) -> int:
-    """Bytes of a training image and of its label map, as they lie on disk; instances share one file for all images."""
+    """Bytes of a training image and its label map on disk; instances share one file for all images."""
     record = dataset.record("train", image_id)
     label_files = {"semantic": dataset.semantic_file, "panoptic": dataset.panoptic_file}
     files = [record.file]
@@ -81,5 +81,5 @@ def _read(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist: this training has not been run") from None
     except ValueError:
-        raise RecordError(f"{path} is damaged: it is no JSON; delete it, and its training runs again") from None
+        raise RecordError(f"{path} is damaged: it is not JSON; delete it, and its training runs again") from None
     return found

@@ -1,8 +1,8 @@
 """Curves over steps, values per class over steps, and forgetting, drawn from the tidy tables.
 
-Every function takes the rows of *one* experiment comparison (one dataset, task, scenario, setting, recipe and protocol, see
-:func:`select`), returns a figure, and touches neither files nor matplotlib's global state. Colours are the eight of Okabe and
-Ito, which stay distinct for colour-blind readers; markers differ as well, so that a grey print can be read.
+Every function takes the rows of *one* comparison (one dataset, task, scenario, setting, recipe and protocol, see
+:func:`select`), returns a figure, and touches neither files nor matplotlib's global state. The colours are Okabe and
+Ito's, which colour-blind readers can distinguish; markers differ as well, so that a greyscale print is readable.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from model.evaluation.metrics.scores import BACKGROUND
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC
 from model.reporting.summary import LOWER_BOUND, UPPER_BOUND, method_order
 
-GRID = ("dataset", "task", "scenario", "setting", "recipe", "protocol")
-"""Columns that are constant in one figure."""
+COMPARISON = ("dataset", "task", "scenario", "setting", "recipe", "protocol")
+"""Columns that are constant within a comparison, and hence in a figure."""
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -35,7 +35,7 @@ class FigureError(ValueError):
 
 
 _TITLE_CHARACTER = 0.085
-"""Inches that a character of a title takes, on average and with some to spare."""
+"""Width of a title's character in inches, on average and with some margin."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +48,23 @@ class Style:
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
-    """One look per method; give all methods of the results, so that all their figures agree.
+    """One style per method; pass all methods of the results, so that all figures agree.
 
     The upper bound is black and dashed, the lower bound grey and dotted.
     """
     styles = {}
     between = [name for name in method_order(methods) if name not in (UPPER_BOUND, LOWER_BOUND)]
     for index, name in enumerate(between):
-        turn = index // len(_COLORS)  # after seven methods the colours repeat with other markers
+        turn = index // len(_COLORS)  # after seven methods the colours repeat, with other markers
         styles[name] = Style(_COLORS[index % len(_COLORS)], _MARKERS[(index + turn) % len(_MARKERS)], "-")
     return {UPPER_BOUND: Style(_UPPER, "_", "--"), **styles, LOWER_BOUND: Style(_LOWER, ".", ":")}
 
 
 def select(frame: pd.DataFrame, **identity: object) -> pd.DataFrame:
-    """Rows where every named column has the given value.
+    """Rows in which every named column has the given value.
 
     Raises:
-        FigureError: if there is none, or they still belong to several comparisons.
+        FigureError: if there are none, or they still belong to several comparisons.
     """
     for column, value in identity.items():
         frame = frame[frame[column] == value]
@@ -84,7 +84,7 @@ def curves(
 
     Args:
         metrics: rows of one comparison.
-        styles: as :func:`method_styles` gives them.
+        styles: from :func:`method_styles`.
         metric: the task's primary metric by default.
         groups: one panel each.
 
@@ -107,7 +107,7 @@ def curves(
             style, seeds = styles[method], part.groupby("step")["value"]
             steps, mean = seeds.mean().index.to_numpy(), seeds.mean().to_numpy()
             spread = seeds.std(ddof=1).fillna(0).to_numpy()
-            if len(steps) == 1 and steps[0] == last and method == UPPER_BOUND:  # one training on everything: a level
+            if len(steps) == 1 and steps[0] == last and method == UPPER_BOUND:  # a single training: a horizontal line
                 panel.axhline(mean[0], color=style.color, linestyle=style.line, linewidth=1.2, label=method)
                 panel.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=style.color, alpha=0.12, linewidth=0)
                 continue
@@ -132,12 +132,12 @@ def curves(
 def class_heat_maps(
     per_class: pd.DataFrame, metric: str | None = None, class_order: Sequence[str] | None = None
 ) -> Figure:
-    """Every class (rows) after every step (columns), a panel per method, mean over seeds; empty before it is learnt.
+    """Every class (rows) after every step (columns), a panel per method, mean over seeds; empty until it is learnt.
 
     Args:
         per_class: rows of one comparison.
         metric: the per-class form of the task's primary metric by default.
-        class_order: class names in learning order; by default in order of the step they first have a value in.
+        class_order: class names in learning order; by default in order of the step in which they first have a value.
 
     Raises:
         FigureError: if the rows belong to several comparisons, or hold no such metric.
@@ -148,7 +148,7 @@ def class_heat_maps(
     if rows.empty:
         raise FigureError(f"the results hold no '{metric}' per class")
     methods = method_order(rows["method"])
-    # the upper bound has values at the last step only, which would make every class look late
+    # the upper bound has values at the last step only, as if every class were learnt there
     first = rows[rows["method"] != UPPER_BOUND].groupby("class", sort=False)["step"].min()
     names = list(class_order or sorted(set(rows["class"]), key=lambda name: (first.get(name, 0), name)))
     learnt = [int(first.get(name, 0)) for name in names]
@@ -193,8 +193,8 @@ def forgetting_bars(
 
     Args:
         metrics: rows of one comparison.
-        styles: as :func:`method_styles` gives them.
-        groups: a cluster of bars each; groups in which nothing can have been forgotten yet are left out.
+        styles: from :func:`method_styles`.
+        groups: a cluster of bars each; groups without anything to forget yet are left out.
 
     Raises:
         FigureError: if the rows belong to several comparisons, or no run has several steps.
@@ -224,7 +224,7 @@ def forgetting_bars(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write SVG or PNG, by the name's ending; equal figures give equal bytes."""
+    """Write SVG or PNG, depending on the suffix; equal figures give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "segue", "svg.fonttype": "none"}):
@@ -244,7 +244,7 @@ def _tidy(panel: matplotlib.axes.Axes) -> None:
 
 
 def _entitle(figure: Figure, rows: pd.DataFrame) -> None:
-    """Say what the figure shows, in as many lines as its width asks for."""
+    """Title the figure with what it shows, in as many lines as its width requires."""
     first = rows.iloc[0]
     seeds = rows.groupby("method")["seed"].nunique().max()
     parts = [str(first[name]) for name in ("dataset", "task", "scenario", "setting", "recipe")]
@@ -266,7 +266,7 @@ def _sparse(steps: Sequence[int]) -> list[str]:
 
 
 def _require_one_comparison(frame: pd.DataFrame) -> None:
-    for column in GRID:
+    for column in COMPARISON:
         values = sorted(set(frame[column]))
         if len(values) > 1:
             raise FigureError(

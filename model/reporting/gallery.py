@@ -18,7 +18,7 @@ VOID_COLOR = (255, 255, 255)
 FUTURE_COLOR, HATCH_COLOR = (205, 205, 205), (150, 150, 150)
 OUTLINE_COLOR = (255, 255, 255)
 LARGEST_SIDE = 320
-"""Longer sides are scaled down before drawing."""
+"""Larger images are scaled down to this before drawing, in pixels."""
 
 
 class GalleryError(ValueError):
@@ -35,7 +35,7 @@ class GalleryImage:
         labels: (H, W) raw category ids.
         predictions: one (H, W) map of positions per step, 0 = background.
         label_segments: (H, W) segment ids of the ground truth, 0 = none; None where the task has no segments.
-        prediction_segments: the same of each prediction.
+        prediction_segments: the same for each prediction.
     """
 
     name: str
@@ -62,7 +62,7 @@ def truth_picture(
 ) -> np.ndarray:
     """Ground truth after a step: learnt classes in their colour, future ones grey and hatched.
 
-    The classes of an incremental step are outlined; at the base step everything would be.
+    The classes of an increment are outlined; at the base step, where everything is new, nothing is.
 
     Args:
         labels: (H, W) raw category ids.
@@ -123,14 +123,14 @@ def gallery(
     void_id: int | None = None,
     column_titles: Sequence[str] | None = None,
 ) -> Figure:
-    """A page of images: per image the photo, above the ground truth as of each step, below the prediction after it.
+    """A page of images: for each the photograph, with the ground truth of every step above the prediction after it.
 
     Args:
         images: what to show, with one prediction per step.
         known_after: category ids known after each step, in learning order; each begins with the one before.
         colors: category id → RGB.
         names: category id → class name.
-        title: above the page, e.g. the method.
+        title: at the top of the page, e.g. the method.
         background_id, void_id: raw labels of background and of pixels that are never evaluated.
         column_titles: one per step; "step 0", "step 1", … by default.
 
@@ -148,7 +148,7 @@ def gallery(
         if len(shown.predictions) != len(steps):
             raise GalleryError(f"image '{shown.name}' has {len(shown.predictions)} predictions for {len(steps)} steps")
         if any(drawn.shape != shown.image.shape[:2] for drawn in shown.maps):
-            raise GalleryError(f"image '{shown.name}': image, labels and predictions need one size")
+            raise GalleryError(f"image '{shown.name}': image, labels and predictions differ in size")
 
     shrunk = [_shrunk(shown) for shown in images]
     cell = 1.6

@@ -1,4 +1,4 @@
-"""Numbers printed in papers, to be shown beside our own where they mean the same experiment."""
+"""Numbers published in papers, shown beside our own where they describe the same experiment."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COLUMNS = (
 
 PROVENANCE = {
     "V": "read from an official table, README or chart",
-    "C": "the all-value is official; the split into groups is commonly quoted and agrees with it",
-    "B": "quoted in a public place: a later paper, an issue thread, a reproduction",
+    "C": "the overall value is official; the values of the groups are commonly quoted and agree with it",
+    "B": "quoted publicly: in a later paper, an issue thread, a reproduction",
     "Q": "commonly quoted or recalled; only the arithmetic was checked",
     "D": "derived by calculation from official values",
 }
@@ -38,13 +38,13 @@ class PublishedError(ValueError):
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """One printed number.
+    """One published number.
 
     Attributes:
         value: in percent.
         provenance: a letter of :data:`PROVENANCE`.
-        paper: where it is printed.
-        protocol: protocol it was evaluated under.
+        paper: where it was published.
+        protocol: name of the protocol it was evaluated under.
     """
 
     value: float
@@ -54,7 +54,7 @@ class PublishedValue:
 
 
 class PublishedResults:
-    """The table ``config/published_results.csv``. Of several papers the first in the file is preferred."""
+    """The table ``config/published_results.csv``. Among several papers the first in the file is preferred."""
 
     def __init__(self, rows: Iterable[Mapping[str, str]]) -> None:
         self._values: dict[tuple[str, ...], dict[tuple[str, str], dict[str, PublishedValue]]] = {}
@@ -69,7 +69,7 @@ class PublishedResults:
     ) -> Mapping[str, PublishedValue]:
         """Group → number, all from one paper, for exactly this dataset, task, scenario, setting and method.
 
-        A paper that evaluates by ``protocol`` is preferred, then the order of the file. Empty if there is no such number.
+        A paper that uses ``protocol`` is preferred, then the order of the file. Empty if there is no such number.
         """
         papers = self._values.get((dataset, task, scenario, setting, method, metric), {})
         ranked = sorted(papers, key=lambda paper: paper[1] != protocol)  # stable: ties keep the order of the file
@@ -77,7 +77,7 @@ class PublishedResults:
 
     @classmethod
     def empty(cls) -> PublishedResults:
-        """No published number at all."""
+        """No published numbers at all."""
         return cls(())
 
 
@@ -97,9 +97,9 @@ def read_published(path: Path) -> PublishedResults:
     for line, row in enumerate(rows, start=2):
         if row["provenance"] not in PROVENANCE:
             known = ", ".join(PROVENANCE)
-            raise PublishedError(f"{path}, line {line}: provenance '{row['provenance']}' is none of {known}")
+            raise PublishedError(f"{path}, line {line}: provenance '{row['provenance']}' is not one of {known}")
         if not _is_percentage(row["value"]):
-            raise PublishedError(f"{path}, line {line}: '{row['value']}' is no percentage")
+            raise PublishedError(f"{path}, line {line}: '{row['value']}' is not a percentage")
         key = tuple(row[name] for name in identity)
         if key in found:
             raise PublishedError(f"{path}, line {line}: this number is given twice")

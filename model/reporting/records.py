@@ -1,4 +1,4 @@
-"""What an evaluation job writes down, and how runs of a scenario are put together from such records.
+"""The records that evaluation jobs write, and how the runs of a scenario are assembled from them.
 
 One job evaluates one checkpoint under one protocol. It does not know which runs its checkpoint belongs to: a base step is
 shared by many methods and scenarios, the upper bound (``joint``) by all scenarios. So the record holds facts about the
@@ -36,7 +36,7 @@ CLASS_METRIC = {"semantic": "IoU", "panoptic": "PQ", "instance": "AP"}
 
 
 class RecordError(ValueError):
-    """A record that is missing, unreadable or does not fit what it is asked for."""
+    """A record that is missing, unreadable or does not fit the run it is used for."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class EvaluationRecord:
         background_is_labelled: whether the dataset annotates its background.
         images: number of images evaluated.
         per_class: metric → class key → value in percent; None if the class does not occur.
-        files: ``confusion`` (semantic), ``panoptic`` or ``precision`` (instance) → file name of the counts beside the record.
-        made_by: resolved description, versions, machine, git revision and times of the job; for people, not for tables.
+        files: ``confusion`` (semantic), ``panoptic`` or ``precision`` (instance) → name of the file of counts beside the record.
+        made_by: resolved spec, versions, machine, git revision and times of the job; for people, not for tables.
     """
 
     dataset: str
@@ -70,7 +70,7 @@ class EvaluationRecord:
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write the record; it takes its name only when complete."""
+        """Write the record; the file appears only when complete."""
         document = {
             "format": FORMAT,
             "dataset": self.dataset,
@@ -97,7 +97,7 @@ class EvaluationRecord:
         """
         try:
             if not path.exists():
-                raise RecordError(f"{path} is missing: this evaluation has not run, or has failed: run the workflow")
+                raise RecordError(f"{path} is missing: this evaluation has not run or has failed; run the workflow")
             document = read_json(path, "delete it to evaluate again")
             if document["format"] != FORMAT:
                 raise RecordError(
@@ -149,10 +149,10 @@ class Measurement:
 
     Attributes:
         run: whose scores.
-        step: after which step.
+        step: the step after which they were measured.
         protocol: name of the protocol.
         scores: by group and by class.
-        groups: the category ids that the groups stand for.
+        groups: the category ids of the groups.
         names: class key → class name.
     """
 
@@ -165,16 +165,16 @@ class Measurement:
 
 
 def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]) -> Measurement:
-    """Read an evaluation record and evaluate it for one run.
+    """Read an evaluation record and compute the scores of one run from it.
 
     Args:
-        path: the record; its raw counts lie beside it.
-        run: the run that the checkpoint belongs to.
+        path: the record; its raw counts are beside it.
+        run: a run that the checkpoint belongs to.
         step: the run's step. It may differ from the record's: ``joint`` knows all classes at its step 0.
-        groups: group name → category ids, as ``model.scenario.class_groups`` gives them for ``step``.
+        groups: group name → category ids, from ``model.scenario.class_groups`` for ``step``.
 
     Raises:
-        RecordError: if the record is missing, damaged, or not of this run's dataset, task or classes.
+        RecordError: if the record is missing, damaged, or of another dataset, task or set of classes.
     """
     record = EvaluationRecord.read(path)
     if (record.dataset, record.task) != (run.dataset, run.task):
@@ -194,7 +194,7 @@ def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]
         found.append(panoptic_scores(overlaps, record.classes, record.things, groups, protocol))
     found.append(class_means(record, groups, already={metric for scores in found for metric in scores.classes}))
     if not any(scores.classes for scores in found):
-        raise RecordError(f"{path} holds no value at all; delete it to evaluate again")
+        raise RecordError(f"{path} holds no values at all; delete it to evaluate again")
     return Measurement(
         run,
         step,
@@ -206,12 +206,12 @@ def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]
 
 
 def class_means(record: EvaluationRecord, groups: Mapping[str, Sequence[int]], already: Iterable[str] = ()) -> Scores:
-    """Group means of metrics that are defined per class alone (average precision), over classes that have a value.
+    """Group means of metrics that are defined per class only (average precision), over classes that have a value.
 
     Args:
-        record: whose per-class values.
+        record: holds the per-class values.
         groups: group name → category ids.
-        already: metrics that come from raw counts and are left out here.
+        already: metrics already computed from raw counts, which are left out here.
     """
     metrics = {metric: values for metric, values in record.per_class.items() if metric not in set(already)}
     scores: dict[str, dict[str, float]] = {}
@@ -225,7 +225,7 @@ def class_means(record: EvaluationRecord, groups: Mapping[str, Sequence[int]], a
 
 
 def merge_scores(parts: Iterable[Scores]) -> Scores:
-    """Scores of different metrics in one place."""
+    """The scores of different metrics, combined."""
     groups: dict[str, dict[str, float]] = {}
     classes: dict[str, dict[str, float | None]] = {}
     for part in parts:

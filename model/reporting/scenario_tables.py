@@ -1,4 +1,4 @@
-"""Tables of scenarios: which classes a step learns, and how many training images it has in each setting."""
+"""Tables of scenarios: the classes that each step learns, and its number of training images in each setting."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from model.splits.selection import select_images, validation_images
 RULES = ("overlapped", "disjoint")
 """Settings that are counted; ``sequential`` has the images of ``disjoint``."""
 MAX_NAMES = 20
-"""Steps of more classes are given by their labels alone."""
+"""Steps with more classes are described by their labels only."""
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers with runs drawn together: ``1–4, 7, 9–10``."""
+    """Ascending numbers with runs joined: ``1–4, 7, 9–10``."""
     ordered = sorted(numbers)
     starts = [0, *(place + 1 for place, (a, b) in enumerate(pairwise(ordered)) if b != a + 1)]
     ends = [*(start - 1 for start in starts[1:]), len(ordered) - 1]
@@ -27,7 +27,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def counts(index: ClassIndex, scenario: Scenario, task: str) -> dict[str, tuple[int, ...]]:
-    """Training images of every step by rule.
+    """Number of training images of every step, by rule.
 
     Raises:
         SplitError: if a step has none.
@@ -37,25 +37,25 @@ def counts(index: ClassIndex, scenario: Scenario, task: str) -> dict[str, tuple[
 
 
 def validation_counts(index: ClassIndex, scenario: Scenario, task: str) -> tuple[int, ...]:
-    """Validation images with a class learnt so far, after every step."""
+    """Number of validation images with a class learnt so far, after every step."""
     return tuple(len(validation_images(index, scenario.step(t), task, "seen")) for t in range(len(scenario)))
 
 
 def partition_counts(lists: PublishedLists) -> tuple[int, ...]:
-    """Training images of every step of a published partition."""
+    """Number of training images of every step of a published partition."""
     return tuple(step.images or 0 for step in lists.steps)
 
 
 def step_table(
     scenario: Scenario, categories: Sequence[Category], columns: Mapping[str, Sequence[int]], first_label: int = 0
 ) -> str:
-    """A Markdown table with a row a step.
+    """A Markdown table with one row per step.
 
     Args:
-        scenario: whose steps.
+        scenario: the scenario to describe.
         categories: the class table.
-        columns: numbers of images of every step by title; may be empty.
-        first_label: what is added to category ids to give the labels of the raw label maps.
+        columns: title → number of images of every step; may be empty.
+        first_label: added to category ids to get the labels of the raw label maps.
     """
     names = {category.id: category.name for category in categories}
     lines = [

@@ -1,21 +1,21 @@
-"""Segments in pictures: instances of one class in shades of its colour, and a line between any two segments."""
+"""Segments in pictures: instances of a class in shades of its colour, and a line between any two segments."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SHADES = (0.0, 0.45, -0.35, 0.25, -0.18)
-"""Share of white (above 0) or black (below 0) mixed into the first, second, … segment of a class, over and over."""
+"""Share of white (above 0) or black (below 0) mixed into the first, second, … segment of a class, repeating."""
 LINE_COLOR = (15, 15, 15)
 
 
 def shaded(picture: np.ndarray, classes: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """A picture of classes with its segments told apart.
+    """A picture of classes in which the segments can be told apart.
 
     Args:
         picture: (H, W, 3) uint8.
         classes: (H, W) class of each pixel, in any numbering.
-        segments: (H, W) segment ids, 0 = none; pixels without one stay as they are.
+        segments: (H, W) segment ids, 0 = none; pixels without one are left as they are.
 
     Returns:
         (H, W, 3) uint8.
@@ -32,7 +32,7 @@ def shaded(picture: np.ndarray, classes: np.ndarray, segments: np.ndarray) -> np
 
 
 def boundaries(segments: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels whose right or lower neighbour is of another segment."""
+    """(H, W) bool: pixels whose right or lower neighbour belongs to another segment."""
     different = np.zeros(segments.shape, dtype=bool)
     different[:, :-1] |= segments[:, :-1] != segments[:, 1:]
     different[:-1] |= segments[:-1] != segments[1:]

@@ -1,4 +1,4 @@
-"""The table that people read: method × scenario after the last step, mean ± deviation over seeds, papers beside it."""
+"""The table that people read: method × scenario after the last step, mean ± deviation over seeds, beside published numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUMMARY_COLUMNS = (
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
-    """The upper bound first, the lower bound last, the others between in alphabetical order."""
+    """The upper bound first, the lower bound last, the others in between in alphabetical order."""
     rank = {UPPER_BOUND: -1, LOWER_BOUND: 1}
     return sorted(set(methods), key=lambda name: (rank.get(name, 0), name))
 
@@ -33,7 +33,7 @@ def summarise(
     """One row per section, scenario, method and group: mean and sample standard deviation over seeds at the last step.
 
     Args:
-        metrics: as :func:`model.reporting.tables.metric_rows` gives it.
+        metrics: from :func:`model.reporting.tables.metric_rows`.
         published: shown where dataset, task, scenario, setting and method match, whatever the protocol.
         notes: (dataset, task, recipe) → remark, such as "from scratch, not comparable".
 
@@ -77,7 +77,7 @@ def summarise(
 
 @dataclass(frozen=True)
 class _Section:
-    """One printed table: rows are methods, each scenario has a column per group and one of published numbers."""
+    """One table: rows are methods; each scenario has a column per group and one for published numbers."""
 
     title: str
     note: str
@@ -106,7 +106,7 @@ def markdown(summary: pd.DataFrame) -> str:
 
 
 def latex(summary: pd.DataFrame) -> str:
-    """The summary as LaTeX tables; needs the package booktabs."""
+    """The summary as LaTeX tables, which need the package booktabs."""
     parts = ["% needs \\usepackage{booktabs}"]
     for section in _sections(summary, r"$\pm$"):
         scenarios = list(dict.fromkeys(scenario for scenario, _ in section.head))
@@ -168,7 +168,7 @@ def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
         )
         numbers = part[part["paper"] != ""]
         others = (numbers["published_protocol"] != protocol).any()
-        star = ["* = evaluated under another protocol than this table"] if others else []
+        star = ["* = evaluated under another protocol than this table's"] if others else []
         letters = [f"{letter} = {PROVENANCE[letter]}" for letter in PROVENANCE if letter in set(numbers["provenance"])]
         papers = sorted({f"{r.method}: {r.paper} (protocol: {r.published_protocol})" for r in numbers.itertuples()})
         sections.append(
@@ -191,7 +191,7 @@ def _value(row: Mapping[Any, Any] | None, plus_minus: str) -> str:
 
 
 def _published(rows: Sequence[Mapping[Any, Any] | None], protocol: str) -> str:
-    """``35.1/13.5/29.7 (V)``; a star marks numbers under another protocol than ours."""
+    """``35.1/13.5/29.7 (V)``; a star marks numbers evaluated under another protocol than the table's."""
     found = [row if row is not None and row["paper"] else None for row in rows]
     numbers = [row for row in found if row is not None]
     if not numbers:

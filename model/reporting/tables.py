@@ -1,4 +1,4 @@
-"""Tidy tables: one row per value, in percent, sorted, the same bytes for the same results."""
+"""Tidy tables: one row per value, in percent, sorted; equal results give equal bytes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DECIMALS = 6
 
 
 def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
-    """Values by group: what was measured after every step, and what follows from all steps of a run.
+    """Values by group: those measured after every step, and those computed from all steps of a run.
 
-    From the steps together come, at the last step, ``<metric>_avg`` (group ``all``: mean over steps, PLOP's "avg") and
+    The latter, listed at the last step, are ``<metric>_avg`` (group ``all``: mean over steps, PLOP's "avg") and
     ``forgetting`` (every group: mean over its classes of the best earlier value minus the last one).
 
     Raises:
@@ -42,9 +42,9 @@ def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
 
 
 def class_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
-    """Values by class: ``class`` is its name, ``group`` where it stands after this step (``past`` or ``current``).
+    """Values by class: ``class`` is its name, ``group`` the one it belongs to after this step (``past`` or ``current``).
 
-    Classes that do not occur in the evaluated images have no row. Forgetting per class stands at the last step.
+    Classes that do not occur in the evaluated images have no row. Forgetting per class is listed at the last step.
     """
     rows = []
     for run, steps in _by_run(measurements):
@@ -69,7 +69,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table that :func:`write_csv` wrote; names such as ``NA`` or ``none`` stay text."""
+    """Read a table written by :func:`write_csv`; names such as ``NA`` or ``none`` stay text."""
     text = {name: str for name in CLASS_COLUMNS if name not in ("seed", "step", "value")}
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": [""]})
 

@@ -174,7 +174,7 @@ EVALUATIONS = Section(
         Case(
             "An evaluation is missing",
             Workspace.tables,
-            "…/evaluation.json is missing: this evaluation has not run, or has failed: run the workflow",
+            "…/evaluation.json is missing: this evaluation has not run or has failed; run the workflow",
             "Tables never leave anything out silently.",
             "Start the workflow; it evaluates what is missing.",
         ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden import Case, Recording, assert_close, cases_holding, load, unpack_bits
 
-from model.evaluation.metrics.average_precision import annotation, average_precision, detection, precision_scores
+from model.evaluation.metrics.average_precision import average_precision, detection, precision_scores
 from model.evaluation.metrics.confusion import ConfusionAccumulator, ConfusionMatrix
 from model.evaluation.metrics.mean_iou import (
     class_accuracy,
@@ -188,7 +188,7 @@ def test_average_precision(case: Case, capsys: pytest.CaptureFixture[str]) -> No
         return [unpack_bits(row, (height, width)) for row in recording.arrays[name]]
 
     true = [
-        annotation(image, category, mask, bool(crowd))
+        {**detection(image, category, 1.0, mask), "iscrowd": int(crowd), "area": float(mask.sum())}
         for (image, category, crowd), mask in zip(recording.arrays["gt_rows"].tolist(), masks("gt_masks"), strict=True)
     ]
     scores = recording.arrays["dt_scores"].tolist()

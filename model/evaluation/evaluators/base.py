@@ -1,4 +1,4 @@
-"""What an evaluator is given and what it says: a network, looked at on every image of a split under one protocol."""
+"""The interface of the evaluators: a network, evaluated on every image of a split under one protocol."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from model.scenario import Step
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What is to be evaluated.
+    """What to evaluate, and how.
 
     Attributes:
         network: on ``device``.
         method: whose decision rule is applied.
-        step: classes known.
+        step: after which the network is evaluated.
         dataset: prepared dataset.
         split: e.g. ``val``.
         protocol: how to evaluate.
-        size: short side of what the network sees; None shows it images as they are compared.
-        batch_size: images at once.
-        device: where the network lives.
-        workers: processes that read images.
-        shown: number of images whose prediction is kept for pictures.
+        size: short side of the images the network sees; None: the size at which they are compared.
+        batch_size: images per batch.
+        device: where the network is.
+        workers: processes that load images.
+        shown: number of images whose predictions are kept for the gallery.
     """
 
     network: nn.Module
@@ -49,7 +49,7 @@ class EvaluationInputs:
 
     @property
     def shown_names(self) -> frozenset[str]:
-        """Ids of the images that are kept for pictures, evenly spread over the split."""
+        """Ids of the images kept for the gallery, evenly spread over the split."""
         return frozenset(evenly_spread([record.id for record in self.dataset.records(self.split)], self.shown))
 
     def things(self) -> torch.Tensor:
@@ -59,7 +59,7 @@ class EvaluationInputs:
 
 
 class Counts(Interface):
-    """Raw counts that other readings start from."""
+    """Raw counts, from which scores under other protocols can be computed."""
 
     def save(self, path: Path) -> None:
         """Write one npz file; equal counts give equal bytes."""
@@ -67,7 +67,7 @@ class Counts(Interface):
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was found.
+    """The result of an evaluation.
 
     Attributes:
         kind: what ``counts`` is, a key of :attr:`model.reporting.records.EvaluationRecord.files`.
@@ -90,11 +90,11 @@ class Evaluator(Interface):
     """A function that evaluates a network on a task."""
 
     def __call__(self, inputs: EvaluationInputs) -> EvaluationResult:
-        """Look at every image and count."""
+        """Evaluate every image and count."""
 
 
 def evenly_spread(names: Sequence[str], count: int) -> tuple[str, ...]:
-    """At most ``count`` names at equal distances, e.g. the images of a gallery."""
+    """At most ``count`` evenly spaced names, e.g. the images of a gallery."""
     if count <= 0 or not names:
         return ()
     places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)

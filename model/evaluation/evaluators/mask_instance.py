@@ -16,14 +16,14 @@ from model.evaluation.metrics.average_precision import average_precision, detect
 from model.networks.mask2former.inference import Instances
 
 SHOWN_SCORE = 0.5
-"""Detections below it are evaluated but not drawn."""
+"""Detections with a lower score are evaluated but not drawn."""
 
 
 def evaluate(inputs: EvaluationInputs) -> EvaluationResult:
     """Match detections with annotated objects.
 
     Raises:
-        ValueError: if annotation and images do not belong together.
+        ValueError: if annotations and images do not belong together.
     """
     dataset, split, step = inputs.dataset, inputs.split, inputs.step
     annotations = dataset.instance_annotations(split)["annotations"]
@@ -66,7 +66,7 @@ def evaluated_images(
 def painted_annotations(
     annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """True objects in one map, later ones over earlier ones, with (number, category id)."""
+    """True objects painted into one map, later ones over earlier ones, and their (number, category id)."""
     ids = np.zeros(size, dtype=np.int32)
     for number, one in enumerate(annotations, start=1):
         ids[coco_mask.decode(one["segmentation"]) > 0] = number
@@ -74,7 +74,7 @@ def painted_annotations(
 
 
 def painted_instances(found: Instances) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Detections that are sure enough in one map, the best on top, with (number, position from 1)."""
+    """Confident detections painted into one map, the best on top, and their (number, position from 1)."""
     kept = int((found.scores >= SHOWN_SCORE).sum())
     ids = np.zeros(tuple(found.masks.shape[1:]), dtype=np.int32)
     for number in range(kept, 0, -1):

@@ -57,7 +57,7 @@ def true_segments(listed: Sequence[Mapping[str, Any]], truth: np.ndarray, annota
     Args:
         listed: ``segments_info`` of the annotation.
         truth: (H, W) segment ids.
-        annotated_areas: whether areas are those of the annotation, which may have counted a segment before others were
+        annotated_areas: take the areas from the annotation, which may have counted a segment before others were
             painted over it. Otherwise they are counted in the map, and segments without a pixel do not exist.
     """
     drawn = set(np.unique(truth).tolist())

@@ -1,7 +1,7 @@
 """Running a mask network over a split, as Mask2Former's released code does at test time.
 
-Images are scaled to a short side, at most four times as long on the other, and padded to multiples of 32 after
-normalisation. Images of one size share a batch, so that padding is what it would be for each alone.
+Images are scaled to a given short side, the long side being at most four times as long, and padded to multiples of 32 after
+normalisation. Only images of one size share a batch, so each is padded as it would be alone.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from model.networks.mask2former.inference import resize_masks
 from model.networks.mask2former.padding import pad_images
 
 LONGEST = 4
-"""Long side at most so many times the short side asked for: 2560 for 640, 2048 for 512."""
+"""How many times as long as the requested short side the long side may be: 2560 for 640, 2048 for 512."""
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class MaskedImage:
-    """What the network says about one image.
+    """The network's prediction for one image.
 
     Attributes:
         record: the image.
@@ -41,7 +41,7 @@ class MaskedImage:
         logits: (Q, K + 1) class logits.
         masks: (Q, h, w) mask logits of the padded image at the network's resolution.
         padded: (height, width) of the padded image.
-        inside: (height, width) of the image in it.
+        inside: (height, width) of the image inside the padded one.
         activation: what turns mask logits into probabilities.
     """
 
@@ -74,7 +74,7 @@ class _Items(Dataset[tuple[ImageRecord, np.ndarray, np.ndarray]]):
 
 
 def seen_size(size: Size, shortest: int | None) -> Size:
-    """(height, width) at which the network sees an image of a size."""
+    """(height, width) at which the network sees an image of this size."""
     if shortest is None:
         return size
     factor = min(shortest / min(size), LONGEST * shortest / max(size))
@@ -84,7 +84,7 @@ def seen_size(size: Size, shortest: int | None) -> Size:
 
 @torch.inference_mode()
 def predict_masks(inputs: EvaluationInputs, records: Sequence[ImageRecord]) -> Iterator[MaskedImage]:
-    """What the network says about every image; the network is put into evaluation mode.
+    """The network's prediction for every image; the network is put into evaluation mode.
 
     Args:
         inputs: network, method, classes, size, batch size, device, workers.

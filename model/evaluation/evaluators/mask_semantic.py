@@ -17,7 +17,7 @@ def evaluate(inputs: EvaluationInputs) -> EvaluationResult:
     """Count (label, prediction) pairs; class scores are resized to the size that the protocol names.
 
     Raises:
-        ValueError: for a protocol that cuts a square out of the image.
+        ValueError: for a protocol that crops the image to a square.
     """
     dataset, step, protocol = inputs.dataset, inputs.step, inputs.protocol
     counts = ConfusionAccumulator(dataset.category_ids, step.seen, dataset.background_id, dataset.void_id)
@@ -41,10 +41,10 @@ def evaluate(inputs: EvaluationInputs) -> EvaluationResult:
 
 
 def compared_size(size: Size, geometry: Geometry) -> Size:
-    """(height, width) at which an image of a size is evaluated.
+    """(height, width) at which an image of this size is evaluated.
 
     Raises:
-        ValueError: if the protocol cuts a square out of the image.
+        ValueError: if the protocol crops the image to a square.
     """
     if geometry.kind == "full":
         return size

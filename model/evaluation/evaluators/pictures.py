@@ -1,10 +1,10 @@
-"""What is kept of an image for the gallery: arrays under ``KIND/image id``.
+"""What is kept of an image for the gallery: arrays named ``KIND/image id``.
 
 image                 (H, W, 3) uint8 RGB
 labels                (H, W) category ids of the ground truth
 prediction            (H, W) positions, 0 = background or nothing
 label_segments        (H, W) segment ids of the ground truth, where the task has segments
-prediction_segments   the same of the prediction
+prediction_segments   the same for the prediction
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from model.data.prepared.dataset import PreparedDataset
 
 UNLABELLED = 65535
-"""Stands for "nothing" in datasets that have neither background nor void; no category can have this id."""
+"""Means "nothing" in datasets that have neither background nor void; no category can have this id."""
 
 
 def nothing(dataset: PreparedDataset) -> int:
@@ -28,7 +28,7 @@ def nothing(dataset: PreparedDataset) -> int:
 
 
 def pixel_picture(name: str, image: np.ndarray, labels: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-    """An image whose pixels were labelled."""
+    """An image with a predicted label map."""
     positions = prediction.astype(np.uint8 if prediction.max(initial=0) < 256 else np.uint16)
     return {f"image/{name}": image, f"labels/{name}": labels, f"prediction/{name}": positions}
 
@@ -42,7 +42,7 @@ def segment_picture(
     predicted_positions: Iterable[tuple[int, int]],
     nothing: int,
 ) -> dict[str, np.ndarray]:
-    """An image with segments.
+    """An image with predicted segments.
 
     Args:
         name: image id.

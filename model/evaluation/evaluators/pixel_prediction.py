@@ -1,7 +1,7 @@
-"""Running a trained network over a split: what evaluation needs besides metrics.
+"""Running a per-pixel network over a split.
 
-Labels and predictions are compared at the size that the protocol names. The network may look at another size: its logits
-are then resized, before the decision, to the size of the labels.
+Labels and predictions are compared at the size that the protocol names. The network may see another size: its logits
+are then resized to the size of the labels before the decision.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from model.scenario import Step
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """One image as it is compared.
+    """One image as it is evaluated.
 
     Attributes:
         name: image id.
         image: (H, W, 3) uint8 RGB after the protocol's geometry.
         labels: (H, W) raw category ids after the same geometry.
         prediction: (H, W) int64 positions in the learning order, 0 = background.
-        has_seen_class: whether the whole image, before any crop, holds a class learnt so far.
+        has_seen_class: whether the whole image, before any crop, has a class learnt so far.
     """
 
     name: str
@@ -68,7 +68,7 @@ class _Items(Dataset[tuple[str, np.ndarray, np.ndarray, bool]]):
         seen: Sequence[int],
     ) -> None:
         self.dataset, self.split, self.records, self.transform, self.seen = dataset, split, records, transform, seen
-        self.generator = np.random.default_rng(0)  # part of the interface; evaluation geometry draws nothing
+        self.generator = np.random.default_rng(0)  # part of the interface; evaluation draws no random numbers
 
     def __len__(self) -> int:
         return len(self.records)
@@ -82,7 +82,7 @@ class _Items(Dataset[tuple[str, np.ndarray, np.ndarray, bool]]):
 
 
 def _batches(records: Sequence[ImageRecord], batch_size: int, cropped: bool) -> list[list[int]]:
-    """Indices in groups of equal size: only equal shapes can be stacked."""
+    """Indices grouped by image size: only equal shapes can be stacked."""
     order = sorted(range(len(records)), key=lambda i: (0, 0) if cropped else (records[i].height, records[i].width))
     shapes = groupby(order, key=lambda i: None if cropped else (records[i].height, records[i].width))
     groups = [list(members) for _, members in shapes]
@@ -103,19 +103,19 @@ def predict_pixels(
     device: torch.device,
     workers: int = 0,
 ) -> Iterator[PredictedImage]:
-    """Label maps of every image of a split, in an order that groups equal sizes.
+    """Label maps of every image of a split, ordered so that images of equal size follow each other.
 
     Args:
         network: per-pixel network; put into evaluation mode.
         method: whose decision rule is applied.
-        step: classes known.
+        step: after which the network is evaluated.
         dataset: prepared dataset.
         split: e.g. ``val``.
         geometry: size at which predictions are compared.
-        size: short side of what the network sees; None shows it the image as it is compared.
-        batch_size: images at once.
-        device: where the network lives.
-        workers: processes that read images.
+        size: short side of the images the network sees; None: the size at which they are compared.
+        batch_size: images per batch.
+        device: where the network is.
+        workers: processes that load images.
     """
     network.eval()
     records = dataset.records(split)

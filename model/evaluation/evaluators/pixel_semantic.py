@@ -1,4 +1,4 @@
-"""Semantic segmentation by networks that label every pixel."""
+"""Semantic segmentation by per-pixel networks."""
 
 from __future__ import annotations
 

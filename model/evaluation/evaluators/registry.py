@@ -1,6 +1,6 @@
-"""Which function evaluates the networks of a family on a task.
+"""Which function evaluates a network family on a task.
 
-The table holds text, resolved when asked, so that the fingerprint of an evaluation follows only the evaluator that it uses.
+The table holds text that is resolved on demand, so that the fingerprint of an evaluation covers only the evaluator it uses.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ GEOMETRIES = {"mask": ("full", "resize"), "per-pixel": ("full", "resize-crop")}
 
 
 class EvaluatorError(ValueError):
-    """A task that a family of networks is not evaluated on."""
+    """A task or protocol that a network family cannot be evaluated on."""
 
 
 def module_of(family: str, task: str) -> str:
-    """Dotted name of the module that an evaluator lives in; nothing is imported.
+    """Dotted name of an evaluator's module; nothing is imported.
 
     Raises:
         EvaluatorError: if there is none.
@@ -48,8 +48,8 @@ def check_protocol(family: str, task: str, protocol: Protocol) -> None:
     module_of(family, task)
     if task == "semantic" and protocol.geometry.kind not in GEOMETRIES[family]:
         raise EvaluatorError(
-            f"protocol '{protocol.name}' compares at the size '{protocol.geometry.kind}', which {family} networks are not "
-            "evaluated at; use 'segue', or a protocol of the family's own papers"
+            f"protocol '{protocol.name}' compares at the size '{protocol.geometry.kind}', at which {family} networks cannot be "
+            "evaluated; use 'segue', or a protocol of the family's own papers"
         )
 
 
@@ -58,7 +58,7 @@ def evaluate(family: str, task: str, inputs: EvaluationInputs) -> EvaluationResu
 
     Raises:
         EvaluatorError: if no evaluator is defined for this family and task.
-        ValueError: of the evaluator, for a protocol that does not fit or data that cannot be read.
+        ValueError: from the evaluator, for a protocol that does not fit or data that cannot be read.
     """
     found: Evaluator = _registry(family, task).resolve(task)
     return found(inputs)
@@ -68,6 +68,6 @@ def _registry(family: str, task: str) -> Registry:
     tasks = EVALUATORS.get(family, {})
     if task not in tasks:
         raise EvaluatorError(
-            f"{family} networks are not evaluated on {task} segmentation (they are on {', '.join(tasks) or 'nothing'})"
+            f"{family} networks cannot be evaluated on {task} segmentation (only on {', '.join(tasks) or 'nothing'})"
         )
     return Registry("task", tasks, EvaluatorError)

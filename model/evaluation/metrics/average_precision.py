@@ -1,8 +1,8 @@
-"""COCO mask average precision, per class and per class group: a quiet layer over pycocotools.
+"""COCO mask average precision, per class and per class group: a thin layer over pycocotools.
 
 AP is the mean of the interpolated precision over the IoU thresholds 0.50, 0.55, …, 0.95 and 101 recalls, with at most 100
-detections an image; AP50 and AP75 are its values at one threshold. Precision is defined per class, so classes that are not
-learnt yet simply take no part.
+detections per image; AP50 and AP75 are its values at a single threshold. Precision is defined per class, so classes not
+learnt yet are simply left out.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class AveragePrecision:
     """Result of one evaluation, as fractions.
 
     Attributes:
-        classes: category ids, in the order asked for.
+        classes: category ids, in the requested order.
         precision: (10, 101, K) interpolated precision by IoU threshold, recall and class; NaN for classes without
             ground truth.
-        summary: (12,) what pycocotools summarises: AP, AP50, AP75, AP small/medium/large, AR with 1/10/100 detections,
+        summary: (12,) the summary of pycocotools: AP, AP50, AP75, AP small/medium/large, AR with 1/10/100 detections,
             AR small/medium/large; -1 = undefined.
     """
 
@@ -65,7 +65,7 @@ class AveragePrecision:
 
 
 def detection(image: Any, category: int, score: float, mask: np.ndarray) -> dict[str, Any]:
-    """One detected object in COCO's result form.
+    """One detected object in COCO's result format.
 
     Args:
         image: image id.
@@ -74,20 +74,6 @@ def detection(image: Any, category: int, score: float, mask: np.ndarray) -> dict
         mask: (H, W) bool.
     """
     return {"image_id": image, "category_id": int(category), "score": float(score), "segmentation": _encode(mask)}
-
-
-def annotation(image: Any, category: int, mask: np.ndarray, crowd: bool = False) -> dict[str, Any]:
-    """One true object in COCO's annotation form, its area counted in the mask; (H, W) bool."""
-    segmentation = _encode(mask)
-    area = float(rle.area(segmentation))
-    return {
-        "image_id": image,
-        "category_id": int(category),
-        "segmentation": segmentation,
-        "iscrowd": int(crowd),
-        "area": area,
-        "bbox": list(rle.toBbox(segmentation)),
-    }
 
 
 def average_precision(
@@ -100,8 +86,8 @@ def average_precision(
 
     Args:
         images: ``{"id", "height", "width"}`` of every evaluated image.
-        annotations: true objects in COCO's form; those of other classes are left out.
-        detections: detected objects in COCO's result form.
+        annotations: true objects in COCO's format; those of other classes are left out.
+        detections: detected objects in COCO's result format.
         classes: category ids that the network knows.
 
     Raises:
@@ -112,7 +98,7 @@ def average_precision(
         strangers = [o["image_id"] for o in objects if o["image_id"] not in known]
         if strangers:
             raise DetectionError(
-                f"image {strangers[0]} has one {what} or more but is not among the {len(known)} evaluated images"
+                f"image {strangers[0]} has at least one {what} but is not among the {len(known)} evaluated images"
             )
     unlearnt = [d["category_id"] for d in detections if d["category_id"] not in wanted]
     if unlearnt:

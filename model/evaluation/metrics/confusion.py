@@ -1,11 +1,11 @@
-"""Raw confusion matrices: what is really there against what was predicted, before any protocol evaluates it.
+"""Raw confusion matrices: ground truth against prediction, before any protocol is applied.
 
 Rows are *all* categories of the dataset in its own order, then one row for background and one for void; columns are the
 network's positions, 0 for the background and k for the k-th class in learning order. Nothing is merged or ignored while
-counting, so every protocol (``model.evaluation.protocols``) of the same geometry is a reading of one stored matrix.
+counting, so any protocol (``model.evaluation.protocols``) with the same geometry can be applied to a stored matrix.
 
-Images that hold at least one seen class and images that hold none are counted in two layers, because some protocols
-evaluate the former only.
+Images that have at least one seen class and images that have none are counted in two layers, because some protocols
+evaluate only the former.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ConfusionMatrix:
 
     @property
     def background_row(self) -> int:
-        """Row of the pixels where nothing of the class table is labelled."""
+        """Row of the pixels labelled as background."""
         return len(self.categories)
 
     def save(self, path: Path) -> None:
@@ -95,12 +95,12 @@ class ConfusionAccumulator:
 
     Args:
         categories: every category id of the dataset, in table order.
-        classes: category ids in learning order: what the network can say, without the background.
-        background_id: raw label of pixels where nothing of the class table is labelled; None if there is none.
+        classes: category ids in learning order: what the network can predict besides the background.
+        background_id: raw label of background pixels; None if there is none.
         void_id: raw label of pixels that are never evaluated; None if there is none.
 
     Raises:
-        ConfusionError: if ids are repeated, clash, or ``classes`` is not part of ``categories``.
+        ConfusionError: if ids are repeated, clash, or ``classes`` is not a subset of ``categories``.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class ConfusionAccumulator:
         Args:
             labels: (H, W) raw category ids, as prepared.
             prediction: (H, W) positions 0 … K.
-            has_seen_class: whether the *whole* image holds a seen class; None looks at ``labels``. The two differ
+            has_seen_class: whether the *whole* image has a seen class; None: decided from ``labels``. The two differ
                 only when ``labels`` is a crop.
 
         Raises:
@@ -159,7 +159,7 @@ class ConfusionAccumulator:
         counts = np.bincount(keys, minlength=(self._unknown + 1) * self._columns).reshape(-1, self._columns)
         if counts[self._unknown].any():
             unknown = np.unique(labels[self._rows[labels] == self._unknown])
-            raise ConfusionError(f"label {unknown[0]} is in no class table, nor background, nor void")
+            raise ConfusionError(f"label {unknown[0]} is neither in the class table nor background nor void")
         counts = counts[: self._unknown]
         if has_seen_class is None:
             has_seen_class = bool(counts[self._seen_rows].any())
@@ -168,33 +168,16 @@ class ConfusionAccumulator:
         self._images[layer] += 1
 
     def matrix(self) -> ConfusionMatrix:
-        """What was counted so far."""
+        """What has been counted so far."""
         return ConfusionMatrix(self.categories, self.classes, self._counts.copy(), (self._images[0], self._images[1]))
 
     @staticmethod
     def _check_range(what: str, values: np.ndarray, end: int, expected: str) -> None:
         if values.dtype.kind not in "iub":
-            raise ConfusionError(f"a {what} map needs whole numbers, not {values.dtype}")
+            raise ConfusionError(f"a {what} map needs integers, not {values.dtype}")
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= end:
             raise ConfusionError(f"{what} {low if low < 0 else high}: {expected}")
-
-
-def merge(matrices: Sequence[ConfusionMatrix]) -> ConfusionMatrix:
-    """The sum of matrices over the same classes, e.g. of several processes.
-
-    Raises:
-        ConfusionError: if there is none, or their classes differ.
-    """
-    if not matrices:
-        raise ConfusionError("there is no confusion matrix to merge")
-    first = matrices[0]
-    for other in matrices[1:]:
-        if (other.categories, other.classes) != (first.categories, first.classes):
-            raise ConfusionError("confusion matrices of different classes cannot be added up")
-    images = tuple(sum(m.images[layer] for m in matrices) for layer in (WITH_SEEN, WITHOUT_SEEN))
-    counts = np.sum([m.counts for m in matrices], axis=0)
-    return ConfusionMatrix(first.categories, first.classes, counts, (images[0], images[1]))
 
 
 def _require_subset(classes: Sequence[int], categories: Sequence[int]) -> None:

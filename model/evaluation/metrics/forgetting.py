@@ -4,7 +4,8 @@ Forgetting after step T is the best earlier value minus the last one (Chaudhry e
 
     f_c = max_{t < T} value_c(t) − value_c(T)
 
-Positive means lost. It is defined for what existed before the last step; a class learnt in step T has not had the time.
+Positive values are losses. It is defined for classes learnt before the last step; those learnt in step T have had no time to
+be forgotten.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 
 class StepsError(ValueError):
-    """Values of steps that do not make up one run."""
+    """Values of steps that do not form one run."""
 
 
 def require_steps(steps: Sequence[int], what: str) -> None:
@@ -26,7 +27,7 @@ def require_steps(steps: Sequence[int], what: str) -> None:
         raise StepsError(f"{what}: no step was evaluated")
     for expected, step in enumerate(sorted(steps)):
         if step > expected:
-            raise StepsError(f"{what}: step {expected} was not evaluated, later steps were; evaluate every step")
+            raise StepsError(f"{what}: step {expected} was not evaluated, but later steps were; evaluate every step")
         if step < expected:
             raise StepsError(f"{what}: step {step} is given twice")
 
@@ -35,7 +36,7 @@ def forgetting(values: Sequence[float | None]) -> float | None:
     """Best earlier value minus the last; None if there is no earlier or no last value.
 
     Args:
-        values: one value a step; None where there is none, e.g. before a class was learnt.
+        values: one value per step; None where there is none, e.g. before a class was learnt.
     """
     if not values or values[-1] is None:
         return None
@@ -47,7 +48,7 @@ def class_forgetting(values: Sequence[Mapping[str, float | None]]) -> dict[str, 
     """Forgetting of every class that has a value in an earlier step and in the last one.
 
     Args:
-        values: class key → value, one mapping a step.
+        values: class key → value, one mapping per step.
     """
     if not values:
         return {}
@@ -56,10 +57,10 @@ def class_forgetting(values: Sequence[Mapping[str, float | None]]) -> dict[str, 
 
 
 def mean_forgetting(of_classes: Mapping[str, float], members: Sequence[str]) -> float | None:
-    """Mean forgetting over those classes of a group that have one; None if none has.
+    """Mean forgetting over the classes of a group that have a value; None if none has.
 
     The mean runs over classes, not over the group's own values: a group whose members change from step to step
-    (``all``) would otherwise seem to forget whenever it takes in a difficult class.
+    (``all``) would otherwise seem to forget whenever a difficult class joins it.
     """
     chosen = [of_classes[key] for key in members if key in of_classes]
     return sum(chosen) / len(chosen) if chosen else None

@@ -1,9 +1,9 @@
-"""Mean IoU, mean accuracy and pixel accuracy of class groups, read from a raw confusion matrix.
+"""Mean IoU, mean accuracy and pixel accuracy of class groups, computed from a raw confusion matrix.
 
     IoU_c = TP_c / (TP_c + FP_c + FN_c + ε)        accuracy_c = TP_c / (TP_c + FN_c + ε)
 
-counted over all pixels of all images at once. Which pixels count, which classes a mean divides by and what ε is, is the
-protocol's :class:`~model.evaluation.protocols.BackgroundPolicy`.
+counted over all pixels of all images at once. Which pixels count, which classes a mean is taken over and what ε is, is
+defined by the protocol's :class:`~model.evaluation.protocols.BackgroundPolicy`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def evaluated_pixels(matrix: ConfusionMatrix, policy: BackgroundPolicy, seen_ima
 
     Args:
         matrix: raw counts.
-        policy: fate of background pixels and of classes not learnt yet. Void is never evaluated.
+        policy: treatment of background pixels and of classes not learnt yet. Void is never evaluated.
         seen_images_only: leave out images without a class learnt so far.
 
     Returns:
@@ -83,7 +83,7 @@ def mean_over(values: np.ndarray, square: np.ndarray, positions: Sequence[int], 
     elif average_over == "every class":
         divisor = len(chosen)
     else:
-        raise ValueError(f"'{average_over}' is no rule for averaging; see BackgroundPolicy.average_over")
+        raise ValueError(f"'{average_over}' is not a rule for averaging; see BackgroundPolicy.average_over")
     return float(counted.sum() / divisor) if divisor else None
 
 
@@ -99,13 +99,13 @@ def semantic_scores(
 
     Args:
         matrix: raw counts of one evaluation.
-        groups: group name → category ids, as ``model.scenario.class_groups`` gives them.
+        groups: group name → category ids, from ``model.scenario.class_groups``.
         protocol: how to evaluate.
-        background_is_labelled: whether the dataset's background is annotated, or merely what nobody labelled.
+        background_is_labelled: whether the dataset's background is annotated, or merely unlabelled.
 
     Returns:
-        Scores; a group none of whose classes occurs has no entry. The background belongs to the step of the first "old"
-        class; it has a per-class value where its pixels are evaluated. ``hIoU`` stands in group ``all``.
+        Scores; a group none of whose classes occur has no entry. The background belongs to the step of the first "old"
+        class; it has a per-class value where its pixels are evaluated. ``hIoU`` is in group ``all``.
 
     Raises:
         ScoreError: for a group with a class that was not learnt.

@@ -1,4 +1,4 @@
-"""How true and predicted segments overlap, image by image: all that panoptic quality needs to know about pixels."""
+"""How true and predicted segments overlap, image by image: all that panoptic quality needs from the pixels."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Segment:
     Attributes:
         id: its value in the map, not 0.
         category: the dataset's category id.
-        crowd: a group of objects nobody separated; only true segments can be one.
-        area: pixels; None counts them in the map. The areas of an annotation file may be larger where segments were
+        crowd: a group of objects that were not annotated separately; only true segments can be one.
+        area: in pixels; None: counted in the map. The areas of an annotation file may be larger where segments were
             painted over each other, and published numbers use them.
     """
 
@@ -47,10 +47,10 @@ class PanopticOverlaps:
     """Segments of many images, and the pixels each pair shares.
 
     Attributes:
-        truth: structured array ``image, category, crowd, area``, one row a true segment.
-        prediction: structured array ``image, category, area``, one row a predicted segment.
+        truth: structured array ``image, category, crowd, area``, one row per true segment.
+        prediction: structured array ``image, category, area``, one row per predicted segment.
         overlap: structured array ``truth, prediction, pixels``: rows of the two above, truth = -1 on void.
-        images: number of images; ``image`` counts 0 … images-1.
+        images: number of images; ``image`` runs from 0 to images-1.
     """
 
     truth: np.ndarray
@@ -101,12 +101,12 @@ class PanopticAccumulator:
 
         Args:
             truth: (H, W) true segment ids, 0 = void.
-            truth_segments: every id of ``truth``; a segment without a pixel is one that cannot be found.
+            truth_segments: every id in ``truth``; a segment without a pixel cannot be found and counts as missed.
             prediction: (H, W) predicted segment ids, 0 = nothing.
-            predicted_segments: exactly the ids of ``prediction``.
+            predicted_segments: exactly the ids in ``prediction``.
 
         Raises:
-            OverlapError: for different shapes, an id without a segment or twice, or a predicted segment without pixels.
+            OverlapError: for different shapes, an id without a segment or repeated, or a predicted segment without pixels.
         """
         truth, prediction = np.asarray(truth), np.asarray(prediction)
         if truth.shape != prediction.shape:
@@ -142,7 +142,7 @@ class PanopticAccumulator:
         self._images += 1
 
     def overlaps(self) -> PanopticOverlaps:
-        """What was collected so far."""
+        """What has been collected so far."""
         return PanopticOverlaps(
             np.concatenate([np.empty(0, _TRUTH), *self._truth]),
             np.concatenate([np.empty(0, _PREDICTION), *self._prediction]),
@@ -152,10 +152,10 @@ class PanopticAccumulator:
 
 
 def shared_pixels(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of ids that meet in two maps of one shape, and in how many pixels.
+    """Every pair of ids that occur at the same pixels of two maps, and how many pixels they share.
 
-    Segments are pieces of many pixels, so the maps are first cut into runs along the rows: sorting some thousand runs
-    replaces sorting some hundred thousand pixels, whatever the ids are (COCO's go up to 2²⁴).
+    Segments consist of many pixels, so the maps are first split into runs along the rows: sorting a few thousand runs
+    replaces sorting a few hundred thousand pixels, whatever the ids are (COCO's go up to 2²⁴).
 
     Args:
         first, second: (H, W) ids, 0 ≤ id < 2³².

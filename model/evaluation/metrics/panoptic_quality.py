@@ -5,11 +5,11 @@
 
 A true and a predicted segment of one class match if their IoU exceeds ½; the union leaves out predicted pixels on void.
 Crowd segments are neither matched nor missed, and a prediction that lies by more than half on void or on a crowd of its
-own class is no false positive. Kirillov et al., "Panoptic Segmentation", CVPR 2019; the crowd rule is the released
-panopticapi's, where of several crowds of one class in one image only the last listed excuses predictions.
+own class is not a false positive. Kirillov et al., "Panoptic Segmentation", CVPR 2019; the crowd rule is that of the released
+panopticapi, where of several crowds of one class in an image only the last one listed excuses predictions.
 
-Counting an image (``model.evaluation.metrics.overlaps``) and evaluating it (:func:`panoptic_counts`) are separate: the
-overlaps of all segments are stored, so that another fate of classes not learnt yet needs no second run.
+Counting an image (``model.evaluation.metrics.overlaps``) and matching its segments (:func:`panoptic_counts`) are separate: the
+overlaps of all segments are stored, so another treatment of classes not learnt yet needs no second run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PanopticCounts:
 
     @property
     def present(self) -> np.ndarray:
-        """(K,) bool: classes with any true or predicted segment; the others count in no average."""
+        """(K,) bool: classes with any true or predicted segment; the others enter no average."""
         return self.tp + self.fp + self.fn > 0
 
 
@@ -59,10 +59,10 @@ def panoptic_counts(
     """Match all segments of all images and count.
 
     Args:
-        overlaps: what was stored.
+        overlaps: the stored overlaps.
         classes: category ids that the network knows.
-        unseen_segments: fate of true segments of other classes, see :class:`~model.evaluation.protocols.Protocol`. With
-            ``keep`` the counts go on after ``classes`` with every other category that occurs, in ascending order.
+        unseen_segments: treatment of true segments of other classes, see :class:`~model.evaluation.protocols.Protocol`. With
+            ``keep`` the counts continue after ``classes`` with every other category that occurs, in ascending order.
         seen_images_only: leave out images without a true segment of one of ``classes``.
         threshold: IoU that a match has to exceed; below ½ pairs would no longer be unique.
 
@@ -150,7 +150,7 @@ def panoptic_scores(
     """PQ, SQ, RQ per group (also ``_things`` and ``_stuff``) and per class, in percent.
 
     Args:
-        overlaps: what was stored.
+        overlaps: the stored overlaps.
         classes: category ids that the network knows, in learning order.
         things: category ids of countable classes.
         groups: group name → category ids.

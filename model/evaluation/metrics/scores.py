@@ -1,4 +1,4 @@
-"""What an evaluation says: one value per group and metric, and one per class and metric."""
+"""The scores of an evaluation: one value per group and metric, and one per class and metric."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def positions_of(groups: Mapping[str, Sequence[int]], classes: Sequence[int]) ->
     positions: dict[str, list[int]] = {}
     for name in groups:
         if name not in GROUPS:
-            raise ScoreError(f"'{name}' is not a result group; there are {', '.join(GROUPS)}")
+            raise ScoreError(f"'{name}' is not a result group; choose from {', '.join(GROUPS)}")
     for name in GROUPS:
         members = groups.get(name, ())
         unknown = [category for category in members if category not in index]

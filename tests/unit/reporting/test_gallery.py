@@ -168,5 +168,5 @@ def test_a_page_with_segments_draws_known_ones_only() -> None:
 
 def test_segments_of_another_size_are_refused() -> None:
     shown = GalleryImage("a", np.zeros((40, 60, 3), np.uint8), labels(), [labels() * 0], np.zeros((4, 6), np.int32))
-    with pytest.raises(GalleryError, match="need one size"):
+    with pytest.raises(GalleryError, match="differ in size"):
         gallery([shown], [(1,)], COLORS, NAMES)

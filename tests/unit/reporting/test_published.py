@@ -116,9 +116,9 @@ def test_other_settings_do_not_match() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row(provenance="X")], "line 2: provenance 'X' is none of V, C, B, Q, D"),
-        ([row(), row(group="old", value="101")], "line 3: '101' is no percentage"),
-        ([row(value="?")], r"line 2: '\?' is no percentage"),
+        ([row(provenance="X")], "line 2: provenance 'X' is not one of V, C, B, Q, D"),
+        ([row(), row(group="old", value="101")], "line 3: '101' is not a percentage"),
+        ([row(value="?")], r"line 2: '\?' is not a percentage"),
         ([row(), row(value="31")], "line 3: this number is given twice"),
     ],
 )

@@ -185,5 +185,5 @@ def test_protocols_that_cut_a_square_are_refused_for_label_maps_only() -> None:
     registry.check_protocol("mask", "semantic", get("comformer"))
     with pytest.raises(registry.EvaluatorError, match="'mib' compares at the size 'resize-crop'"):
         registry.check_protocol("mask", "semantic", get("mib"))
-    with pytest.raises(registry.EvaluatorError, match="not evaluated on panoptic"):
+    with pytest.raises(registry.EvaluatorError, match="cannot be evaluated on panoptic"):
         registry.check_protocol("per-pixel", "panoptic", get("segue"))

@@ -7,7 +7,6 @@ import pytest
 
 from model.evaluation.metrics.average_precision import (
     DetectionError,
-    annotation,
     average_precision,
     detection,
     precision_scores,
@@ -21,6 +20,11 @@ def box(top: int, left: int, size: int = 8) -> np.ndarray:
     mask = np.zeros((20, 20), bool)
     mask[top : top + size, left : left + size] = True
     return mask
+
+
+def annotation(image: str, category: int, mask: np.ndarray) -> dict[str, object]:
+    """A true object in COCO's annotation format."""
+    return {**detection(image, category, 1.0, mask), "iscrowd": 0, "area": float(mask.sum())}
 
 
 TRUE = [annotation("one", 7, box(0, 0)), annotation("two", 7, box(4, 4)), annotation("one", 3, box(10, 10))]
@@ -66,11 +70,11 @@ def test_nothing_detected_and_nothing_to_detect() -> None:
 
 
 def test_strangers_are_named() -> None:
-    with pytest.raises(DetectionError, match="image three has one detection or more"):
+    with pytest.raises(DetectionError, match="image three has at least one detection"):
         average_precision(IMAGES, TRUE, [detection("three", 7, 1, box(0, 0))], [7])
     with pytest.raises(DetectionError, match="class 3, which is not among the 1 learnt"):
         average_precision(IMAGES, TRUE, [detection("one", 3, 1, box(0, 0))], [7])
-    with pytest.raises(DetectionError, match="image one has one annotation or more"):
+    with pytest.raises(DetectionError, match="image one has at least one annotation"):
         average_precision(IMAGES[1:], TRUE, [], [7])
     with pytest.raises(ScoreError):
         precision_scores(average_precision(IMAGES, TRUE, [], [7]), {"all": [3]})

@@ -15,7 +15,6 @@ from model.evaluation.metrics.confusion import (
     ConfusionAccumulator,
     ConfusionError,
     ConfusionMatrix,
-    merge,
 )
 
 CATEGORIES = (3, 7, 4, 9)
@@ -90,12 +89,12 @@ def test_files_with_other_arrays_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "prediction", "message"),
     [
-        (np.array([[5]]), np.array([[0]]), "label 5 is in no class table"),
+        (np.array([[5]]), np.array([[0]]), "label 5 is neither in the class table"),
         (np.array([[300]]), np.array([[0]]), "label 300: the class table ends before"),
         (np.array([[-1]]), np.array([[0]]), "label -1"),
         (np.array([[3]]), np.array([[3]]), "positions 0…2"),
         (np.array([[3]]), np.array([[-1]]), "prediction -1"),
-        (np.array([[3]]), np.array([[0.5]]), "whole numbers"),
+        (np.array([[3]]), np.array([[0.5]]), "needs integers"),
         (np.array([[3]]), np.array([[0, 1]]), "resize"),
         (np.zeros((0, 4), int), np.zeros((0, 4), int), "without pixels"),
     ],
@@ -116,19 +115,3 @@ def test_bad_maps(labels: np.ndarray, prediction: np.ndarray, message: str) -> N
 def test_bad_class_tables(categories: tuple, classes: tuple, background: int | None, message: str) -> None:
     with pytest.raises(ConfusionError, match=message):
         ConfusionAccumulator(categories, classes, background)
-
-
-def test_merging_equals_counting_in_one_go() -> None:
-    rng = np.random.default_rng(0)
-    images = [(rng.choice(CATEGORIES, (4, 4)), rng.integers(0, 3, (4, 4))) for _ in range(4)]
-    whole, parts = accumulator(), [accumulator(), accumulator()]
-    for index, (labels, prediction) in enumerate(images):
-        whole.add(labels, prediction)
-        parts[index % 2].add(labels, prediction)
-    merged = merge([part.matrix() for part in parts])
-    np.testing.assert_array_equal(merged.counts, whole.matrix().counts)
-    assert merged.images == whole.matrix().images
-    with pytest.raises(ConfusionError, match="different classes"):
-        merge([merged, ConfusionAccumulator(CATEGORIES, (3, 9)).matrix()])
-    with pytest.raises(ConfusionError, match="no confusion matrix"):
-        merge([])

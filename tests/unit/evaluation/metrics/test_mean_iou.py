@@ -157,7 +157,7 @@ def test_every_protocol_is_complete() -> None:
         assert protocol.name == name
         assert (protocol.geometry.kind == "full") == (protocol.geometry.size is None)
         assert protocol.source
-    with pytest.raises(ProtocolError, match="'voc' is not an evaluation protocol; there are segue, mib"):
+    with pytest.raises(ProtocolError, match="'voc' is not an evaluation protocol; choose from segue, mib"):
         get("voc")
 
 
