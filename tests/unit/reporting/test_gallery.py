@@ -126,7 +126,7 @@ def test_a_single_step_names_no_steps() -> None:
         ([image(steps=2)], "2 predictions for 3 steps"),
         (
             [GalleryImage("x", np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), int), [np.zeros((4, 5), int)] * 3)],
-            "one size",
+            "differ in size",
         ),
     ],
 )

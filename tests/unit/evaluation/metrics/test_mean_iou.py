@@ -76,7 +76,7 @@ def test_which_classes_a_mean_divides_by(rule: str, mean: float) -> None:
 
 
 def test_unknown_rule() -> None:
-    with pytest.raises(ValueError, match="no rule"):
+    with pytest.raises(ValueError, match="not a rule"):
         mean_over(np.zeros(1), np.zeros((1, 1)), [0], "median")
 
 
