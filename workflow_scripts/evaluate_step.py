@@ -7,22 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from model.common.command_line import read_argument, run
 from model.common.devices import choose_device, choose_workers
 from model.common.files import atomic_file
 from model.common.fingerprints import PROJECT
 from model.common.provenance import Basis, Provenance, basis, contents
-from model.data.prepared.dataset import PreparedDataset
-from model.evaluation.evaluators import registry as evaluators
-from model.evaluation.evaluators.base import EvaluationInputs
-from model.evaluation.protocols import get
-from model.methods import registry as methods
-from model.networks import registry as networks
+from model.evaluation.job import evaluate_checkpoint
 from model.reporting.records import EvaluationRecord
-from model.scenario import Step
-from model.training.checkpoint import load_checkpoint, load_network
 from model.training.record import git_state, machine, now, versions
 from model.training.work_folder import exclusive_lock, keep_finished, restore_finished
 from model.workflow.jobs import evaluation_code
@@ -68,41 +60,17 @@ def main() -> None:
 
 def evaluate(spec: dict[str, Any], made_from: Basis, arguments: argparse.Namespace) -> None:
     """Predict every validation image; write a few predictions, counts and, last, the record."""
-    step = Step(spec["step"]["index"], tuple(spec["step"]["past"]), tuple(spec["step"]["current"]))
-    protocol = get(spec["protocol"]["name"])
-    torch.set_num_threads(spec["threads"])
     device = choose_device(arguments.device)
-
-    dataset = PreparedDataset.open(arguments.data.parent)
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    if checkpoint.classes != step.seen:
-        raise ValueError(
-            f"{arguments.checkpoint}: knows classes {list(checkpoint.classes)}, but step {step.index} has {list(step.seen)}; "
-            "it belongs to another step, scenario or class order: give the checkpoint of this step"
-        )
-    constructor = dict(checkpoint.network_arguments)
-    network = networks.build(constructor.pop("name"), checkpoint.classes_per_step, constructor)
-    load_network(network, checkpoint.network, arguments.checkpoint)
-    method = methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"], spec["family"])
-
     started, clock = now(), time.perf_counter()
-    result = evaluators.evaluate(
-        spec["family"],
-        spec["task"],
-        EvaluationInputs(
-            network=network.to(device),
-            method=method,
-            step=step,
-            dataset=dataset,
-            split=arguments.split,
-            protocol=protocol,
-            size=spec["size"],
-            batch_size=spec["batch_size"],
-            device=device,
-            workers=choose_workers(arguments.workers, device),
-            shown=spec["gallery"],
-        ),
+    evaluated = evaluate_checkpoint(
+        spec,
+        arguments.data.parent,
+        arguments.checkpoint,
+        split=arguments.split,
+        device=device,
+        workers=choose_workers(arguments.workers, device),
     )
+    dataset, step, protocol, result = evaluated.dataset, evaluated.step, evaluated.protocol, evaluated.result
     with atomic_file(arguments.predictions) as stream:
         np.savez_compressed(stream, **result.pictures)
     result.counts.save(arguments.counts)
