@@ -1,6 +1,6 @@
-"""Build of the compiled operators. Everything else about the package stands in pyproject.toml.
+"""Build of the compiled operators. Everything else about the package is in pyproject.toml.
 
-    python setup.py build_ext --inplace        build the library beside ops/library.py
+    python setup.py build_ext --inplace        build the library next to ops/library.py
     SEGUE_OPS=pytorch ...                      run without it
 
 An installation never fails for want of a compiler: what went wrong is said once here, and again when the operators are

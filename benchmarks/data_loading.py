@@ -1,8 +1,8 @@
-"""Images a second and core: Segue's loaders against plain Pillow and torchvision code of the same transforms.
+"""Images per second and core: Segue's loaders against plain Pillow and torchvision code of the same transforms.
 
-Photographs of 512 x 683 pixels are made up and stored as JPEG, label maps as PNG. Both sides read the same files, draw the same
-crops and give tensors of the same shapes; where they differ in values, it is said. Seconds are processor time per image of one
-process, so other programs on the machine disturb less; loading processes multiply the rate.
+Synthetic photographs of 512 x 683 pixels are stored as JPEG, label maps as PNG. Both sides read the same files, draw the same
+crops and return tensors of the same shapes; differences in values are noted. Times are CPU seconds per image of one
+process, so other programs on the machine disturb less; worker processes multiply the rate.
 
     python benchmarks/data_loading.py --json results/data_loading.json
 """
@@ -141,7 +141,7 @@ def plain_large_scale(
 
 
 class PlainLoader:
-    """What a released data set class does: open, convert, transform, to tensors; masks of the classes if they are asked for."""
+    """What a released dataset class does: open, convert, transform, to tensors; masks of the classes on request."""
 
     def __init__(self, dataset: PreparedDataset, transform: Plain, masks: bool) -> None:
         self.dataset, self.transform, self.masks = dataset, transform, masks
@@ -164,7 +164,7 @@ class PlainLoader:
 
 
 def seconds_per_image(load: Callable[[Draw], object], images: int, rounds: int) -> float:
-    """Processor seconds of the fastest round."""
+    """CPU seconds of the fastest round."""
     for item in range(2):
         load(Draw(item, 0, item))
     best = float("inf")
@@ -188,11 +188,11 @@ MASK_CASES: dict[str, tuple[MaskTransform, Plain]] = {
 
 
 def main() -> None:
-    """Measure every transform on both sides and print a line each."""
+    """Measure every transform on both sides and print one line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=40, help="number of made-up photographs")
     parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

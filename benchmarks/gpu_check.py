@@ -1,15 +1,15 @@
-"""Build the compiled operators for the graphics card present, and test and measure them and a training step on it.
+"""Build the compiled operators for the GPU present, and test and measure them and a training step on it.
 
     make gpu-check
-    python benchmarks/gpu_check.py --device cpu --crop 128 --small      what it does, on the processor
+    python benchmarks/gpu_check.py --device cpu --crop 128 --small      a dry run on the CPU
 
 Steps, each in a process of its own; one table at the end. The exit status is 0 if every step that could run succeeded.
 
-    build       the library for this card's architecture (needs a CUDA toolkit; the CPU part alone otherwise is no success)
+    build       the library for this GPU's architecture (needs a CUDA toolkit; the CPU part alone does not count as success)
     tests       tests/unit/ops with SEGUE_OPS=compiled
     benchmark   benchmarks/ms_deform_attn.py in float32 and bfloat16
     training    forward, losses, backward of Mask2Former (ResNet-50, random weights and targets) in fp32 and bf16, with the
-                compiled operator and with PyTorch's: seconds a step (median) and peak memory
+                compiled operator and with PyTorch's: seconds per step (median) and peak memory
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def training_step(
 
 
 def run(command: list[str], timeout: float, **environment: str) -> tuple[bool, str]:
-    """Whether a step succeeded, and its whole output."""
+    """Whether a step succeeded, and its complete output."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     try:
         done = subprocess.run(
@@ -136,7 +136,7 @@ def main() -> int:
     arguments = parser.parse_args()
     device = arguments.device
     if device.type == "cuda" and not torch.cuda.is_available():
-        print("gpu-check: torch sees no graphics card here, so there is nothing to check.")
+        print("gpu-check: torch sees no GPU here, so there is nothing to check.")
         return 1
     if arguments.training_step:
         bf16 = arguments.training_step == "bf16"

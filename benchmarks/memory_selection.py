@@ -1,6 +1,6 @@
 """Class-proportional exemplar selection against the plain loops that define it.
 
-The data have the size of ADE20K's training set: 20,210 images, 150 classes with a long tail, about ten classes an image; 300
+The data have the size of ADE20K's training set: 20,210 images, 150 classes with a long tail, about ten classes per image; 300
 exemplars are picked. All must choose the same images in the same order, or the program fails.
 
     python benchmarks/memory_selection.py --json results/memory_selection.json
@@ -22,7 +22,7 @@ from model.memory.class_proportional import select_class_proportional
 
 
 def made_up_counts(images: int, classes: int, seed: int) -> np.ndarray:
-    """(N, C) segments of each class in each image: frequencies fall with the rank of a class, at least one an image."""
+    """(N, C) segments of each class in each image: frequencies fall with the rank of a class, at least one per image."""
     generator = np.random.default_rng(seed)
     shares = 1.0 / np.arange(1, classes + 1)
     present = generator.random((images, classes)) < np.minimum(0.9, 2.0 * shares / shares.mean() * 0.04)
@@ -32,7 +32,7 @@ def made_up_counts(images: int, classes: int, seed: int) -> np.ndarray:
 
 
 def nested_loops(counts: np.ndarray, training_counts: np.ndarray, number: int) -> list[int]:
-    """The formula as it stands: for every pick, for every candidate, for every class."""
+    """The formula taken literally: for every pick, for every candidate, for every class."""
     rows, totals = counts.tolist(), counts.sum(axis=1).tolist()
     share = (training_counts / training_counts.sum()).tolist()
     held, held_total = [0] * len(share), 0
@@ -82,7 +82,7 @@ BASELINES = {"loops over images and classes": nested_loops, "loop over images, N
 
 
 def main() -> None:
-    """Parse the command line, measure both and compare what they choose."""
+    """Parse the command line, measure both and compare their choices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the measurement to this file")
     parser.add_argument("--images", type=int, default=20_210)
@@ -109,7 +109,7 @@ def main() -> None:
         row = {"case": case, "ours": min(seconds), "baseline": loop_seconds, "ratio": loop_seconds / min(seconds)}
         rows.append(row)
         print(
-            f"{case}: ours {row['ours']:.3f} s, they {row['baseline']:.1f} s of processor time, "
+            f"{case}: ours {row['ours']:.3f} s, they {row['baseline']:.1f} s of CPU time, "
             f"{row['ratio']:.0f} times faster; the same images",
             flush=True,
         )

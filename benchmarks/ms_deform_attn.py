@@ -1,9 +1,9 @@
-"""Multi-scale deformable attention: the compiled operator beside the grid_sample formulation.
+"""Multi-scale deformable attention: the compiled operator against the grid_sample formulation.
 
     python benchmarks/ms_deform_attn.py --device cpu --json timings.json
 
-Both run in turn (ours, baseline, ours, baseline, ...) on the same inputs in the same process, so that whatever else the
-machine does hits both; reported is the median of each and their ratio. Two geometries: ``m2f`` is Mask2Former on a
+Both run alternately (ours, baseline, ours, baseline, ...) on the same inputs in the same process, so that whatever else the
+machine does affects both; reported are their medians and the ratio. Two geometries: ``m2f`` is Mask2Former on a
 640 × 640 crop (strides 32, 16 and 8), ``tiny`` that of small CPU recipes. Locations are local, as a trained network's are
 (pixel centres, plus 1 to 4 pixels in a direction for each head, plus a pixel of noise), or uniform in [-0.05, 1.05]
 (suffix ``-uniform``). A type other than float32 is a suffix too; the baseline then runs in float32, because grid_sample
@@ -106,7 +106,7 @@ def calls(
 
 
 def measure(pair: tuple[Callable[[], object], Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """Median seconds of each of the two, called in turn; two rounds of warming up are not counted."""
+    """Median seconds of each of the two, called alternately; two warm-up rounds are not counted."""
     times: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats + 2):
         for call, durations in zip(pair, times, strict=True):

@@ -1,8 +1,8 @@
 """Panoptic quality counted while predicting, against predictions that are written as PNG and read back.
 
-200 pairs of maps of 512 × 683 pixels with twelve segments each, as a validation run on ADE20K meets them. Ours adds every
-predicted map to the accumulator as it comes, the true map being in memory, and evaluates at the end. The other way is that of
-programs which evaluate folders: every prediction is encoded as an RGB PNG (id = R + 256·G + 65536·B) and written, then both
+200 pairs of maps of 512 × 683 pixels with twelve segments each, as in a validation run on ADE20K. Ours adds every
+predicted map to the accumulator as it is made, the true map being in memory, and evaluates at the end. The baseline is that of
+programs that evaluate folders: every prediction is encoded as an RGB PNG (id = R + 256·G + 65536·B) and written, then both
 maps are read and decoded, and pairs of ids are counted by sorting. Both must find the same pairs and pixels, or the program
 fails.
 
@@ -78,7 +78,7 @@ def through_files(truth: list[Path], predictions: list[Map], folder: Path) -> li
 
 
 def while_predicting(truth: list[Map], predictions: list[Map]) -> PanopticAccumulator:
-    """Add every prediction as it comes."""
+    """Add every prediction as it is made."""
     counts = PanopticAccumulator()
     for (true_ids, true_segments), (ids, segments) in zip(truth, predictions, strict=True):
         counts.add(true_ids, true_segments, ids, segments)
@@ -140,7 +140,7 @@ def main() -> None:
     row = {"case": case, "ours": min(ours), "baseline": min(baseline), "ratio": min(baseline) / min(ours)}
     print(
         f"{case}: {1e3 * row['ours'] / images:.2f} ms a map while predicting, {1e3 * row['baseline'] / images:.1f} ms through "
-        f"files ({row['ratio']:.1f} times as long), of processor time; evaluating all maps {1e3 * min(whole):.0f} ms"
+        f"files ({row['ratio']:.1f} times as long), of CPU time; evaluating all maps {1e3 * min(whole):.0f} ms"
     )
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Planning a comparison of 20 methods over every published scenario, in one go and run by run.
+"""Planning a comparison of 20 methods over every published scenario, all at once and run by run.
 
 The scenarios, settings and recipes are those of ``config/published``; the methods are 20 copies of one of the registry for each
-experiment, with a hyper-parameter that differs, so that nothing but base steps can be shared. The baseline plans every scenario
-and method by itself, as separate configurations would; both must plan the same jobs, or the program fails. No data are needed.
-Times are CPU seconds of one process, without the imports.
+experiment, each with a different hyper-parameter, so that only base steps can be shared. The baseline plans every scenario
+and method separately, as separate configurations would; both must plan the same jobs, or the program fails. No data are needed.
+Times are CPU seconds of one process, imports excluded.
 
     python benchmarks/planning.py --json results/planning.json
 """
@@ -49,7 +49,7 @@ def published() -> tuple[Config, list[Experiment]]:
 
 
 def copies(config: Config, experiment: Experiment, number: int) -> list[MethodEntry]:
-    """So many variants of one method of the experiment's family."""
+    """The given number of variants of one method of the experiment's family."""
     name, field = COPIES[config.recipes[experiment.recipe].family]
     return [
         MethodEntry(name=name, label=f"{name}-{copy:02}", hyper_parameters={field: 1.0 + copy})
@@ -58,7 +58,7 @@ def copies(config: Config, experiment: Experiment, number: int) -> list[MethodEn
 
 
 def separate(comparison: Config) -> Iterator[Config]:
-    """The same comparison as one configuration a run."""
+    """The same comparison as one configuration per run."""
     for experiment in comparison.experiments:
         for entry in experiment.methods:
             yield comparison.model_copy(update={"experiments": [experiment.model_copy(update={"methods": [entry]})]})
@@ -97,7 +97,7 @@ def main() -> None:
         f"{arguments.methods} methods, {len(experiments)} published scenarios: {len(plan.runs):,} runs, "
         f"{len(plan.trainings):,} trainings ({shared} base steps), {len(plan.evaluations):,} evaluations"
     )
-    print(f"in one go {ours:.1f} s, run by run {baseline:.1f} s: {baseline / ours:.1f} times faster")
+    print(f"all at once {ours:.1f} s, run by run {baseline:.1f} s: {baseline / ours:.1f} times faster")
     if arguments.json:
         case = f"{arguments.methods} methods x {len(experiments)} scenarios"
         content = [{"case": case, "ours": ours, "baseline": baseline, "ratio": baseline / ours}]

@@ -1,6 +1,6 @@
-"""Time and memory of preparing 1,000 images in the raw layout of ADE20K, PASCAL VOC 2012 and COCO, and what it means for all.
+"""Time and memory of preparing 1,000 images in the raw layout of ADE20K, PASCAL VOC 2012 and COCO, projected to all images.
 
-Photographs of the datasets' usual size are made up, with annotations of about as many segments. The projection scales the
+The synthetic photographs have the datasets' usual size, the annotations a typical number of segments. The projection scales the
 measured time to the official numbers of images. Memory is the largest resident set of the preparing process and of its largest
 worker.
 
@@ -50,7 +50,7 @@ def write_photograph(file: Path, size: tuple[int, int], seed: int) -> None:
 
 
 def link(file: Path, original: Path) -> None:
-    """Another name for a file; the folder is made."""
+    """Link a file under another name, creating the folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.hardlink_to(original)
 
@@ -99,7 +99,7 @@ def write_voc(root: Path, images: int) -> None:
 
 
 def write_coco(root: Path, images: int) -> None:
-    """Eleven segments an image, as many as COCO has on average, seven of them things."""
+    """Eleven segments per image, as many as COCO has on average, seven of them things."""
     ids = np.array([3_226_956, 6_979_964, 3_103_384, 2_831_194, 3_341_352, 70_000, 258, 9_000_001, 9_000_002, 515, 8])
     classes = [1, 1, 1, 2, 3, 44, 62, 184, 187, 199, 200]
     for split, number in (("train2017", images - 10), ("val2017", 10)):
@@ -135,7 +135,7 @@ WRITERS = {"ade20k": write_ade20k, "voc": write_voc, "coco": write_coco}
 
 
 def measure(kind: str, root: Path, folder: Path, workers: int) -> None:
-    """Prepare, and print the figures as JSON; runs in a process of its own, so that memory is that of preparing."""
+    """Prepare, and print the measurements as JSON; runs in a process of its own, so that the memory is that of preparation."""
     start = time.perf_counter()
     sources.prepare(kind, {"root": str(root)}, folder, name=kind, workers=workers)
     seconds = time.perf_counter() - start
@@ -146,11 +146,11 @@ def measure(kind: str, root: Path, folder: Path, workers: int) -> None:
 
 
 def main() -> None:
-    """Make up the data of each kind, prepare them, and print a line each."""
+    """Generate the data of each kind, prepare them, and print one line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--measure", nargs=3, metavar=("KIND", "ROOT", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -170,7 +170,7 @@ def main() -> None:
         minutes = processor / arguments.workers * OFFICIAL[kind] / 1000 / 60
         lines.append({"case": kind, "seconds": seconds, "processor": processor, "memory": figures["memory"]})
         print(
-            f"{kind:8s} 1,000 images: {seconds:.0f} s, {processor:.0f} s of processor time; memory {figures['memory'][0]:.0f} "
+            f"{kind:8s} 1,000 images: {seconds:.0f} s, {processor:.0f} s of CPU time; memory {figures['memory'][0]:.0f} "
             f"and {figures['memory'][1]:.0f} MiB; all {OFFICIAL[kind]:,}: {minutes:.1f} min on {arguments.workers} idle cores",
             flush=True,
         )

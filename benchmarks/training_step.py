@@ -1,10 +1,10 @@
-"""A training step of Mask2Former with the compiled deformable attention beside the same step with PyTorch's.
+"""A training step of Mask2Former with the compiled deformable attention against the same step with PyTorch's.
 
     python benchmarks/training_step.py --pairs 15
     python benchmarks/training_step.py --network tiny --crop 64 --batch 8 --threads 1 --pairs 61
 
-Both take turns on one network in one process (forward, losses, backward, optimiser; random weights and targets); reported
-are the medians and the ratio. Peak memory is that of a process which ran three steps with one operator only.
+Both alternate on one network in one process (forward, losses, backward, optimiser; random weights and targets); reported
+are the medians and the ratio. Peak memory is that of a process that ran three steps with one operator only.
 ``r50`` is the published network on a 640 × 640 crop, ``tiny`` that of ``config/recipes/mask2former-tiny-shapes.yaml``.
 """
 
@@ -65,13 +65,13 @@ def make_step(network_arguments: dict[str, Any], classes: int, crop: int, batch:
 
 
 def peak_memory() -> float:
-    """MiB this process has held at most (Linux); getrusage would also count what the calling process held."""
+    """Peak memory of this process in MiB (Linux); getrusage would include that of the calling process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def alternate(step: Callable[[], None], pairs: int) -> dict[str, list[float]]:
-    """Seconds of every step with each operator, in turn; the first two rounds are not counted."""
+    """Seconds of every step with each operator, alternating; the first two rounds are not counted."""
     durations: dict[str, list[float]] = {"compiled": [], "pytorch": []}
     choices = {"compiled": ops.library.IMPLEMENTATION, "pytorch": ops.library.Implementation("pytorch")}
     for pair in range(pairs + 2):

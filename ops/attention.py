@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention: one function, whatever computes it."""
+"""Multi-scale deformable attention: one function for all implementations."""
 
 from __future__ import annotations
 

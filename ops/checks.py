@@ -1,4 +1,4 @@
-"""What multi-scale deformable attention accepts, and what it says about everything else."""
+"""The input checks of multi-scale deformable attention."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def level_shapes(spatial_shapes: Any) -> tuple[tuple[int, int], ...]:
         spatial_shapes: (height, width) of each level: pairs of ints, or an integer tensor (L, 2) on the CPU.
 
     Raises:
-        AttentionInputError: for a tensor on another device (reading it would make the device wait), no level at all, or
-            anything else than two numbers a level.
+        AttentionInputError: for a tensor on another device (reading it would synchronise the device), no level at all, or
+            anything but two numbers per level.
     """
     if isinstance(spatial_shapes, Tensor):
         if spatial_shapes.device.type != "cpu":

@@ -92,7 +92,7 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        if torch.is_grad_enabled():  # the gradient is to be differentiated: the registration knows what to say
+        if torch.is_grad_enabled():  # the gradient is to be differentiated: the registration raises the error
             return _backward(ctx, output_gradient)
         with torch._C._AutoDispatchBelowAutograd():
             return _backward(ctx, output_gradient)

@@ -2,8 +2,8 @@
 
 
 class AttentionInputError(ValueError):
-    """The tensors handed to multi-scale deformable attention do not fit together."""
+    """The tensors passed to multi-scale deformable attention do not fit together."""
 
 
 class OperatorUnavailableError(RuntimeError):
-    """``SEGUE_OPS=compiled`` was asked for, and there is no compiled library that serves."""
+    """``SEGUE_OPS=compiled`` is set, but there is no suitable compiled library."""

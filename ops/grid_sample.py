@@ -56,7 +56,7 @@ def ms_deform_attn_pytorch(
     """The formulation with the compiled kernels' conventions about types and odd locations.
 
     Half-precision values are sampled and summed in the locations' type; the result has the values' type. Locations that
-    are infinite, huge or not a number lie outside every level: they sample nothing and get no gradient.
+    are infinite, huge or NaN are outside every level: they sample nothing and get no gradient.
 
     Args and returns: see :func:`sample_and_sum`.
     """

@@ -1,4 +1,4 @@
-"""Which implementation computes the operators: the compiled library where there is one, PyTorch elsewhere.
+"""Which implementation computes the operators: the compiled library if there is one, PyTorch otherwise.
 
 The environment variable ``SEGUE_OPS`` decides, once, when this module is imported:
 
@@ -50,7 +50,7 @@ class Implementation:
         if self.choice == "compiled":
             raise OperatorUnavailableError(
                 f"SEGUE_OPS=compiled, but the library has no kernels for {device_type}. "
-                f"Rebuild it with `{BUILD_COMMAND}` beside a toolkit for {device_type}, or use SEGUE_OPS=auto."
+                f"Rebuild it with `{BUILD_COMMAND}` where a toolkit for {device_type} is installed, or use SEGUE_OPS=auto."
             )
         return False
 
@@ -62,7 +62,7 @@ class Implementation:
 
 
 def library_file() -> Path | None:
-    """The compiled library beside this module, if it was built."""
+    """The compiled library next to this module, if it was built."""
     return next(iter(sorted(Path(__file__).parent.glob("_compiled*.so"))), None)
 
 

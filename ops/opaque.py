@@ -1,7 +1,7 @@
 """The PyTorch formulation as one closed operator, for graphs compiled on the processor.
 
 torch.compile makes the formulation several times slower there: its code for grid_sample gathers number by number. Behind
-an operator the compiler does not look into, the eager kernels run as they are. The backward pass samples
+an operator that is opaque to the compiler, the eager kernels run unchanged. The backward pass samples
 once more, which eager mode need not, so this is used inside compiled graphs only.
 """
 

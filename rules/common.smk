@@ -39,7 +39,7 @@ except ConfigError as error:
 
 prefer_checkout(PROJECT)
 RESULTS = Path(PLAN.config.results)
-# As they stand in a shell command, whatever folder they lie in.
+# Quoted for a shell command, wherever the project is.
 PYTHON = shlex.quote(sys.executable)
 SCRIPTS = shlex.quote(str(PROJECT / "workflow_scripts"))
 
@@ -66,7 +66,7 @@ def prepared(dataset):
 
 
 def archive_markers(dataset):
-    """What says that the official archives a dataset asks for are unpacked."""
+    """Completion markers of the official archives that a dataset asks for."""
     entry = PLAN.dataset(dataset)
     try:
         return [str(marker) for marker in sources.archive_markers(entry.kind, entry.options)]
@@ -131,7 +131,7 @@ def base_training(wildcards):
 
 
 def initial_weights(wildcards):
-    """Of what a function says, Snakemake shows the names of missing files alone without a traceback: so these say it all."""
+    """Snakemake shows errors of input functions with a traceback, but names of missing files without: so the name is the message."""
     try:
         file = base_training(wildcards).weights
     except ValueError as error:

@@ -1,11 +1,11 @@
 """Raw files -> prepared dataset -> class index -> images and visible labels of every step."""
 
-# As many as the machine has, up to these; on a cluster the profile says how many.
+# Upper bound: Snakemake uses at most the cores it is given, and on a cluster the profile decides.
 PREPARATION_THREADS = 32
 
 
 rule fetch_archive:
-    """Fetch, check and unpack an official archive of a dataset that asks for it; goes on where it was interrupted."""
+    """Download, verify and unpack an official archive of a dataset that asks for it; resumes where it was interrupted."""
     output:
         marker="{root}/archives/{archive}.json",
     log:
@@ -56,7 +56,7 @@ rule class_index:
 
 
 rule fetch_list:
-    """Fetch a published list of the images of a step, and check its content."""
+    """Download a published image list of a step, and verify its content."""
     output:
         RESULTS / "lists/{dataset}/{list}.npy",
     log:

@@ -21,6 +21,6 @@ onerror:
 
 
 onsuccess:
-    # Everything is known to have ended well: no finished training has to be restored.
+    # Everything has finished successfully: no training will have to be restored.
     for directory in PLAN.trainings:
         forget_finished(RESULTS / "work" / directory)

@@ -7,7 +7,7 @@ CONFIGURATION = canonical_json(PLAN.config.model_dump(exclude_defaults=True))
 
 
 rule tables:
-    """One tidy row per value, and the summary: method by scenario, mean and deviation over seeds, beside the papers."""
+    """One tidy row per value, and the summary: method by scenario, mean and deviation over seeds, beside published numbers."""
     input:
         evaluations=[RESULTS / directory / "evaluation.json" for directory in PLAN.evaluations],
         trainings=[RESULTS / directory / "train.json" for directory in PLAN.trainings],

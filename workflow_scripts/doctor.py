@@ -56,11 +56,14 @@ def torch_and_driver() -> tuple[bool, str]:
         return True, text + f"driver {driver}; GPUs: {names}"
     if driver is None:
         return True, text + "no NVIDIA driver: everything runs on the CPU"
-    return False, text + f"driver {driver} does not serve this CUDA: update the driver, or install a torch built for it"
+    return (
+        False,
+        text + f"driver {driver} does not support this CUDA: update the driver, or install a torch built for it",
+    )
 
 
 def compiler() -> tuple[bool, str]:
-    """What the ops would be compiled with."""
+    """The compilers for the ops."""
     cxx = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     nvcc = shutil.which("nvcc")
     text = (first_line(cxx, "--version") or cxx) if cxx else "no C++ compiler: the ops run in PyTorch, slower"
@@ -81,7 +84,7 @@ def snakemake() -> tuple[bool, str]:
 
 
 def slurm() -> tuple[bool, str]:
-    """Whether jobs can be sent to a cluster from here."""
+    """Whether jobs can be submitted to a cluster from here."""
     plugin, sbatch = version_of("snakemake-executor-plugin-slurm"), shutil.which("sbatch")
     if sbatch is None:
         return True, f"no sbatch here: workstation only (plugin {plugin or 'not installed'})"
@@ -90,14 +93,14 @@ def slurm() -> tuple[bool, str]:
 
 
 def detectron2() -> tuple[bool, str]:
-    """The optional partner."""
+    """The optional package."""
     if util.find_spec("detectron2") is None:
         return True, "not installed; never required (pip install '.[detectron2]' builds it from its repository)"
     return True, f"{version_of('detectron2')}"
 
 
 def disk() -> tuple[bool, str]:
-    """Room where results go."""
+    """Free space for results."""
     folder = Path("results") if Path("results").is_dir() else Path()
     usage = shutil.disk_usage(folder)
     enough = usage.free > 2 * GIB
@@ -106,7 +109,7 @@ def disk() -> tuple[bool, str]:
 
 
 def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
-    """One line a configured dataset: there, or what is missing and how to get it."""
+    """One line per configured dataset: whether it is there, or what is missing and how to get it."""
     config = load_config(configuration)
     lines = []
     for name, entry in config.datasets.items():
@@ -115,12 +118,12 @@ def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
             problems = sources.missing(entry.kind, entry.options)
             pending = ", ".join(describe(one) for one in sources.pending(entry.kind, entry.options))
             if pending:
-                lines.append((f"dataset {name}", True, f"the workflow fetches {pending}"))
+                lines.append((f"dataset {name}", True, f"the workflow will download {pending}"))
                 continue
             short, is_error = sources.incomplete(entry.kind, entry.options) if not problems else ([], False)
             prepared = Path(config.results) / "data" / name / "dataset.json"
             state = "prepared" if prepared.is_file() else "not prepared yet: `make demo` or snakemake does it"
-            part = f" (a part: {'; '.join(short)})" if short else ""
+            part = f" (incomplete: {'; '.join(short)})" if short else ""
             text = "; ".join(problems) or f"{len(categories)} classes, {state}{part}"
             lines.append((f"dataset {name}", not problems and not (short and is_error), text))
         except (ValueError, OSError) as error:
@@ -129,7 +132,7 @@ def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
 
 
 def weights(configuration: Path) -> list[tuple[str, bool, str]]:
-    """One line a recipe that starts from outside weights: there, or where they are expected."""
+    """One line per recipe with initial weights: whether they are there, or where they are expected."""
     config = load_config(configuration)
     lines = []
     for name in sorted({experiment.recipe for experiment in config.experiments}):
@@ -158,7 +161,7 @@ CHECKS = {
 
 
 def main() -> None:
-    """Parse the command line and print one line a check."""
+    """Parse the command line and print one line per check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="whose datasets to look for")
     arguments = parser.parse_args()
@@ -168,7 +171,7 @@ def main() -> None:
     for name, good, text in lines:
         print(f"{'ok ' if good else '!! '} {name:<{width}}  {text}")
     wrong = sum(not good for _, good, _ in lines)
-    print(f"\n{wrong} thing{'s' * (wrong != 1)} to look at." if wrong else "\nEverything that is needed is there.")
+    print(f"\n{wrong} problem{'s' * (wrong != 1)}." if wrong else "\nEverything needed is there.")
 
 
 if __name__ == "__main__":

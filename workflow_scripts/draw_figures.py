@@ -12,7 +12,7 @@ from model.reporting.tables import read_csv
 
 
 def nothing_to_forget() -> Figure:
-    """The forgetting figure of a scenario in which no method has gone through several steps."""
+    """The forgetting figure of a scenario in which no method has been trained for several steps."""
     figure = Figure(figsize=(4, 1))
     figure.text(0.5, 0.5, "no method has been trained for several steps", ha="center", va="center")
     return figure

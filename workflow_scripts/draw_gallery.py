@@ -45,7 +45,7 @@ def main() -> None:
     """Parse the command line and write one picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path, help="dataset.json of the prepared dataset")
-    parser.add_argument("--predictions", required=True, type=Path, nargs="+", help="one file a step, in order")
+    parser.add_argument("--predictions", required=True, type=Path, nargs="+", help="one file per step, in order")
     parser.add_argument("--classes", required=True, help="JSON: category ids known after each step, in learning order")
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", required=True, type=Path, help="picture to write (.png)")

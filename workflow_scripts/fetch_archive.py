@@ -1,4 +1,4 @@
-"""Fetch an official archive of a dataset, check it and unpack it; goes on where an interrupted call stopped."""
+"""Download an official archive of a dataset, verify it and unpack it; resumes where an interrupted call stopped."""
 
 import argparse
 import os

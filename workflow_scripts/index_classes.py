@@ -14,7 +14,7 @@ def main() -> None:
     """Parse the command line and scan one split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path, help="dataset.json of the prepared dataset")
-    parser.add_argument("--split", default="train", help="train (what steps are made of) or val")
+    parser.add_argument("--split", default="train", help="train (from which the steps are made) or val")
     parser.add_argument("--output", required=True, type=Path, help="class index to write (.npz)")
     parser.add_argument("--workers", type=int, default=1, help="threads that read label maps")
     arguments = parser.parse_args()

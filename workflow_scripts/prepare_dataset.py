@@ -1,4 +1,4 @@
-"""Bring a raw source into the prepared form; restartable, so an interrupted run goes on where it stopped."""
+"""Bring a raw source into the prepared form; restartable, so an interrupted run resumes where it stopped."""
 
 import argparse
 import json

@@ -28,7 +28,7 @@ def checkpoint_bytes(training: Training) -> int:
 
 @cache
 def values_of(network: str, classes: int) -> int:
-    """Number of values in the state of a network for so many classes; it is built without memory behind it."""
+    """Number of values in the state of a network for this many classes; it is built without allocating memory."""
     arguments = json.loads(network)
     with torch.device("meta"):
         built = networks.build(arguments.pop("name"), [classes], arguments)

@@ -1,4 +1,4 @@
-"""Print the summary of a finished run and say where everything else lies."""
+"""Print the summary of a finished run and where to find everything else."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ def main() -> None:
     """Parse the command line and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configfile", type=Path, default=Path("config.yaml"))
-    parser.add_argument("--folder", action="store_true", help="print only the folder that the results lie in")
+    parser.add_argument("--folder", action="store_true", help="print only the results folder")
     arguments = parser.parse_args()
     results = Path(load_config(arguments.configfile).results)
     if arguments.folder:

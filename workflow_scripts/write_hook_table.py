@@ -64,7 +64,7 @@ def row(name: str, family: Family) -> str:
 
 
 def hook_table() -> str:
-    """The whole table, one line a method."""
+    """The complete table, one line per method."""
     head = "| method | " + " | ".join(f"`{hook}`" for hook in HOOKS) + " | needs |"
     columns = " |" * (len(HOOKS) + 1)
     lines = [head, "|" + "---|" * (len(HOOKS) + 2)]

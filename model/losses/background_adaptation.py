@@ -1,4 +1,4 @@
-"""Losses of a background that adapts by residuals, one a step.
+"""Losses of a background that adapts by residuals, one per step.
 
 Zhang & Gao, "Background Adaptation with Residual Modeling for Exemplar-Free Class-Incremental Semantic Segmentation" (BARM),
 ECCV 2024. A step's residual is added to the background logit, and only if it is negative.
@@ -78,7 +78,7 @@ def background_feature_distillation(
 def group_distillation(heads: Sequence[Tensor], old_heads: Sequence[Tensor]) -> Tensor:
     """Binary cross-entropy of each head with its old sigmoids, its background channel included.
 
-    Sum over channels and heads, mean over positions; residuals as they are, not clamped.
+    Sum over channels and heads, mean over positions; residuals are not clamped.
 
     Args:
         heads: outputs of each step's head, (B, 1 + N_s, h, w) each, at least as many as there are old ones.

@@ -82,7 +82,7 @@ def unbiased_log_probabilities(logits: Tensor, old_channels: int) -> Tensor:
 
 
 def unbiased_cross_entropy(logits: Tensor, labels: Tensor, old_channels: int, reduction: Reduction = "mean") -> Tensor:
-    """Cross-entropy in which a background label only says "none of the new classes".
+    """Cross-entropy in which a background label only means "none of the new classes".
 
     Args:
         logits: (B, K, H, W).

@@ -49,7 +49,7 @@ def knowledge_distillation(
 
     .. math:: L = -\frac{1}{|Ω|\,K_{old}} \sum_{i∈Ω} \sum_{k<K_{old}} p^{old}_{ik} \log p_{ik}
 
-    Both distributions are softmaxes over the first K_old channels: what the network says about new classes does not
+    Both distributions are softmaxes over the first K_old channels: the logits of new classes do not
     count. The division by K_old is why published weights are as large as 100.
 
     Args:

@@ -50,7 +50,7 @@ def decide_foreground(logits: Tensor, threshold: float = 0.0) -> Tensor:
 def soft_foreground_cross_entropy(
     logits: Tensor, labels: Tensor, old_logits: Tensor | None = None, background: bool = False
 ) -> Tensor:
-    """One against all over every channel, mean over all elements; old sigmoids are targets where labels say nothing.
+    """One against all over every channel, mean over all elements; old sigmoids are the targets where there are no labels.
 
     The targets of a class that occurs in the labels are the labels; those of an old class that does not are its old sigmoids;
     all others are 0. Ignored pixels (255) count as labelled with no class.

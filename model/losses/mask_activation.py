@@ -4,7 +4,7 @@ Mask2Former (CVPR 2022) asks of every query and pixel whether they belong togeth
 CoMFormer (CVPR 2023) asks of every pixel which query it belongs to: a softmax over the queries, so that they share it out.
 
 Which of the two holds is a property of the network. Its decoder (where a query looks), its criterion (matching and mask
-losses), the pseudo targets that an old network gives and every reading at test time follow it.
+losses), the pseudo targets from an old network and all post-processing at test time follow it.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def old_prediction(
     activation: MaskActivation = "sigmoid",
     threshold: float = 0.0,
 ) -> OldPrediction:
-    """Queries of the old model that name a class.
+    """Queries of the old model that predict a class.
 
     Args:
         logits: (Q, K_old + 1) class logits, "no object" last.

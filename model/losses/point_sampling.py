@@ -1,7 +1,7 @@
 """Mask losses on sampled points instead of whole masks.
 
 Kirillov et al., "PointRend", CVPR 2020; used by Mask2Former (2022), section 3.3, with the numbers of its released code:
-most points go where the prediction is undecided, the rest anywhere.
+most points go where the prediction is uncertain, the others anywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
 
     Args:
         maps: (N, C, H, W).
-        points: (N, P, 2), (x, y) as fractions of the map; pixel centres lie at (i + 0.5) / size, outside is zero.
+        points: (N, P, 2), (x, y) as fractions of the map; pixel centres are at (i + 0.5) / size, outside is zero.
 
     Returns:
         (N, C, P).
@@ -55,7 +55,7 @@ def undecided_points(
     Args:
         masks: (N, 1, h, w) mask logits or probabilities; no gradient flows into them.
         count: points for each mask.
-        draw: where uniform points come from; asked twice, for the candidates and for the rest.
+        draw: source of uniform points; called twice, for the candidates and for the other points.
         oversampling: candidates for each point.
         importance: share of points taken from the candidates.
         boundary: value between inside and outside: 0 for logits, 0.5 for probabilities.

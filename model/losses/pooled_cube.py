@@ -48,7 +48,7 @@ def spatial_cube_distance(difference: Tensor, windows: Sequence[int] = WINDOWS) 
 def channel_cube_distance(difference: Tensor) -> Tensor:
     r"""Mean over images of :math:`\lVert \mathrm{avg}_{3}(D) \rVert_2` over neighbouring channels, a scalar.
 
-    Beyond the first and the last channel lie zeros, which the mean counts.
+    The first and the last channel are padded with zeros, which the mean includes.
 
     Args:
         difference: (B, C, h, w), D of :func:`energy_difference`.

@@ -18,7 +18,7 @@ SCALES = (1, 2, 4)
 def local_pooled_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> Tensor:
     """Means along the width and along the height inside the cells of several grids.
 
-    At scale s the map is cut into s x s cells of ⌊h/s⌋ x ⌊w/s⌋, remainders being left out. (The released code takes the
+    At scale s the map is divided into s x s cells of ⌊h/s⌋ x ⌊w/s⌋, remainders being left out. (The released code takes the
     width for both sides; maps of training crops are square.)
 
     Args:

@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """Half-precision tensors in single precision, others as they are."""
+    """Half-precision tensors in single precision, others unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -2,8 +2,8 @@
 
 Two kinds are published. Mask2Former (Cheng et al., CVPR 2022) weighs "no object" down; CoMFormer (Cermelli et al., CVPR 2023)
 weighs every query by how wrong it is (Lin et al., "Focal Loss", ICCV 2017) and all classes alike. In both, the classes of
-earlier steps, which nobody labels now, may be counted as "no object" (``old_classes``): MiB's unbiased classification (Cermelli
-et al., CVPR 2020) for queries.
+earlier steps, which are no longer labelled, may be counted as "no object" (``old_classes``): MiB's unbiased classification
+(Cermelli et al., CVPR 2020) for queries.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class QueryClassification:
 
 
 def query_log_probabilities(logits: Tensor, old_classes: int = 0) -> Tensor:
-    r"""Log-probabilities of classes and "no object", which stands for the old classes as well.
+    r"""Log-probabilities of classes and "no object", which includes the old classes.
 
     .. math:: \log q_∅ = \log (p_∅ + \sum_{k < K_{old}} p_k), \quad \log q_k = \log p_k, \quad p = softmax(z)
 

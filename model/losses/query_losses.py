@@ -46,7 +46,7 @@ def balanced_query_cross_entropy(
 
 
 def query_distillation(queries: Tensor, old_queries: Tensor, selected: Tensor) -> Tensor:
-    """Mean squared difference to the old model's queries, for the queries that stand for past classes.
+    """Mean squared difference to the old model's queries, for the queries of past classes.
 
     Args:
         queries: (B, Q, C).

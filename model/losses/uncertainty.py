@@ -1,4 +1,4 @@
-"""How sure binary classifiers are of a pixel, and what it costs to be unsure.
+"""How certain binary classifiers are about a pixel, and a loss on uncertainty.
 
 Zhu et al., "Adaptive Prototype Replay for Class Incremental Semantic Segmentation" (Adapter), AAAI 2025.
 """

@@ -1,8 +1,8 @@
 """Initial weights of a network from a file that a recipe names.
 
 A recipe's network may have an entry ``weights: {file: …, source: …}``. It belongs to the base step only: every later step
-starts from the checkpoint before it. ``$NAME`` in the file is filled in from the environment, so that a recipe holds no
-path of a machine.
+starts from the previous checkpoint. ``$NAME`` in the file is expanded from the environment, so that a recipe contains no
+machine-specific path.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "mask2former": ("torchvision", "detectron2"),
     "mask2former-eclipse": ("torchvision", "detectron2"),
 }
-"""What an ImageNet backbone may come from."""
+"""Projects whose ImageNet backbones can be loaded."""
 
 NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("mib", "dkd"),
@@ -32,15 +32,15 @@ NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "mask2former": ("mask2former",),
     "mask2former-eclipse": ("eclipse",),
 }
-"""Whose checkpoints of a whole network load by name."""
+"""Projects whose checkpoints of a complete network can be loaded."""
 
 
 class InitialWeightsError(ValueError):
-    """An entry ``weights`` that cannot be followed; the message names what is missing or unknown."""
+    """An entry ``weights`` that cannot be used; the message names what is missing or unknown."""
 
 
 def weights_file(entry: Mapping[str, Any]) -> Path:
-    """The file of an entry, with environment variables filled in.
+    """The file of an entry, with environment variables expanded.
 
     Raises:
         InitialWeightsError: if the entry has other keys than ``file`` and ``source``, or a variable is not set.
@@ -62,7 +62,7 @@ def reader_module(name: str) -> str:
 
 
 def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]) -> None:
-    """Fill a network, or its backbone, as an entry ``weights`` says.
+    """Load the weights that an entry ``weights`` names into a network or its backbone.
 
     Args:
         name: of the network in :mod:`model.networks.registry`.
@@ -70,14 +70,14 @@ def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]
         entry: ``file`` and ``source``.
 
     Raises:
-        InitialWeightsError: for a source that the network does not know.
-        ValueError: of the reader, if the file cannot be read or does not fit completely.
+        InitialWeightsError: for a source that the network does not support.
+        ValueError: from the reader, if the file cannot be read or does not fit completely.
     """
     file, source = weights_file(entry), entry["source"]
     whole, backbone = NETWORK_SOURCES.get(name, ()), BACKBONE_SOURCES.get(name, ())
     if source not in whole + backbone:
         raise InitialWeightsError(
-            f"network.weights.source: '{source}' is none of those '{name}' can load ({', '.join(backbone + whole)})"
+            f"network.weights.source: '{name}' cannot load '{source}', only {', '.join(backbone + whole)}"
         )
     module: Any = network if source in whole else network.backbone
     reader = importlib.import_module(reader_module(name))

@@ -23,7 +23,7 @@ def activation(name: Activation, inplace: bool = True) -> nn.Module:
 
     Args:
         name: ``identity`` gives the linear head of SDR's single-GPU scripts.
-        inplace: overwrite the input, which must then not be needed by anybody else.
+        inplace: overwrite the input, which must not be needed elsewhere then.
 
     Raises:
         ValueError: for an unknown name.
@@ -50,10 +50,10 @@ def is_normalisation(module: nn.Module) -> bool:
 
 
 def normalisations(module: nn.Module) -> tuple[nn.Module, ...]:
-    """Every normalisation layer below a module, in the order of its definition: what "frozen BN" freezes."""
+    """Every normalisation layer in a module, in the order of definition: what "frozen BN" freezes."""
     return tuple(child for child in module.modules() if is_normalisation(child))
 
 
 def dropouts(module: nn.Module) -> tuple[nn.Module, ...]:
-    """Every dropout layer below a module."""
+    """Every dropout layer in a module."""
     return tuple(child for child in module.modules() if isinstance(child, nn.Dropout))

@@ -1,6 +1,6 @@
 """Names of networks, as recipes use them, and where each is built.
 
-The table holds text, resolved when asked: whoever imports this module imports no network, and the fingerprint of a
+The table holds text that is resolved on demand: importing this module imports no network, and the fingerprint of a
 training follows only the network that it uses.
 """
 

@@ -3,7 +3,7 @@
 Zhang, Xiao, Liu, Chen & Cheng, "Representation Compensation Networks for Continual Semantic Segmentation" (RCIL), CVPR 2022.
 
 Before a step both branches are folded into the first one, which carries the old knowledge and is frozen from then on; the
-second one stays as it is and goes on learning.
+second one is left unchanged and continues to learn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 FIRST_ONLY, SECOND_ONLY = 0.33, 0.66
-"""Below the first bound a channel takes the first branch alone, below the second one the second branch alone."""
+"""Below the first bound a channel uses the first branch only, below the second one the second branch only."""
 
 
 class MergedConv2d(nn.Conv2d):
@@ -87,7 +87,7 @@ class Twins:
         .. math:: k = \tfrac12 \sum_i \frac{γ_i}{σ_i} k_i, \quad
                   b = \tfrac12 \sum_i \Bigl(β_i + \frac{γ_i}{σ_i} (b_i - m_i)\Bigr)
 
-        The normalisation of the first branch becomes the identity, the second branch is left as it is: the network as a whole
+        The normalisation of the first branch becomes the identity, the second branch is left unchanged: the network as a whole
         then averages the old function with the second branch once more.
 
         Source: RCIL (2022), section 3.2; released code.

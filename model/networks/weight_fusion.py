@@ -61,7 +61,7 @@ def fuse(
     """
     for name, number in (("weight", weight), ("share", moved_share)):
         if number is not None and not 0 <= number <= 1:
-            raise FusionError(f"the {name} of a fusion lies between 0 and 1, not at {number}")
+            raise FusionError(f"the {name} of a fusion must be between 0 and 1, not {number}")
     for key, value in old.items():
         if key not in new or new[key].shape != value.shape:
             shape = tuple(new[key].shape) if key in new else "missing"

@@ -45,7 +45,7 @@ class ConvNorm(nn.Conv2d):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut (ResNet-18 and -34)."""
+    """Two 3×3 convolutions and a shortcut (ResNet-18 and -34)."""
 
     expansion = 1
 
@@ -61,7 +61,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 down, 3×3, 1×1 up by four, beside a shortcut (ResNet-50 and deeper)."""
+    """1×1 down, 3×3, 1×1 up by four, and a shortcut (ResNet-50 and deeper)."""
 
     expansion = 4
 
@@ -96,7 +96,7 @@ class ResNet(nn.Module):
 
     Args:
         block: :class:`BasicBlock` or :class:`Bottleneck`.
-        blocks: how many blocks each of the four stages has.
+        blocks: number of blocks in each of the four stages.
         norm: ``frozen-bn`` (constants: statistics and scale come from ImageNet weights), ``bn``, ``sync-bn`` or ``gn``.
         width: channels of the stem and of the first stage's 3×3 convolutions; doubles from stage to stage.
 

@@ -23,7 +23,7 @@ class Variant:
 
     Attributes:
         blocks: number of residual blocks of the four stages.
-        bottleneck: three convolutions a block, the last one four times as wide; otherwise two.
+        bottleneck: three convolutions per block, the last one four times as wide; otherwise two.
         width: channels of the stem, doubled from stage to stage.
     """
 
@@ -44,12 +44,12 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Features:
-    """What the backbone computes.
+    """The output of the backbone.
 
     Attributes:
         body: (B, C, h, w), the activated output of the last stage.
-        stages: outputs of the four stages, if they were asked for, else empty; before their last activation unless
-            ``keep_activated`` of the backbone says otherwise.
+        stages: outputs of the four stages if requested, else empty; before their last activation unless the backbone's
+            ``keep_activated`` is set.
     """
 
     body: Tensor
@@ -80,7 +80,7 @@ class Block(nn.Module):
             dilation: of the 3x3 convolutions.
             act: activation between the convolutions and after the sum.
             momentum: of the running statistics.
-            keep_sum: leave the sum intact for somebody who reads it beside its activation.
+            keep_sum: do not overwrite the sum, which is needed besides its activation.
         """
         super().__init__()
         self.out_channels = 4 * width if bottleneck else width
@@ -121,7 +121,7 @@ def strides_and_dilations(output_stride: int, dilate_first_block: bool) -> list[
     """Stride, dilation of the first block and dilation of the others, of the four stages.
 
     Raises:
-        ValueError: for an output stride that the four stages cannot give.
+        ValueError: for an output stride that the four stages cannot produce.
     """
     if output_stride not in OUTPUT_STRIDES:
         raise ValueError(f"output stride {output_stride} is not possible, expected one of {OUTPUT_STRIDES}")
@@ -141,7 +141,7 @@ class ResNet(nn.Module):
     """Backbone without the classification layer; keys are torchvision's (``conv1``, ``bn1``, ``layer1`` …).
 
     Attributes:
-        block: what the stages are made of.
+        block: class of the blocks.
         keep_activated: whether stages are kept after their last activation instead of before it.
     """
 

@@ -16,7 +16,7 @@ from model.networks.twins import MergedConv2d, Mixture, Twins, free_twin
 
 
 class TwinBlock(Block):
-    """A residual block in which ``conv<n>_new`` and ``bn<n>_new`` run beside each 3x3 convolution and its normalisation."""
+    """A residual block in which ``conv<n>_new`` and ``bn<n>_new`` run parallel to each 3x3 convolution and normalisation."""
 
     def __init__(self, *arguments: Any, momentum: float, **options: Any) -> None:
         """Arguments as of :class:`model.networks.backbones.resnet.Block`."""

@@ -24,7 +24,7 @@ def unit(
 
 
 def initialise_kaiming(module: nn.Module) -> None:
-    """Kaiming-normal weights of every convolution below a module."""
+    """Kaiming-normal weights for every convolution in a module."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             nn.init.kaiming_normal_(child.weight)

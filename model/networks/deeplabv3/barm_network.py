@@ -1,7 +1,7 @@
-"""DeepLabV3 with one branch a step and a background of residuals, as released with BARM (Zhang & Gao, ECCV 2024).
+"""DeepLabV3 with one branch per step and a background of residuals, as released with BARM (Zhang & Gao, ECCV 2024).
 
-Pyramid pooling feeds a base branch and one more a step, each a 3x3 convolution with normalisation and a 1x1 classifier. The first
-channel of the base step's classifier is the background, that of later ones a residual which is added to it:
+Pyramid pooling feeds a base branch and one more per step, each a 3x3 convolution with normalisation and a 1x1 classifier. The
+first channel of the base step's classifier is the background, that of later ones a residual which is added to it:
 
     b = b_0 + Σ_{s≤t} min(r_s, 0)                      evaluation
     b = sg(b_0) + Σ_{s<t} sg(min(r_s, 0)) + r_t        training; sg stops the gradient
@@ -27,7 +27,7 @@ from model.networks.deeplabv3.outputs import PixelOutputs
 
 @dataclass(frozen=True)
 class BranchOutputs(PixelOutputs):
-    """What every branch says, before the backgrounds are made one.
+    """The outputs of every branch, before the backgrounds are combined.
 
     Attributes:
         heads: (B, 1 + N_s, h, w) of each step: background or residual, then the step's classes.
@@ -42,7 +42,7 @@ def unified_logits(heads: Sequence[Tensor], training: bool) -> Tensor:
     """One background for all heads: (B, 1 + K, h, w), background first.
 
     In training the newest residual is neither clamped nor detached, and the background learns through it alone; in evaluation
-    every residual is clamped from above at 0. A single head is returned as it is.
+    every residual is clamped from above at 0. A single head is returned unchanged.
 
     Args:
         heads: (B, 1 + N_s, h, w) of each step.
@@ -127,7 +127,7 @@ class BarmDeepLabV3(nn.Module):
             dropout: after the pooling.
 
         Raises:
-            NetworkError: for an unknown backbone, or a step without a class.
+            NetworkError: for an unknown backbone, or a step without classes.
         """
         super().__init__()
         if backbone not in VARIANTS:

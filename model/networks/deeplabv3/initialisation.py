@@ -39,7 +39,7 @@ def initialise_from_auxiliary(classifiers: nn.ModuleList) -> None:
     """Start every class of the newest classifier as the auxiliary one, which has only ever seen negatives, in place.
 
     Args:
-        classifiers: 1x1 convolutions: the auxiliary one with one channel, then one a step; the last is to be initialised.
+        classifiers: 1x1 convolutions: the auxiliary one with one channel, then one per step; the last is to be initialised.
 
     Raises:
         ValueError: if the first has more than one channel.

@@ -26,7 +26,7 @@ def windowed_average(features: Tensor, window: int) -> Tensor:
 
     Args:
         features: (B, C, h, w).
-        window: side of the window in cells, cut to the size of the map.
+        window: side of the window in cells, limited to the size of the map.
     """
     height, width = min(window, features.shape[2]), min(window, features.shape[3])
     pooled = functional.avg_pool2d(features, (height, width), stride=1)

@@ -1,8 +1,8 @@
-"""DeepLabV3 with one classifier a step.
+"""DeepLabV3 with one classifier per step.
 
 The classes of every step have a 1x1 classifier of their own, and the outputs are concatenated on the channel axis. The
 variants that the released methods use differ in head, activation, dilation rule and in whether there is a background
-channel; all of that is arguments of the constructor, which a recipe gives.
+channel; all of these are arguments of the constructor, set by the recipe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model.networks.layers import Activation
 
 
 class NetworkError(ValueError):
-    """Arguments that describe no network."""
+    """Arguments that do not describe a network."""
 
 
 def variant(backbone: str) -> Variant:
@@ -43,7 +43,7 @@ def head_rates(output_stride: int) -> tuple[int, ...]:
 
 
 class StepwiseNetwork(nn.Module):
-    """Backbone, head and one classifier a step; the state dict has ``backbone``, ``aspp`` and ``cls.<step>``."""
+    """Backbone, head and one classifier per step; the state dict has ``backbone``, ``aspp`` and ``cls.<step>``."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class StepwiseNetwork(nn.Module):
             kaiming_classifiers: initialise classifiers Kaiming-normal instead of PyTorch's way.
 
         Raises:
-            NetworkError: for a step without a class.
+            NetworkError: for a step without classes.
         """
         super().__init__()
         if not classes_per_step or min(classes_per_step) < 1:
@@ -115,7 +115,7 @@ class StepwiseNetwork(nn.Module):
 
 
 class DeepLabV3(StepwiseNetwork):
-    """ResNet backbone, head and one classifier a step, in the variants of the released methods."""
+    """ResNet backbone, head and one classifier per step, in the variants of the released methods."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class DeepLabV3(StepwiseNetwork):
             keep_stages: outputs also carry the four backbone stages before their last activation.
 
         Raises:
-            NetworkError: for an unknown backbone or head, or a step without a class.
+            NetworkError: for an unknown backbone or head, or a step without classes.
         """
         if background and auxiliary:
             raise NetworkError("a network has either a background channel or an auxiliary classifier, not both")

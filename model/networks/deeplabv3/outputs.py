@@ -1,4 +1,4 @@
-"""What a per-pixel network hands to losses and decision rules."""
+"""What a per-pixel network returns to losses and decision rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PixelOutputs:
-    """Logits and the features that distillation looks at.
+    """Logits, and the features used for distillation.
 
     Attributes:
         logits: (B, K, H, W) at image size, at least float32. With a background channel it is channel 0, and class ``k``

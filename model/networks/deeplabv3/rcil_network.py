@@ -44,7 +44,7 @@ class RcilDeepLabV3(StepwiseNetwork):
             background: the first classifier begins with a background channel.
 
         Raises:
-            NetworkError: for an unknown backbone, or a step without a class.
+            NetworkError: for an unknown backbone, or a step without classes.
         """
         body = TwinResNet(
             variant(backbone),

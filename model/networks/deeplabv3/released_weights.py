@@ -1,11 +1,11 @@
-"""Weights from elsewhere: ImageNet backbones, and checkpoints of the released DeepLab-family methods.
+"""Published weights: ImageNet backbones, and checkpoints of the released DeepLab-family methods.
 
-Files are read with ``weights_only=True``: tensors and plain containers, nothing that runs code. Every key has to find its
-place, and every place its key; the one exception is ``num_batches_tracked``, which old files and InPlaceABN do not have
-and nothing here reads.
+Files are read with ``weights_only=True``: tensors and plain containers, nothing that runs code. Every key must have its
+place, and every place its key; the only exception is ``num_batches_tracked``, which old files and InPlaceABN lack and
+nothing here uses.
 
-InPlaceABN scales with ``|γ| + ε``; its weights are converted on loading, so that ordinary batch normalisation computes
-the same.
+InPlaceABN scales with ``|γ| + ε``; its weights are converted on loading, so that ordinary batch normalisation gives
+the same result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_state(file: Path) -> State:
     """The state dict in a file, without the ``module.`` prefix of parallel training.
 
     Args:
-        file: saved by ``torch.save``: a state dict, or a dictionary with one under a usual name.
+        file: saved by ``torch.save``: a state dict, or a dictionary that holds one under a common name.
 
     Raises:
         CheckpointError: if the file is missing, damaged, holds more than tensors and plain values, or no state dict.
@@ -53,7 +53,7 @@ def read_state(file: Path) -> State:
         state = {str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)}
         if state:
             return state
-    raise CheckpointError(f"{file}: expected a state dict, also under one of {', '.join(_CONTAINERS)}; found none")
+    raise CheckpointError(f"{file}: expected a state dict, possibly under one of {', '.join(_CONTAINERS)}; found none")
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -62,7 +62,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     Args:
         module: takes the values.
         state: one entry for each of its parameters and buffers; ``num_batches_tracked`` may be missing.
-        source: named in messages.
+        source: where the weights come from, for messages.
 
     Raises:
         CheckpointError: for keys without a place, places without a key, or other shapes.
@@ -155,5 +155,5 @@ def load_weights(module: nn.Module, file: Path, source: Source) -> None:
     """
     if source not in _CONVERSIONS:
         raise CheckpointError(f"unknown source of weights '{source}', expected one of {', '.join(_CONVERSIONS)}")
-    completed = getattr(module, "with_twins", dict)  # of a network whose convolutions have copies beside them
+    completed = getattr(module, "with_twins", dict)  # of a network whose convolutions have twins
     load_state(module, completed(_CONVERSIONS[source](read_state(file))), str(file))

@@ -1,4 +1,4 @@
-"""DeepLabV3 with one complete head a group of classes, as released with SSUL (Cha et al., NeurIPS 2021).
+"""DeepLabV3 with one complete head per group of classes, as released with SSUL (Cha et al., NeurIPS 2021).
 
 A head is a 3x3 convolution, normalisation and a 1x1 classifier. The groups are ``unknown``, ``background``, and the classes of
 every step; outputs are concatenated in this order: channel 0 is unknown, channel 1 the background, and class k of the
@@ -76,7 +76,7 @@ class SsulDeepLabV3(nn.Module):
             dropout: after the pooling.
 
         Raises:
-            NetworkError: for an unknown backbone, or a step without a class.
+            NetworkError: for an unknown backbone, or a step without classes.
         """
         super().__init__()
         if backbone not in VARIANTS:
@@ -96,7 +96,7 @@ class SsulDeepLabV3(nn.Module):
 
     @property
     def heads(self) -> nn.ModuleList:
-        """Unknown, background, then one head a step."""
+        """Unknown, background, then one head per step."""
         return self.classifier.head
 
     def grow(self, new_classes: int) -> None:

@@ -44,7 +44,7 @@ class Attention(nn.MultiheadAttention):
 
 
 class CrossAttentionLayer(nn.Module):
-    """Queries look at the image."""
+    """Queries attend to the image."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class CrossAttentionLayer(nn.Module):
 
 
 class SelfAttentionLayer(nn.Module):
-    """Queries look at each other."""
+    """Queries attend to each other."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()

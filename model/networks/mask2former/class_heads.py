@@ -103,7 +103,7 @@ class SeparateNoObjectHeads(ClassHead):
 
 
 def _linear(layer: nn.Module) -> nn.Linear:
-    assert isinstance(layer, nn.Linear)  # a ModuleList does not say what it holds
+    assert isinstance(layer, nn.Linear)  # a ModuleList does not know the type of its modules
     return layer
 
 

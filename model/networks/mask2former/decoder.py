@@ -29,7 +29,7 @@ LEVELS = 3
 
 @dataclass(frozen=True)
 class QuerySet:
-    """Queries that look at each other and share a mask head.
+    """Queries that attend to each other and share a mask head.
 
     Attributes:
         content: (Q, C), input of the first layer.

@@ -1,6 +1,6 @@
-"""Multi-scale deformable attention as a layer, and the encoder made of it.
+"""Multi-scale deformable attention as a layer, and the encoder built from it.
 
-Zhu et al., "Deformable DETR", ICLR 2021. Every query looks at a few points around its reference point on each level of a
+Zhu et al., "Deformable DETR", ICLR 2021. Every query attends to a few points around its reference point on each level of a
 feature pyramid; the points and their weights are linear functions of the query.
 """
 

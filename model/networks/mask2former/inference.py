@@ -17,7 +17,7 @@ from model.networks.mask2former.assembly import Instances, Segment, assemble_pan
 def resize_masks(masks: Tensor, padded: tuple[int, int], image: tuple[int, int], original: tuple[int, int]) -> Tensor:
     """Bring mask logits (Q, h, w) of a padded image to the original resolution.
 
-    They are enlarged to the padded size, cut to the image and, if that differs, resized once more to (H, W) of the original
+    They are enlarged to the padded size, cropped to the image and, if that differs, resized once more to (H, W) of the original
     file; bilinear both times.
 
     Returns:

@@ -62,7 +62,7 @@ class Mask2Former(nn.Module):
 
     @property
     def mask_activation(self) -> MaskActivation:
-        """What turns mask logits into probabilities, in the decoder, the criterion and every reading."""
+        """What turns mask logits into probabilities, in the decoder, the criterion and all post-processing."""
         return self.predictor.mask_activation
 
     @property
@@ -71,7 +71,7 @@ class Mask2Former(nn.Module):
         return self.predictor.class_head.classes_per_step
 
     def grow(self, new_classes: int) -> None:
-        """Append the class outputs of a new step; the rest of the network is untouched."""
+        """Append the class outputs of a new step; everything else in the network is untouched."""
         self.predictor.class_head.grow(new_classes)
 
     def forward(self, images: Tensor) -> MaskOutputs:

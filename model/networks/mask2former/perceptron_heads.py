@@ -72,5 +72,5 @@ class PerceptronHeads(ClassHead):
 
 def _last_layer(head: nn.Module) -> nn.Linear:
     layer = head.layers[-1] if isinstance(head, Perceptron) else head
-    assert isinstance(layer, nn.Linear)  # neither container says what it holds
+    assert isinstance(layer, nn.Linear)  # neither container knows the type of its modules
     return layer

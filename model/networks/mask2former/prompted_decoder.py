@@ -4,7 +4,7 @@ Kim, Yu & Hwang, "ECLIPSE: Efficient Continual Learning in Panoptic Segmentation
 section 3; what new parts start from and their names as in the released code.
 
 Group 0 holds the queries of the base step, group t the prompts of step t: content, positions and mask head of its own.
-Groups share all layers and class heads but never look at each other, so each is decoded by itself.
+Groups share all layers and class heads but never attend to each other, so each is decoded separately.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class PromptedDecoder(MaskedAttentionDecoder):
         """Append a group of prompts and a class head.
 
         All prompts are the mean of the base step's queries, in content as in position; mask and class head are copies of
-        the base step's and of "no object". Only the matching tells the prompts apart.
+        the base step's and of "no object". Only the matching distinguishes the prompts.
         """
         self.class_heads.grow(classes)
         self.prompt_feat.append(self._mean(self.query_feat))
@@ -146,7 +146,7 @@ class PromptedDecoder(MaskedAttentionDecoder):
 
 
 def _rows(table: nn.Module) -> Tensor:
-    assert isinstance(table, nn.Embedding)  # a ModuleList does not say what it holds
+    assert isinstance(table, nn.Embedding)  # a ModuleList does not know the type of its modules
     return table.weight
 
 

@@ -22,7 +22,7 @@ class PromptedOutputs(MaskOutputs):
     """A forward pass whose queries come in groups.
 
     Attributes:
-        group_sizes: queries of each group that was run, in the order in which they stand in the predictions: the newest
+        group_sizes: number of queries of each group that was run, in the order of the predictions: the newest
             group alone in training mode, all of them in evaluation mode.
         classes_per_step: classes of each step; group t belongs to the classes of step t.
     """

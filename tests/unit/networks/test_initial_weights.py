@@ -49,7 +49,7 @@ def test_a_backbone_leaves_the_rest_alone(tmp_path, name, arguments, source):
 
 
 def test_an_unknown_source_is_named(tmp_path):
-    with pytest.raises(InitialWeightsError, match=r"'timm' is none of those 'deeplabv3' can load \(torchvision"):
+    with pytest.raises(InitialWeightsError, match=r"'deeplabv3' cannot load 'timm', only torchvision"):
         load_initial_weights("deeplabv3", build("deeplabv3", [2], PIXEL), {"file": "a.pth", "source": "timm"})
 
 

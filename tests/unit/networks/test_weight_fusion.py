@@ -58,7 +58,7 @@ def test_nothing_given_is_changed() -> None:
             r"'conv.weight' of the old state is \(4, 3\), but missing in the new",
         ),
         (lambda new: new.update({"conv.weight": torch.zeros(4)}), 0.5, r"is \(4, 3\), but \(4,\) in the new one"),
-        (lambda new: None, 1.5, "the weight of a fusion lies between 0 and 1, not at 1.5"),
+        (lambda new: None, 1.5, "the weight of a fusion must be between 0 and 1, not 1.5"),
     ],
 )
 def test_states_that_do_not_fit(change, weight, message) -> None:
