@@ -147,9 +147,29 @@ def replaced_target_cross_entropy(
     return logits.shape[1] * functional.binary_cross_entropy_with_logits(logits, targets)
 
 
-def feature_distillation(features: Tensor, old_features: Tensor) -> Tensor:
-    """Mean squared difference of two feature maps of the same shape, over all elements.
+def feature_distillation(
+    features: Tensor, old_features: Tensor, region: Tensor | None = None, *, cosine: bool = False
+) -> Tensor:
+    """Mean difference of two feature maps of the same shape.
 
-    Source: ILT (Michieli & Zanuttigh, ICCV Workshops 2019), eq. 5; released code.
+    Args:
+        features: (B, C, h, w) of the network in training.
+        old_features: (B, C, h, w) of the previous step's network; no gradient flows into it.
+        region: (B, h, w) bool, pixels to compare; None compares all.
+        cosine: 1 minus the cosine of the two vectors of a pixel, instead of the mean square over all channels.
+
+    Returns:
+        Scalar; 0 for an empty region.
+
+    Source: ILT (Michieli & Zanuttigh, ICCV Workshops 2019), eq. 5; region and cosine are options of the released code of SDR.
     """
-    return functional.mse_loss(features, old_features.detach())
+    old_features = old_features.detach()
+    if region is None and not cosine:
+        return functional.mse_loss(features, old_features)
+    if cosine:
+        values = 1 - functional.cosine_similarity(features, old_features, dim=1)
+    else:
+        values = (features - old_features).square().mean(dim=1)
+    if region is None:
+        return values.mean()
+    return (values * region).sum() / region.sum().clamp(min=1)

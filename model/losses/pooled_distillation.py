@@ -19,7 +19,7 @@ def local_pooled_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> 
     """Means along the width and along the height inside the cells of several grids.
 
     At scale s the map is divided into s x s cells of ⌊h/s⌋ x ⌊w/s⌋, remainders being left out. (The released code takes the
-    width for both sides; maps of training crops are square.)
+    width for both sides; maps of training crops are square.) A grid finer than the map adds nothing, as released.
 
     Args:
         features: (B, C, h, w).
@@ -30,7 +30,7 @@ def local_pooled_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> 
         height.
 
     Raises:
-        ValueError: if the map has fewer rows or columns than a grid has cells.
+        ValueError: if the map has fewer rows or columns than every grid has cells.
 
     Source: PLOP (2021), eq. 3-5; released code.
     """
@@ -39,14 +39,17 @@ def local_pooled_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> 
     for scale in scales:
         rows, columns = height // scale, width // scale
         if not rows or not columns:
-            raise ValueError(
-                f"a map of {height} x {width} has no {scale} x {scale} cells; use smaller scales or larger crops"
-            )
+            continue
         cells = features[:, :, : scale * rows, : scale * columns].reshape(batch, channels, scale, rows, scale, columns)
         over_width = cells.mean(dim=5).permute(0, 2, 4, 1, 3)  # B, row, column, C, rows
         over_height = cells.mean(dim=3).permute(0, 2, 3, 1, 4)  # B, row, column, C, columns
         strips = torch.cat([over_width.flatten(3), over_height.flatten(3)], dim=3)
         parts.append(strips.flatten(1))
+    if not parts:
+        coarsest = min(scales, default=0)
+        raise ValueError(
+            f"a map of {height} x {width} has no {coarsest} x {coarsest} cells; use smaller scales or larger crops"
+        )
     return torch.cat(parts, dim=1)
 
 

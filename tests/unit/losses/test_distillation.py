@@ -87,6 +87,7 @@ LOSSES = {
     "sigmoid": sigmoid_distillation,
     "replaced": lambda z, old: replaced_target_cross_entropy(z, old, torch.zeros(2, 3, 4, dtype=torch.long)),
     "features": lambda z, old: feature_distillation(z[:, : old.shape[1]], old),
+    "cosine": lambda z, old: feature_distillation(z[:, : old.shape[1]], old, cosine=True),
 }
 
 
@@ -148,3 +149,24 @@ def test_replaced_targets() -> None:
     entropy = -(targets * logits.sigmoid().log() + (1 - targets) * (-logits).sigmoid().log())
     hard = replaced_target_cross_entropy(logits, old_logits, labels, hard_background=True)
     torch.testing.assert_close(hard, entropy.sum(1).mean())
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_features_outside_the_region_are_free(cosine) -> None:
+    features, old_features = draw(0, 4, 0)
+    region = torch.zeros(2, 3, 4, dtype=torch.bool)
+    region[0, 1:] = True
+    features.requires_grad_()
+    value = feature_distillation(features, old_features, region, cosine=cosine)
+    (gradient,) = torch.autograd.grad(value, features)
+    assert torch.equal(gradient.abs().sum(dim=1) > 0, region)
+    alone = feature_distillation(features[:1, :, 1:], old_features[:1, :, 1:], cosine=cosine)
+    torch.testing.assert_close(value, alone)
+    assert feature_distillation(features, old_features, region & False, cosine=cosine) == 0
+
+
+def test_the_cosine_does_not_see_the_length_of_features() -> None:
+    features, old_features = draw(0, 4, 0)
+    values = [feature_distillation(scale * features, old_features, cosine=True) for scale in (1, 9)]
+    torch.testing.assert_close(*values)
+    assert feature_distillation(3 * old_features, old_features, cosine=True) < 1e-12

@@ -101,6 +101,11 @@ def test_cells_of_a_map_that_is_not_square() -> None:
         local_pooled_embedding(features, (8,))
 
 
+def test_a_grid_finer_than_the_map_adds_nothing() -> None:
+    features = torch.randn(1, 2, 3, 3)
+    assert torch.equal(local_pooled_embedding(features, (1, 2, 4)), local_pooled_embedding(features, (1, 2)))
+
+
 def test_new_channels_join_the_background() -> None:
     logits = torch.tensor([1.0, 2, 3, 4, 5]).view(1, 5, 1, 1)
     assert fold_new_channels(logits, 3).flatten().tolist() == [1 + 4 + 5, 2, 3]
