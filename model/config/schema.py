@@ -32,13 +32,15 @@ class _Typed(BaseModel):
 class StepLength(_Typed):
     """How long one step trains: iterations (in all, or for each of its classes) or epochs.
 
-    ``learning_rate`` overrides the optimiser's, ``network`` adds arguments of the network to those of the recipe.
+    ``learning_rate`` overrides the optimiser's and ``batch_size`` the recipe's; ``network`` adds arguments of the network to
+    those of the recipe.
     """
 
     iterations: Positive | None = None
     iterations_per_class: Positive | None = None
     epochs: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Positive | None = None
     network: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -109,11 +111,12 @@ class Recipe(_Typed):
         optimiser = self.optimiser.model_dump()
         if length.learning_rate is not None:
             optimiser["learning_rate"] = length.learning_rate
-        kept = {"family", "schedule", "batch_size", "accumulate", "clip_norm", "precision", "transform"}
+        kept = {"family", "schedule", "accumulate", "clip_norm", "precision", "transform"}
         added = {"added_arguments": sorted(length.network)} if length.network else {}
         return {
             **added,
             **self.model_dump(include=kept | {"void_in_training", "leak_next_class", "threads"}),
+            "batch_size": length.batch_size or self.batch_size,
             "network": {**self.network, **length.network},
             "optimiser": optimiser,
             "iterations": length.iterations_of(classes),

@@ -11,12 +11,15 @@ Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 20
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from model.networks.layers import Activation, activation, is_normalisation, xavier_gain
+
+Initialisation = Literal["xavier", "pytorch"]
 
 
 def windowed_average(features: Tensor, window: int) -> Tensor:
@@ -46,6 +49,7 @@ class MibHead(nn.Module):
         act: Activation = "leaky-relu",
         momentum: float = 0.1,
         pooling_window: int = 32,
+        initialisation: Initialisation = "xavier",
     ) -> None:
         """
         Args:
@@ -55,6 +59,7 @@ class MibHead(nn.Module):
             act: ``leaky-relu`` as released with InPlaceABN; ``identity`` for SDR's linear head.
             momentum: of the running statistics.
             pooling_window: side of the pooling window in evaluation mode, in cells; 32 is a 512 crop at stride 16.
+            initialisation: ``pytorch`` keeps the layers' defaults: SDR's release leaves the other one out.
         """
         super().__init__()
         self.pooling_window = pooling_window
@@ -68,7 +73,8 @@ class MibHead(nn.Module):
         self.pool_red_conv = nn.Conv2d(channels, channels, 1, bias=False)
         self.red_bn = nn.BatchNorm2d(channels, momentum=momentum)
         self.activation = activation(act)
-        self.reset_parameters(xavier_gain(act))
+        if initialisation == "xavier":
+            self.reset_parameters(xavier_gain(act))
 
     def reset_parameters(self, gain: float) -> None:
         """Xavier-normal convolutions and unit normalisation."""

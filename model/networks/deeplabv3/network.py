@@ -17,7 +17,7 @@ from torch.nn import functional
 from model.networks.arguments import Channels, Count, Dilations, Momentum, Probability
 from model.networks.backbones.resnet import VARIANTS, ResNet, Variant
 from model.networks.deeplabv3.dkd_head import DkdHead
-from model.networks.deeplabv3.mib_head import MibHead
+from model.networks.deeplabv3.mib_head import Initialisation, MibHead
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.networks.layers import Activation
 
@@ -129,6 +129,7 @@ class DeepLabV3(StepwiseNetwork):
         dilate_first_block: bool = True,
         backbone_momentum: Momentum = 0.1,
         head_momentum: Momentum = 0.1,
+        head_initialisation: Initialisation = "xavier",
         channels: Channels = 256,
         rates: Dilations | None = None,
         pooling_window: Count = 32,
@@ -149,6 +150,7 @@ class DeepLabV3(StepwiseNetwork):
             dilate_first_block: see :class:`model.networks.backbones.resnet.ResNet`.
             backbone_momentum: of the backbone's running statistics (0.01 in DKD and STAR).
             head_momentum: of the head's running statistics.
+            head_initialisation: of the ``mib`` head; ``pytorch`` for SDR.
             channels: of the head and of what the classifiers see.
             rates: dilations of the head, None for 6, 12, 18 at stride 16 (scaled with the stride).
             pooling_window: of the ``mib`` head in evaluation, in cells.
@@ -181,6 +183,7 @@ class DeepLabV3(StepwiseNetwork):
                 act=inner,
                 momentum=head_momentum,
                 pooling_window=pooling_window,
+                initialisation=head_initialisation,
             )
         elif head == "dkd":
             aspp = DkdHead(

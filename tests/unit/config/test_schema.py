@@ -23,6 +23,13 @@ def test_the_increment_may_have_its_own_length_and_learning_rate():
     assert recipe.resolved(3, 4)["iterations"] == 5 and recipe.resolved(3, 4)["optimiser"]["learning_rate"] == 0.01
 
 
+def test_a_step_may_have_its_own_batch_size():
+    lengths = {"base": {"iterations": 10, "batch_size": 3}, "increment": {"iterations": 5}}
+    recipe = Recipe.model_validate({**RECIPE, **lengths})
+    assert [recipe.resolved(step, 4)["batch_size"] for step in (0, 1)] == [3, 2]
+    assert recipe.resolved(1, 4) == Recipe.model_validate({**RECIPE, "increment": {"iterations": 5}}).resolved(1, 4)
+
+
 def test_an_increment_may_be_as_long_as_its_classes_are_many():
     recipe = Recipe.model_validate({**RECIPE, "increment": {"iterations_per_class": 100}})
     assert [recipe.resolved(1, classes)["iterations"] for classes in (1, 5)] == [100, 500]

@@ -131,6 +131,9 @@ def test_head_initialisation() -> None:
     assert weight.std().item() == pytest.approx(gain * (2 / (64 * 9 + 64 * 9)) ** 0.5, rel=0.02)
     assert all(torch.equal(bn.weight, torch.ones_like(bn.weight)) for bn in (head.map_bn, head.red_bn))
     assert not any("bias" in name and "bn" not in name for name, _ in head.named_parameters())
+    plain = MibHead(64, 64, initialisation="pytorch").map_convs[1].weight
+    assert plain.std().item() == pytest.approx((1 / (3 * 64 * 9)) ** 0.5, rel=0.02)
+    assert plain.abs().max() <= (1 / (64 * 9)) ** 0.5
     dkd = DkdHead(64, 64)
     assert dkd.convs[1][0].weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
 
