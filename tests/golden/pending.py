@@ -6,9 +6,6 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 
 PENDING: dict[str, str] = {
     "f_comformer": "CoMFormer is not written yet",
-    "g_cil": "CIL is not written yet",
-    "g_lgkd": "LGKD is not written yet",
     "g_mbs": "MBS is not written yet",
-    "g_sdr": "SDR is not written yet",
     "i_simcis": "SimCIS is not written yet",
 }

@@ -14,18 +14,23 @@ the head.
     y        (B, H, W)          labels visible in this step, 255 = ignore; the mean is over all pixels
     λ, μ                        distillation_weight, feature_weight
 
-Verified against: g_mib_losses (step_ILT: value and gradients of a whole training step).
+Two options of the released code of SDR, off there as here: ``feature_region: old`` leaves out pixels labelled as a new class, and
+``feature_cosine`` compares directions, 1 − cos of the two vectors of a pixel.
+
+Verified against: g_mib_losses (step_ILT: value and gradients of a whole training step), g_sdr (the options).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import cross_entropy
 from model.losses.distillation import feature_distillation, knowledge_distillation
+from model.losses.reduced_labels import labels_at
 from model.methods.base import Context, Weight
 from model.methods.pixel.base import PixelMethod
 from model.networks.deeplabv3.outputs import PixelOutputs
@@ -37,6 +42,8 @@ class ILT(PixelMethod):
 
     distillation_weight: Weight = 100.0
     feature_weight: Weight = 100.0
+    feature_region: Literal["everywhere", "old"] = "everywhere"
+    feature_cosine: bool = False
 
     needs_old_model = True
 
@@ -52,5 +59,9 @@ class ILT(PixelMethod):
         if old_outputs is not None:
             distillation = knowledge_distillation(outputs.logits, old_outputs.logits)
             losses["distillation"] = self.distillation_weight * distillation
-            losses["features"] = self.feature_weight * feature_distillation(outputs.body, old_outputs.body)
+            region = None
+            if self.feature_region == "old":
+                region = labels_at(targets, outputs.body) < old_outputs.logits.shape[1]
+            features = feature_distillation(outputs.body, old_outputs.body, region, cosine=self.feature_cosine)
+            losses["features"] = self.feature_weight * features
         return losses

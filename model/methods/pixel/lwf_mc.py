@@ -14,21 +14,27 @@ asked to keep the sigmoid that the previous step's network gave them, while the 
     BCE                         summed over channels, mean over all pixels
     λ                           distillation_weight
 
+That is the ``combined`` form, the released default. In the ``disjoint`` one every channel has one target: an old channel its old
+sigmoid, a new channel its label; there is no weight to choose, and ``hard_background`` gives the background its label back:
+
+    L = Σ_k BCE(z_k, σ(z_old,k)) over old channels + Σ_k BCE(z_k, [y = k]) over new ones
+
 The base step already trains with BCE and is therefore not shared with the softmax methods. The decision is the largest
 logit, which is also the largest sigmoid.
 
-Verified against: g_mib_losses (step_LWF-MC: value and gradient of a whole training step).
+Verified against: g_mib_losses (step_LWF-MC: value and gradient of a whole training step; the disjoint form alone).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
 from model.losses.classification import binary_cross_entropy
-from model.losses.distillation import sigmoid_distillation
+from model.losses.distillation import replaced_target_cross_entropy, sigmoid_distillation
 from model.methods.base import Context, Weight
 from model.methods.pixel.base import PixelMethod
 from model.networks.deeplabv3.outputs import PixelOutputs
@@ -36,9 +42,11 @@ from model.networks.deeplabv3.outputs import PixelOutputs
 
 @dataclass(frozen=True)
 class LwFMC(PixelMethod):
-    """The field is the hyper-parameter, with the released default."""
+    """The fields are the hyper-parameters, with the released defaults."""
 
     distillation_weight: Weight = 10.0
+    form: Literal["combined", "disjoint"] = "combined"
+    hard_background: bool = False
 
     base_method = None
     base_fields = ()
@@ -52,6 +60,11 @@ class LwFMC(PixelMethod):
         old_outputs: PixelOutputs | None,
         targets: Tensor,
     ) -> dict[str, Tensor]:
+        if old_outputs is not None and self.form == "disjoint":
+            replaced = replaced_target_cross_entropy(
+                outputs.logits, old_outputs.logits, targets, hard_background=self.hard_background
+            )
+            return {"classification": replaced}
         losses = {"classification": binary_cross_entropy(outputs.logits, targets)}
         if old_outputs is not None:
             distillation = sigmoid_distillation(outputs.logits, old_outputs.logits)

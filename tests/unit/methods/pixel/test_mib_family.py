@@ -146,3 +146,55 @@ def test_joint_is_the_base_step_of_fine_tuning_on_all_classes() -> None:
     assert not any(build(name).all_at_once for name in NAMES)
     outputs = small_network().eval()(small_batch((0,)).images)
     assert torch.equal(method.predict(outputs, BASE), outputs.logits.argmax(1))
+
+
+def increment_terms(name: str, hyper_parameters: dict, batch: PixelBatch) -> dict:
+    method, old_model = build(name, hyper_parameters), small_network()
+    network = deepcopy(old_model)
+    torch.manual_seed(5)
+    method.grow(network, INCREMENT)
+    return run(method, network, old_model, batch, INCREMENT)
+
+
+def test_the_disjoint_form_of_lwf_mc_asks_old_channels_for_their_old_answer_only() -> None:
+    """Labels of the batch move new channels alone; with ``hard_background`` they move the background as well."""
+    background, labelled = small_batch((0,)), small_batch((4,))
+    for hyper_parameters, free in (
+        ({"form": "disjoint"}, True),
+        ({"form": "disjoint", "hard_background": True}, False),
+    ):
+        gradients = []
+        for batch in (background, labelled):
+            method, network = build("lwf-mc", hyper_parameters), small_network()
+            old_model = deepcopy(network).eval()
+            torch.manual_seed(5)
+            method.grow(network, INCREMENT)
+            terms = run(method, network, old_model, batch, INCREMENT)
+            assert list(terms) == ["classification"]
+            sum(terms.values()).backward()
+            gradients.append((network.cls[0].weight.grad[0], network.cls[1].weight.grad[0]))
+        assert torch.allclose(gradients[0][0], gradients[1][0]) == free
+        assert not torch.allclose(gradients[0][1], gradients[1][1])
+
+
+def test_the_base_step_of_lwf_mc_has_one_form() -> None:
+    batch = small_batch((0, 1, 2, 3, 255))
+    values = [
+        run(build("lwf-mc", {"form": form}), small_network(), None, batch, BASE)["classification"]
+        for form in ("combined", "disjoint")
+    ]
+    assert torch.equal(*values) and build("lwf-mc").base_fields == ()
+
+
+def test_options_of_ilt_change_the_feature_term_alone() -> None:
+    batch = small_batch((0, 4, 5))
+    plain = increment_terms("ilt", {}, batch)
+    for options in ({"feature_region": "old"}, {"feature_cosine": True}):
+        terms = increment_terms("ilt", options, batch)
+        assert not torch.equal(terms["features"], plain["features"])
+        assert torch.equal(terms["distillation"], plain["distillation"])
+    everything_old = small_batch((0,))
+    torch.testing.assert_close(
+        increment_terms("ilt", {"feature_region": "old"}, everything_old)["features"],
+        increment_terms("ilt", {}, everything_old)["features"],
+    )
