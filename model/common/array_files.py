@@ -1,4 +1,4 @@
-"""BackgroundPolicy ``.npz`` files that may be damaged, without running anything they contain."""
+"""Reading ``.npy`` and ``.npz`` files that may be damaged, without executing anything in them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 
 class ArrayFileError(ValueError):
-    """Why a file of arrays cannot be read; whoever reads it says which file, what it should be and the remedy."""
+    """Why a file of arrays cannot be read; the caller adds which file, what it should be and the remedy."""
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array of an ``.npy`` file; one of Python objects is refused.
+    """The array of an ``.npy`` file; arrays of Python objects are refused.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ArrayFileError: if it is damaged, or holds other than numbers and text.
+        ArrayFileError: if it is damaged, or holds more than numbers and text.
     """
     with _told():
         content = np.load(path, allow_pickle=False)
@@ -33,11 +33,11 @@ def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]
 
     Args:
         path: written by numpy.
-        needed: names that have to be there.
+        needed: names that have to be in it.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ArrayFileError: if it is damaged, holds other than numbers and text, or lacks an array.
+        ArrayFileError: if it is damaged, holds more than numbers and text, or lacks an array.
     """
     with _told(), np.load(path, allow_pickle=False) as content:
         arrays = {name: content[name] for name in content.files}

@@ -15,8 +15,8 @@ from model.common.files import explained
 def run(main: Callable[[], None]) -> None:
     """Call a script's ``main``; problems with input end it with ``error: …`` on stderr and exit status 1.
 
-    Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, which is told
-    what to do here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
+    Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, to which a remedy
+    is added here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
     Being interrupted is neither: one line, and the exit status of a process that the signal ends.
     """
     try:
@@ -28,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
         if os.environ.get("SEGUE_TRACEBACK") == "1":
             raise
         text = str(error)
-        if isinstance(error, OSError) and not isinstance(error, ValueError):  # not one of ours: it tells no remedy
+        if isinstance(error, OSError) and not isinstance(error, ValueError):  # not one of ours: it names no remedy
             text = f"{error.filename or 'a file'}: {explained(error)}"
         _end(text)
     except Exception as error:
@@ -54,5 +54,5 @@ def read_argument(text: str) -> str:
 
 
 def prefer_checkout(project: Path) -> None:
-    """Let the jobs that this process starts run a checkout's code, wherever their environment has another one installed."""
+    """Let the jobs that this process starts run a checkout's code, even if another one is installed in their environment."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project), os.environ.get("PYTHONPATH")]))

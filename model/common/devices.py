@@ -15,7 +15,7 @@ def choose_device(name: str) -> torch.device:
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise ValueError("--device cuda: no GPU is available; use cpu, or auto to take what is there")
+        raise ValueError("--device cuda: no GPU is available; use cpu, or auto to use what is there")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 def expand(value: Any) -> Any:
     """Fill in ``$NAME`` and ``${NAME}`` from the environment in every string of a nested value.
 
-    An unset variable stays as it is written, so that the message about the missing folder names it.
+    An unset variable stays unexpanded, so that the message about the missing folder names it.
     """
     if isinstance(value, dict):
         return {key: expand(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""Files that are either complete or not there, and one clear line where one cannot be written or read."""
+"""Files that are either complete or absent, and one clear line when one cannot be written or read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 
 _REMEDIES = {
     errno.ENOENT: "check the path, or run the workflow that makes it",
-    errno.ENOSPC: "free some space; the workflow goes on where it stopped",
-    errno.EDQUOT: "free some of your quota; the workflow goes on where it stopped",
+    errno.ENOSPC: "free some space; the workflow resumes where it stopped",
+    errno.EDQUOT: "free some of your quota; the workflow resumes where it stopped",
     errno.EROFS: "make the folder writable, or name another one under 'results' in the configuration",
     errno.EACCES: "make the folder writable, or name another one under 'results' in the configuration",
     errno.EPERM: "make the folder writable, or name another one under 'results' in the configuration",
-    errno.ENOTDIR: "a file stands where a folder is expected; move it away",
-    errno.EEXIST: "a file stands where a folder is expected; move it away",
-    errno.EISDIR: "a folder stands where a file is expected; move it away",
+    errno.ENOTDIR: "there is a file where a folder is expected; move it away",
+    errno.EEXIST: "there is a file where a folder is expected; move it away",
+    errno.EISDIR: "there is a folder where a file is expected; move it away",
 }
 
 
@@ -30,11 +30,11 @@ class FileError(ValueError):
 
 
 class NotWrittenError(OSError, FileError):
-    """A file that cannot be written: still an error of the system for whoever can do without the file."""
+    """A file that cannot be written; also an ``OSError``, for callers that can do without the file."""
 
 
 def explained(error: OSError) -> str:
-    """What the system says about a file, and what to do about it."""
+    """The system's message about a file, and what to do about it."""
     remedy = _REMEDIES.get(error.errno or 0, "check the path, the disk and the permissions")
     return f"{(error.strerror or str(error)).lower()}; {remedy}"
 
@@ -64,12 +64,12 @@ class _Recording(io.FileIO):
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name only after everything has reached the disk.
+    """Open a file for writing that gets its name only after everything has reached the disk.
 
-    The folder is made if needed. If the block raises, nothing is left behind and an older file stays as it was.
+    The folder is created if needed. If the block raises, nothing is left behind and an older file stays as it was.
 
     Raises:
-        NotWrittenError: if the disk is full, the folder cannot be written to, or something else stands in the way.
+        NotWrittenError: if the disk is full, the folder cannot be written to, or something else is in the way.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 text file atomically."""
+    """Write a UTF-8 text file atomically."""
     with atomic_file(path) as file:
         file.write(text.encode())
 
@@ -115,7 +115,7 @@ def read_json(path: Path, remedy: str = "delete it to have it made again") -> di
     """The keys and values of a JSON file.
 
     Raises:
-        FileError: if the file is missing, is no JSON, or holds something else.
+        FileError: if the file is missing, is not JSON, or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -14,13 +14,13 @@ REMADE = "delete it to have it made again"
 
 
 class Layout(BaseModel):
-    """What a file has to hold; further entries may stand beside it."""
+    """What a file has to hold; it may have further entries."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
 
 def read_checked(path: Path, layout: type[Layout], remedy: str = REMADE) -> dict[str, Any]:
-    """The content of a JSON file, as it stands there, after a look at its layout.
+    """The content of a JSON file, after a check of its layout.
 
     Raises:
         FileError: naming the file, the first entry that is missing or of another kind, and the remedy.
@@ -31,7 +31,7 @@ def read_checked(path: Path, layout: type[Layout], remedy: str = REMADE) -> dict
 
 
 def check_layout(content: Mapping[str, Any], path: Path, layout: type[Layout], remedy: str = REMADE) -> None:
-    """The look itself.
+    """Check the layout of a JSON file's content.
 
     Raises:
         FileError: as :func:`read_checked`.

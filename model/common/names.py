@@ -1,4 +1,4 @@
-"""What is said about a name that does not exist."""
+"""Messages about names that do not exist."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """The one wording of "there is no such thing"."""
+    """The common message for an unknown name."""
     return f"unknown {what} '{name}'; {hint(name, known)}"

@@ -1,7 +1,7 @@
-"""Whose a folder is: Segue writes into folders that it made, and removes only what its own record lists.
+"""Who owns a folder: Segue writes only into folders that it made, and removes only what its own record lists.
 
-A folder of Segue's holds a marker that is written before anything else. A folder that holds files and no marker belongs to
-somebody, whatever its name, and is refused before anything in it is touched.
+A folder of Segue's holds a marker that is written before anything else. A folder that holds files but no marker belongs to
+the user, whatever its name, and is refused before anything in it is touched.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MARKER = "made-by-segue.json"
 
 
 class ForeignFolderError(ValueError):
-    """A folder that belongs to somebody else; the message names it and the remedy."""
+    """A folder that does not belong to Segue; the message names it and the remedy."""
 
 
 def read_marker(folder: Path, what: str) -> dict[str, Any] | None:
@@ -46,7 +46,7 @@ def check_claimable(folder: Path, what: str) -> None:
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise ForeignFolderError(
-            f"{folder} is there already and was not made by Segue (it has no {MARKER}): move it away, or name another folder "
+            f"{folder} already exists and was not made by Segue (it has no {MARKER}): move it away, or name another folder "
             "under 'results'; nothing in it was changed"
         )
 
@@ -80,7 +80,7 @@ def remove_listed(folder: Path, names: Iterable[str]) -> None:
     """Remove files that a record of Segue's lists, and no others: a name that leads out of the folder is left alone.
 
     Args:
-        folder: the files lie below.
+        folder: holds the files.
         names: relative to it.
     """
     home = folder.resolve()
@@ -93,7 +93,7 @@ def remove_listed(folder: Path, names: Iterable[str]) -> None:
 
 
 def refuse_overlap(read: Path, written: Path, what: str) -> None:
-    """Refuse to write where somebody's own files are read; links are followed.
+    """Refuse to write where the user's own files are read from; links are followed.
 
     Args:
         read: folder of the user.
@@ -105,7 +105,7 @@ def refuse_overlap(read: Path, written: Path, what: str) -> None:
     """
     theirs, ours = read.resolve(), written.resolve()
     if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
-        how = "is" if theirs == ours else "lies inside" if theirs.is_relative_to(ours) else "contains"
+        how = "is" if theirs == ours else "is inside" if theirs.is_relative_to(ours) else "contains"
         raise ForeignFolderError(
             f"{what} ({theirs}) {how} {ours}, which Segue writes to: keep the two apart, so that nothing of yours is "
             "overwritten"

@@ -14,7 +14,7 @@ def progress_bar(total: int | None, description: str, unit: str, start: int = 0)
     """A bar on stderr; in a log file it is written every quarter of a minute only.
 
     Args:
-        total: of units; None if nobody knows.
+        total: number of units; None if unknown.
         description: what is going on.
         unit: ``B`` for bytes, or a word.
         start: units that were done before.

@@ -1,9 +1,9 @@
-"""What a result was made from, recorded beside it: the truth by which it is judged wherever it is copied or moved to.
+"""What a result was made from, recorded beside it: this decides whether it is current, wherever it is copied or moved.
 
 A record holds the job's ``spec``, the fingerprint of every module that it ran through, the content of each input, and the
 content of each output. Trainings and evaluations have it in ``train.json`` and ``evaluation.json``; other jobs in a file
 ``….made_by.json`` beside their output. Results that were accepted under other code or another configuration keep the record of
-what made them; what they were accepted under stands beside it (``kept``).
+what made them; what they were accepted under is recorded beside it (``kept``).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Basis:
         return parts_key(self.parts)
 
     def document(self) -> dict[str, Any]:
-        """As it stands in a record."""
+        """As it is written to a record."""
         return {
             "spec": self.spec,
             "code": combined_fingerprint(self.code),
@@ -88,7 +88,7 @@ class Kept:
     Attributes:
         to: what it counts as made from since then.
         date: of the decision, ISO format.
-        reason: what whoever decided says.
+        reason: given by whoever decided.
         differences: in words, what is accepted.
     """
 
@@ -106,7 +106,7 @@ class Provenance:
         made_from: what made the result; never changes.
         outputs: file name, beside the record → SHA-256.
         kept: decisions to accept it, in order.
-        seconds: that making it took; None if nobody measured.
+        seconds: time that making it took; None if not measured.
         device: what it was made on; None where that does not matter.
     """
 
@@ -122,7 +122,7 @@ class Provenance:
         return self.kept[-1].to if self.kept else self.made_from
 
     def document(self) -> dict[str, Any]:
-        """Keys and values for a record; ``seconds`` and ``device`` stand in records that have them anyway."""
+        """Keys and values for a record; ``seconds`` and ``device`` are left to records that have them anyway."""
         content = {**self.made_from.document(), "outputs": dict(self.outputs)}
         if self.kept:
             fingerprint = combined_fingerprint(self.made_from.code)
@@ -156,7 +156,7 @@ def basis(spec: Any, code: Mapping[str, str], inputs: Mapping[str, Path | None],
         spec: as in :class:`Basis`.
         code: as in :class:`Basis`.
         inputs: name → file, None for one that the job does not have.
-        record: where the record will stand.
+        record: where the record will be written.
 
     Raises:
         OSError: if an input cannot be read.
@@ -181,7 +181,7 @@ def contents(outputs: Iterable[Path], record: Path) -> dict[str, str]:
 
 
 def record_beside(output: Path) -> Path:
-    """Record of a job whose output is no record itself: ``step1.json`` → ``step1.made_by.json``."""
+    """Record of a job whose output is not a record itself: ``step1.json`` → ``step1.made_by.json``."""
     return output.with_suffix(".made_by.json")
 
 
@@ -196,7 +196,7 @@ def write_record(record: Path, made_from: Basis, outputs: Iterable[Path]) -> Non
 
 
 def read_provenance(record: Path) -> Provenance | None:
-    """What a record says; None if it is missing, damaged, or from a time when this was not recorded.
+    """The provenance in a record; None if it is missing, damaged, or from before provenance was recorded.
 
     ``evaluation.json`` holds it under ``made_by``.
     """
@@ -215,7 +215,7 @@ def read_provenance(record: Path) -> Provenance | None:
 
 
 def write_kept(record: Path, provenance: Provenance) -> None:
-    """Replace what a record says about provenance; everything else in it stays.
+    """Replace the provenance in a record and leave everything else in it unchanged.
 
     Raises:
         FileError: if the record cannot be read or written.

@@ -1,7 +1,7 @@
-"""What names in a configuration stand for.
+"""What the names in a configuration refer to.
 
-A registry maps a name to ``module:attribute`` as text, which is imported when it is asked for: whoever imports the table
-imports nothing that it names, so that the fingerprint of a job follows only what the job uses, and a new row changes none.
+A registry maps a name to ``module:attribute`` as text, which is imported on demand: importing the table imports nothing that
+it names, so the fingerprint of a job covers only what the job uses, and a new row changes none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Registry:
     Attributes:
         kind: what they are, for messages.
         rows: name to ``module:attribute``.
-        error: raised for whatever is wrong with a name or an argument.
+        error: raised for any problem with a name or an argument.
         argument: what the arguments are called, for messages.
         given: how many positional arguments the maker adds to those of the configuration.
     """
@@ -51,7 +51,7 @@ class Registry:
         return self._entry(name)[0]
 
     def resolve(self, name: str) -> Any:
-        """What a name stands for.
+        """What a name refers to.
 
         Raises:
             ValueError: the registry's error, for an unknown name.
@@ -60,7 +60,7 @@ class Registry:
         return getattr(import_module(module), attribute)
 
     def check(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments as they stand in a configuration, with the types that the named thing takes.
+        """Arguments from a configuration, converted to the types that the named thing takes.
 
         Raises:
             ValueError: the registry's error, naming the argument.
@@ -92,9 +92,9 @@ def checked_arguments(
     argument: str = "argument",
     given: int = 0,
 ) -> dict[str, Any]:
-    """Arguments as they stand in a configuration, with the types that their annotations ask for.
+    """Arguments from a configuration, converted to the types of their annotations.
 
-    Types are strict: no text for a number, no fraction for an integer, no number for a switch. A list may stand for a tuple.
+    Types are strict: no text for a number, no fraction for an integer, no number for a switch. A list is accepted for a tuple.
 
     Args:
         maker: a class or function whose parameters are annotated.
@@ -114,7 +114,7 @@ def checked_arguments(
             raise error(f"{what} needs the {argument} '{parameter.name}'")
     checked = {}
     for key, value in values.items():
-        try:  # through JSON, where a list stands for a tuple
+        try:  # through JSON, where a list is accepted for a tuple
             checked[key] = _adapter(maker, key).validate_json(json.dumps(value, allow_nan=False), strict=True)
         except ValidationError as problem:
             said = problem.errors()[0]["msg"].removeprefix("Value error, ")

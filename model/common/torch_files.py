@@ -1,4 +1,4 @@
-"""BackgroundPolicy files of ``torch.save`` that come from elsewhere: nothing in them runs, and damage is noticed."""
+"""Reading files of ``torch.save`` from any origin: nothing in them is executed, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
 
 
 class TorchFileError(ValueError):
-    """Why a file cannot be read; whoever reads it says which file, what it should be and the remedy."""
+    """Why a file cannot be read; the caller adds which file, what it should be and the remedy."""
 
 
 def read_torch(path: Path, *, old_format: bool = True) -> Any:
@@ -22,7 +22,7 @@ def read_torch(path: Path, *, old_format: bool = True) -> Any:
 
     Args:
         path: written by ``torch.save``.
-        old_format: whether the format before torch 1.6 is read too; it has no checksums.
+        old_format: whether to accept the format before torch 1.6, which has no checksums.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -41,15 +41,15 @@ def read_torch(path: Path, *, old_format: bool = True) -> Any:
 
 
 def _verify(path: Path) -> None:
-    """Compare every entry with its checksum: torch stores them, but does not look at them when it reads."""
+    """Compare every entry with its checksum: torch stores them, but does not verify them when reading."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise TorchFileError(f"its entry '{damaged}' does not have the checksum that was stored with it")
+        raise TorchFileError(f"its entry '{damaged}' does not match the checksum stored with it")
 
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
     if foreign := _FOREIGN.search(text):
-        return f"it refers to '{foreign[1]}', which is neither a tensor nor a plain value; nothing of it was run"
+        return f"it refers to '{foreign[1]}', which is neither a tensor nor a plain value; nothing in it was executed"
     return " ".join((text.splitlines() or [type(error).__name__])[0].split())[:300] or type(error).__name__

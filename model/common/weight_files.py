@@ -1,8 +1,8 @@
-"""BackgroundPolicy weight files of others without running anything they contain.
+"""Reading published weight files without executing anything in them.
 
 Public checkpoints are torch archives (``.pth``) or pickled dictionaries of numpy arrays (``.pkl``, detectron2's model zoo).
 Torch archives hold tensors and plain values; pickles are read by an unpickler that admits numpy arrays and plain containers
-only, and hands a pickle functions of its own wherever it asks for one.
+only, and substitutes functions of its own for those that a pickle refers to.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         found = _admitted(module, name)
         if found is None:
             raise pickle.UnpicklingError(
-                f"it refers to '{module}.{name}', which is neither an array nor a container; nothing of it was run"
+                f"it refers to '{module}.{name}', which is neither an array nor a container; nothing in it was executed"
             )
         return found
 
@@ -66,8 +66,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The named tensors of a weight file, on the CPU.
 
-    The weights may be the whole content, or its entry ``model``, ``state_dict`` or ``blobs``. Entries that are not numeric
-    arrays are left out.
+    The weights may be the content itself, or its entry ``model``, ``state_dict`` or ``blobs``. Entries that are not numeric
+    arrays are skipped.
 
     Raises:
         WeightFileError: if the file is missing, damaged, or refers to anything but arrays and plain containers.

@@ -30,7 +30,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _either(whole: str) -> dict[str, Any]:
-    """A whole recipe, or only what differs where it extends another one."""
+    """A complete recipe, or only the differences if it extends another one."""
     return {
         "if": {"type": "object", "required": [EXTENDS]},
         "then": {"$ref": f"#/$defs/Recipe{_CHANGES}"},
@@ -57,7 +57,7 @@ def _changes(recipe: dict[str, Any]) -> dict[str, Any]:
 def _changed_references(value: Any) -> Any:
     """The same with every reference leading to the definition in which nothing is required.
 
-    Defaults are left out, and so is what tells branches apart: changes fit several, unless they name one.
+    Defaults are left out, and so is what distinguishes branches: changes fit several, unless they name one.
     """
     if isinstance(value, dict):
         left_out = ("default", "discriminator")

@@ -1,4 +1,4 @@
-"""What is said about a configuration that cannot be run: one line a problem, with key, expectation and nearest name."""
+"""Messages about a configuration that cannot be run: one line per problem, with key, expectation and nearest name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ConfigError(ValueError):
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
-    """What is wrong with a value that is no ``model``: one line a problem, each naming ``source`` and the key."""
+    """What is wrong with a value that is not a ``model``: one line per problem, each naming ``source`` and the key."""
     lines = []
     problems = error.errors()
     for problem in problems:
@@ -29,7 +29,7 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
         value, context = problem["input"], problem.get("ctx", {})
         kind = problem["type"]
         if isinstance(value, dict) and kind == "string_type" and len(_beside(problems, problem["loc"])) > 1:
-            continue  # where text may stand as well, whoever writes keys and values means them
+            continue  # where text is allowed as well, keys and values were meant if they were written
         if kind == "extra_forbidden":
             text = unknown_name("key", str(path[-1]), fields)
         elif kind == "missing":
@@ -70,9 +70,9 @@ def _beside(problems: Sequence[Any], location: Location) -> list[Any]:
 
 
 def _walk(model: type[BaseModel], location: Location) -> tuple[Location, tuple[str, ...]]:
-    """Keys of the file that lead to a problem, and the names of the fields beside the last one.
+    """Keys of the file that lead to a problem, and the names of the fields next to the last one.
 
-    A location of pydantic also names the branches of unions that it tried; they are no keys.
+    A location of pydantic also names the branches of unions that it tried; these are not keys.
     """
     current: Any = model
     path: list[int | str] = []
@@ -97,7 +97,7 @@ def _walk(model: type[BaseModel], location: Location) -> tuple[Location, tuple[s
 
 
 def _branches(annotation: Any) -> list[Any]:
-    """The types that a value may have, None and whatever is annotated beside them left out."""
+    """The types that a value may have, without None and further annotations."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _branches(get_args(annotation)[0])
@@ -107,7 +107,7 @@ def _branches(annotation: Any) -> list[Any]:
 
 
 def _names_of(branch: Any) -> set[str]:
-    """What pydantic may call a branch of a union: its name, or the value of a field that tells branches apart."""
+    """What pydantic may call a branch of a union: its name, or the value of a field that distinguishes branches."""
     names = {getattr(branch, "__name__", ""), str(branch)}
     if isinstance(branch, type) and issubclass(branch, BaseModel):
         for field in branch.model_fields.values():

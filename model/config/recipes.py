@@ -1,4 +1,4 @@
-"""Recipes that say how they differ from another one.
+"""Recipes that state how they differ from another one.
 
 A recipe with ``extends: name`` is the recipe of that name with its own keys on top: mappings merge key by key, anything else
 replaces what was there, and ``null`` removes a key. The named recipe may extend a third one. What a job depends on is always
@@ -29,7 +29,7 @@ def merged(inherited: Mapping[str, Any], changes: Mapping[str, Any], source: str
     Args:
         inherited: content of the extended recipe, already resolved.
         changes: nested like it.
-        source: where the changes stand, for messages.
+        source: where the changes come from, for messages.
         at: keys that lead here, each followed by a dot.
 
     Raises:
@@ -71,7 +71,7 @@ class Recipes:
 
     Attributes:
         folder: of the files.
-        configured: recipes of a configuration as they stand there; they win over files, and may extend the file of their name.
+        configured: recipes as written in a configuration; they take precedence over files, and may extend the file of their name.
         source: name of the configuration, for messages.
     """
 
@@ -88,13 +88,13 @@ class Recipes:
         """The recipe in the file of that name.
 
         Raises:
-            ConfigError: if there is no such file; one line per problem with it, or with a recipe that it extends.
+            ConfigError: if there is no such recipe; one line per problem with it, or with a recipe that it extends.
         """
         file = self.folder / f"{name}.yaml"
         return parse_recipe(self.content(file), str(file))
 
     def content(self, place: str | Path, extending: tuple[str | Path, ...] = ()) -> Any:
-        """What a recipe says after everything that it extends; what is no mapping is left to validation.
+        """A recipe merged with everything that it extends; anything but a mapping is left to validation.
 
         Args:
             place: name in the configuration, or file.

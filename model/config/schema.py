@@ -55,7 +55,7 @@ class StepLength(_Typed):
 
 
 class Recipe(_Typed):
-    """Network variant, optimiser, schedule and augmentation of a whole run."""
+    """Network variant, optimiser, schedule and augmentation of a run."""
 
     family: Literal["per-pixel", "mask"]
     network: dict[str, Any]
@@ -128,7 +128,7 @@ class Recipe(_Typed):
 
 
 class ExplicitScenario(_Typed):
-    """A scenario as explicit lists of category ids or class names, one list a step."""
+    """A scenario as explicit lists of category ids or class names, one list per step."""
 
     name: Name
     steps: Annotated[list[Annotated[list[int | str], Field(min_length=1)]], Field(min_length=1)]
@@ -198,8 +198,8 @@ class Experiment(_Typed):
 class ImageLists(_Typed):
     """Where the lists of the setting ``partition`` are, see docs/protocols.md.
 
-    ``folder`` holds them, or ``download`` fetches the published ones; ``files`` names lists of one's own by scenario: a file a
-    step, or one matrix for all steps.
+    ``folder`` holds them, or ``download`` fetches the published ones; ``files`` names the user's own lists by scenario: one file
+    per step, or one matrix for all steps.
     """
 
     folder: str | None = None
@@ -210,9 +210,9 @@ class ImageLists(_Typed):
     @model_validator(mode="after")
     def _somewhere(self) -> ImageLists:
         if (self.folder is None) == (not self.download):
-            raise ValueError("give either 'folder', where the lists lie, or 'download: true'")
+            raise ValueError("give either 'folder', where the lists are, or 'download: true'")
         if self.download and self.files:
-            raise ValueError("'download' fetches published lists only; lists of one's own lie in a 'folder'")
+            raise ValueError("'download' fetches published lists only; put your own lists into a 'folder'")
         return self
 
 
@@ -245,7 +245,7 @@ class Gallery(_Typed):
 
 
 class Config(_Typed):
-    """A whole configuration file."""
+    """A configuration file."""
 
     schema_version: Literal[1]
     results: str = "results"

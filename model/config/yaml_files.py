@@ -1,6 +1,6 @@
 """YAML files: the one place that opens them.
 
-Stricter than YAML itself: a key that stands twice is refused instead of the second one winning, and values are those that JSON
+Stricter than YAML itself: a repeated key is refused instead of the second one winning, and values are those that JSON
 knows as well, so that a date is not silently something else than text.
 """
 
@@ -21,7 +21,7 @@ _KINDS = {"date": "a date", "datetime": "a time", "bytes": "binary data", "set":
 
 class _DuplicateKeyError(yaml.YAMLError):
     def __init__(self, key: Any, first: int, second: int) -> None:
-        super().__init__(f"line {second}: key '{key}' stands in line {first} as well; remove one of them")
+        super().__init__(f"line {second}: key '{key}' is in line {first} as well; remove one of them")
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,7 +73,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def check_plain(content: Mapping[str, Any], source: str) -> None:
-    """Refuse values that are no text, finite number, switch, list or mapping.
+    """Refuse values that are not text, finite numbers, switches, lists or mappings.
 
     Raises:
         ConfigError: one line per value, each naming ``source`` and the key.
@@ -87,7 +87,7 @@ def _odd_values(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, 
     if isinstance(value, Mapping):
         for key, item in value.items():
             if isinstance(key, bool) or not isinstance(key, str | int):
-                yield path, f"key {key!r} is neither text nor a whole number; put it into quotes"
+                yield path, f"key {key!r} is neither text nor an integer; put it in quotes"
             else:
                 yield from _odd_values(item, (*path, str(key)))
     elif isinstance(value, list):

@@ -24,7 +24,7 @@ import numpy as np
 
 
 class SelectionError(ValueError):
-    """Candidates that cannot be selected from; the message says what is wrong with them."""
+    """Candidates that cannot be selected from; the message names the problem."""
 
 
 def select_class_proportional(
@@ -73,7 +73,7 @@ class _Candidates:
         self.value = counts[rows, self.column].astype(np.float64)
         self.first = np.searchsorted(rows, np.arange(len(counts)))  # where each row's entries begin
         self.entry_share = self.share[self.column]
-        self.totals, self.kind = np.unique(counts.sum(axis=1), return_inverse=True)  # distinct totals, one kind a row
+        self.totals, self.kind = np.unique(counts.sum(axis=1), return_inverse=True)  # distinct totals, one kind per row
         self.entry_kind = self.kind[rows]
         self.taken = np.zeros(len(counts))
         self.before, self.after, self.scale = (np.empty(len(rows)) for _ in range(3))
@@ -109,7 +109,7 @@ class _Candidates:
 def _integers(values: np.ndarray, what: str) -> np.ndarray:
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.integer) and not np.array_equal(array, np.floor(array)):
-        raise SelectionError(f"{what} must be whole numbers")
+        raise SelectionError(f"{what} must be integers")
     array = array.astype(np.int64)
     if array.size and array.min() < 0:
         raise SelectionError(f"{what} must not be negative")

@@ -44,7 +44,7 @@ class Pool:
 
 
 def class_proportional(pool: Pool, size: int, generator: np.random.Generator) -> list[int]:
-    """BalConpas: re-select the quota from the previous memory, then go on with new images. Draws nothing at random."""
+    """BalConpas: re-select the quota from the previous memory, then continue with new images. Nothing is random."""
     kept = select_class_proportional(pool.counts[list(pool.earlier)], pool.training_counts, pool.quota)
     rows = [pool.earlier[row] for row in kept]
     held = pool.counts[rows].sum(axis=0)

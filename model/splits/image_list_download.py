@@ -9,12 +9,12 @@ from model.splits.image_lists import PUBLISHED_AT, ImageList, ImageListError, re
 
 
 def obtain_list(wanted: ImageList, file: Path, mirror: str | None = None) -> None:
-    """Fetch a published list; one that lies there already is only checked.
+    """Download a published list; one that exists already is only verified.
 
     Args:
         wanted: from :func:`published_lists`.
         file: where it goes.
-        mirror: address of a folder that holds the published files below ``index-lists``; None asks where they were published.
+        mirror: address of a folder that holds the published files in ``index-lists``; None: where they were published.
 
     Raises:
         DownloadError: if it cannot be had.

@@ -1,11 +1,11 @@
-"""Lists of images by step: read, checked, and told apart by their content.
+"""Image lists by step: read, checked, and identified by their content.
 
 Some image sets follow no rule and have to be read. MiB, SDR and, for semantic segmentation, CoMFormer and ECLIPSE train on a
 fixed partition of ADE20K that came from an unseeded draw. The lists stay where they were published; here are only
 their sizes and hashes (``image_lists_<kind>.csv``). A list is
 
-    .npy    whole numbers, one an image (MiB, PLOP, SDR), or a matrix images × steps of 0 and 1 (CoMFormer, ECLIPSE)
-    .txt    one entry a line
+    .npy    integers, one per image (MiB, PLOP, SDR), or a matrix images × steps of 0 and 1 (CoMFormer, ECLIPSE)
+    .txt    one entry per line
 
 An entry is the position of an image, counted from 0, among the training images sorted by name, or the name itself.
 """
@@ -38,12 +38,12 @@ class ImageList:
     """One step's list.
 
     Attributes:
-        file: below the folder of lists.
+        file: path in the folder of lists.
         entries: what an entry is.
         column: of a matrix; None for a file of one step.
         sha256: of :func:`content_hash` if the list is a published one, else empty: then the file is what counts.
         images: number of entries of a published list.
-        total: number of images that a published list was drawn from.
+        total: number of images from which a published list was drawn.
     """
 
     file: str
@@ -55,7 +55,7 @@ class ImageList:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the images depend on, as plain data: for a published list its content, wherever the file lies."""
+        """What the images depend on, as plain data: for a published list its content, wherever the file is."""
         if self.sha256:
             return {"sha256": self.sha256, "images": self.images, "total": self.total, "entries": self.entries}
         return {"file": self.file, "entries": self.entries, "column": self.column}
@@ -77,7 +77,7 @@ class PublishedLists:
 
 
 def content_hash(positions: Sequence[int] | np.ndarray) -> str:
-    """SHA-256 of the sorted positions, one a line: equal for equal sets of images, whatever file holds them."""
+    """SHA-256 of the sorted positions, one per line: equal for equal sets of images, whatever the file."""
     return hashlib.sha256("".join(f"{position}\n" for position in sorted(map(int, positions))).encode()).hexdigest()
 
 
@@ -99,7 +99,7 @@ def published_lists(kind: str) -> tuple[PublishedLists, ...]:
 
 
 def configured_lists(files: str | Sequence[str], entries: Entries, steps: int, scenario: str) -> tuple[ImageList, ...]:
-    """Lists of the user's own: a file a step, or one matrix for all.
+    """The user's own lists: one file per step, or one matrix for all.
 
     Raises:
         ImageListError: if their number is not that of the steps.
@@ -114,7 +114,7 @@ def configured_lists(files: str | Sequence[str], entries: Entries, steps: int, s
 
 
 def find_list(folder: Path, wanted: ImageList) -> Path:
-    """The file of a list; a published one may also lie there as text.
+    """The file of a list; a published one may also be there as text.
 
     Raises:
         ImageListError: if it is in the folder under neither name.
@@ -137,7 +137,7 @@ def read_image_list(file: Path, wanted: ImageList) -> tuple[int, ...] | tuple[st
     """Entries of a list, sorted.
 
     Args:
-        file: where it lies.
+        file: the file to read.
         wanted: what it should be; size and hash are compared for published lists.
 
     Raises:
@@ -165,9 +165,7 @@ def _read_array(file: Path, wanted: ImageList) -> list[int]:
         raise ImageListError(f"{file} holds numbers, not names; set 'entries: positions'")
     if wanted.column is None:
         if content.ndim != 1 or content.dtype.kind not in "iu":
-            raise ImageListError(
-                f"{file} holds {content.dtype} of shape {content.shape}, expected whole numbers in a row"
-            )
+            raise ImageListError(f"{file} holds {content.dtype} of shape {content.shape}, expected a row of integers")
         return [int(position) for position in content]
     if content.ndim != 2 or content.shape[1] <= wanted.column or not np.isin(content, (0, 1)).all():
         raise ImageListError(
@@ -182,7 +180,7 @@ def _read_text(file: Path, wanted: ImageList) -> list[int] | list[str]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError:
-        raise ImageListError(f"{file} is no text; lists are .npy files or text with one entry a line") from None
+        raise ImageListError(f"{file} is not text; lists are .npy files or text with one entry per line") from None
     if wanted.entries == "names":
         return lines
     if strange := [line for line in lines if not line.isdecimal()]:

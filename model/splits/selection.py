@@ -10,7 +10,7 @@ full annotation of an image (background and void never count), N the classes of 
 
 There is no threshold on the number of pixels; an image without any class belongs to no step. "Earlier" is meant in learning
 order; the released disjoint rule of SSUL and BARM takes all classes with smaller ids instead, which is the same in the natural
-order only. What an image has is told by the annotation of the task, or of another one where a release says so: BalConpas
+order only. What an image has is decided by the annotation of the task, or of another one where a release does so: BalConpas
 chooses the images of semantic segmentation by panoptic segments.
 """
 
@@ -48,7 +48,7 @@ def select_images(index: ClassIndex, step: Step, task: str, setting: str) -> np.
     """
     rules = [name for name in SETTINGS if name != "partition"]
     if setting not in rules:
-        raise SplitError(f"setting '{setting}' does not exist, or is no rule (rules: {', '.join(rules)})")
+        raise SplitError(f"setting '{setting}' does not exist, or is not a rule (rules: {', '.join(rules)})")
     presence = index.presence(task)
     chosen = presence[:, index.columns(step.current)].any(axis=1)
     if setting != "overlapped":
@@ -71,7 +71,7 @@ def listed_images(index: ClassIndex, step: Step, task: str, wanted: ImageList, e
     Args:
         index: of the training images.
         step: whose list it is.
-        task: whose annotation tells what an image has.
+        task: whose annotation decides what an image has.
         wanted: what the list is.
         entries: its content.
 
@@ -131,9 +131,9 @@ def make_split(
         step: which classes are learnt.
         task: what is learnt.
         setting: the rule; ``partition`` needs ``image_list``.
-        presence: the task whose annotation tells what an image has; None for ``task`` itself.
+        presence: the task whose annotation decides what an image has; None for ``task`` itself.
         image_list: the list of the step and its entries.
-        selection: what the training's description says about how the images were chosen, besides the setting.
+        selection: how the images were chosen besides the setting, as in the training's spec.
 
     Raises:
         SplitError: as :func:`select_images` and :func:`listed_images`.

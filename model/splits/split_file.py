@@ -1,4 +1,4 @@
-"""The file that lists the images of a step: what it holds, and how it is read."""
+"""The file that lists the images of a step: its layout, and reading it."""
 
 from __future__ import annotations
 

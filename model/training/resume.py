@@ -90,7 +90,7 @@ class Snapshots:
             Whether it was written. A full disk is told, and training goes on: what was saved before stays.
 
         Raises:
-            CheckpointError: if the content holds other than tensors and plain values.
+            CheckpointError: if the content holds more than tensors and plain values.
         """
         refuse_unsafe(content, "snapshot")
         self._last = self.clock()

@@ -1,6 +1,6 @@
 """Which GPU a job gets on a workstation.
 
-Snakemake counts GPUs but gives no job a particular one, so that two jobs would meet on the first card. An assignment is an
+Snakemake counts GPUs but does not assign a particular one to a job, so two jobs would share the first one. An assignment is an
 exclusive lock on a file named after the card. The command inherits the open file: however it ends, the operating system
 gives the card back. On a cluster SLURM has already chosen, and nothing is done.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 POOL = "SEGUE_GPUS"
-"""Environment variable with the GPUs to share out, separated by commas; empty for none. Tests name cards that do not exist."""
+"""Environment variable with the GPUs to assign, separated by commas; empty for none. Tests name GPUs that do not exist."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -38,7 +38,7 @@ def gpu_pool(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def lock_folder() -> Path:
-    """Where this user's locks lie, the same for all workflows on the machine.
+    """The folder of this user's locks, the same for all workflows on the machine.
 
     Raises:
         GpuAssignmentError: if the folder belongs to somebody else.
@@ -104,7 +104,7 @@ def wait_for_gpus(
         pool: GPUs to choose from.
         count: how many.
         folder: of the lock files.
-        say: told once if there is something to wait for.
+        say: called once if there is something to wait for.
         sleep: between two attempts.
 
     Raises:
@@ -125,9 +125,9 @@ def wait_for_gpus(
 
 
 def execute(command: Sequence[str], count: int, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Become the command, with ``count`` GPUs of its own; never returns.
+    """Replace this process by the command, with ``count`` GPUs of its own; never returns.
 
-    Nothing is leased for 0 GPUs, inside a job of SLURM, and on a machine where no GPU is to be found.
+    Nothing is assigned for 0 GPUs, inside a SLURM job, and on a machine without a GPU.
 
     Raises:
         GpuAssignmentError: if the assignment can never be had.
@@ -146,7 +146,7 @@ def execute(command: Sequence[str], count: int, environment: Mapping[str, str], 
 
 
 def _installed() -> tuple[str, ...]:
-    """Numbers of the cards that the driver reports; none where there is no driver."""
+    """Numbers of the GPUs that the driver reports; none without a driver."""
     if shutil.which("nvidia-smi") is None:
         return ()
     with suppress(OSError, subprocess.SubprocessError):

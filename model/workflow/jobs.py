@@ -1,6 +1,6 @@
-"""The jobs of a plan: what each is called, what it depends on, which code it runs through.
+"""The jobs of a plan: the name of each, what it depends on, which code it runs.
 
-A job is identified by its folder or file below the results, and described by a *spec*: plain data that contains exactly
+A job is identified by its folder or file in the results, and described by a *spec*: plain data that contain exactly
 what it depends on besides its input files.
 """
 
@@ -27,8 +27,8 @@ from model.training import loaders
 class Split:
     """Images and visible labels of one step; equal steps of different scenarios are the same split.
 
-    ``presence`` is the task whose annotation tells what an image has, None for ``task`` itself; ``image_list`` is the list of the
-    setting ``partition``.
+    ``presence`` is the task whose annotation decides what an image has, None for ``task`` itself; ``image_list`` is the list of
+    the setting ``partition``.
     """
 
     dataset: str
@@ -40,7 +40,7 @@ class Split:
 
     @property
     def selection(self) -> str:
-        """How the images are chosen where the setting does not say it; empty for most."""
+        """How the images are chosen besides the setting; usually empty."""
         parts = [] if self.presence is None else [f"{self.presence} annotation"]
         return ", ".join(parts if self.image_list is None else [*parts, self.image_list.title])
 
@@ -58,7 +58,7 @@ class Split:
 
     @cached_property
     def file(self) -> str:
-        """Path below the results folder; ``15+1`` reads "one class after fifteen"."""
+        """Path in the results folder; ``15+1`` means "one class after fifteen"."""
         key = short_hash(canonical_json(self.spec), 8)
         name = f"{len(self.step.past)}+{len(self.step.current)}_{key}"
         return f"splits/{self.dataset}/{self.task}_{self.setting}/{name}.json"
@@ -169,7 +169,7 @@ def evaluation_code(spec: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Run:
-    """One line of the result table before averaging over seeds: a method going through a scenario."""
+    """One row of the result table before averaging over seeds: a method applied to a scenario."""
 
     dataset: str
     task: str
@@ -195,7 +195,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs that are compared with each other: one figure's worth of methods and seeds."""
+    """Runs that are compared with each other: the methods and seeds of one figure."""
 
     name: str
     runs: tuple[Run, ...]
@@ -203,7 +203,7 @@ class Comparison:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What selects the comparison's rows in the tables, read under the first protocol; ``classes`` in learning order."""
+        """What selects the comparison's rows in the tables, under the first protocol; ``classes`` in learning order."""
         first = self.runs[0]
         return {
             "dataset": first.dataset,
@@ -217,6 +217,6 @@ class Comparison:
 
     @property
     def first_seed(self) -> tuple[Run, ...]:
-        """One run a method, for pictures."""
+        """One run per method, for the galleries."""
         seed = self.runs[0].seed
         return tuple(run for run in self.runs if run.seed == seed)

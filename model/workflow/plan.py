@@ -1,4 +1,4 @@
-"""From a configuration to jobs: which trainings, memories, splits and evaluations a comparison of experiments needs.
+"""From a configuration to jobs: which trainings, memories, splits and evaluations its experiments need.
 
 The workflow's rules only look things up here. Every job is identified by its folder inside the results, and described by a
 *spec*: plain data that contains exactly what the job depends on. Two jobs with equal specs are one job, which is how a base
@@ -33,12 +33,12 @@ from model.workflow.scenarios import scenario_of
 from model.workflow.step_images import splits_of
 
 DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
-"""Hooks that turn outputs into an answer; the last three are those of mask networks."""
+"""Hooks that turn outputs into predictions; the last three are those of mask networks."""
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """What all methods of a scenario have in common: one place of a comparison."""
+    """What all methods of a scenario have in common: one cell of an experiment's table."""
 
     experiment: Experiment
     recipe: Recipe
@@ -102,7 +102,7 @@ class Plan:
             named = self._scenarios.setdefault((experiment.dataset, experiment.task, scenario.name), scenario)
             if named != scenario:
                 raise ConfigError(
-                    f"{where}.scenarios: '{scenario.name}' already stands for other classes of '{experiment.dataset}'; "
+                    f"{where}.scenarios: '{scenario.name}' already means other classes of '{experiment.dataset}'; "
                     "give it another name"
                 )
             for setting in experiment.settings:

@@ -1,4 +1,4 @@
-"""A results folder as a whole: one workflow at a time writes to it, and what went wrong in its jobs."""
+"""A results folder as a whole: only one workflow at a time writes to it; what went wrong in its jobs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from model.data.sources import registry as sources
 
 LOCK = ".in-use"
 RESULTS = "results"
-"""What the marker of a results folder says that it holds."""
+"""What a results folder holds, according to its marker."""
 _WRITTEN = (
     *("data", "lists", "splits", "memory", "base", "runs", "tables", "figures"),
     *("logs", "benchmarks", "work"),
 )
-"""Folders that the workflow writes below the results."""
+"""Folders that the workflow writes in the results folder."""
 _BUG = "Traceback (most recent call last)"
 
 
@@ -52,7 +52,7 @@ class ResultsLock:
 
         Raises:
             NotWrittenError: if the folder cannot be made or written to.
-            ForeignFolderError: if folders of somebody else have the names of those that the workflow writes.
+            ForeignFolderError: if the user's own folders have the names of those that the workflow writes.
             ResultsError: if another workflow has it.
         """
         if self._file is not None:
@@ -73,7 +73,7 @@ class ResultsLock:
                 "ended, or name another folder under 'results' in the configuration"
             ) from None
         except OSError:
-            pass  # a file system without locks: nothing can be said about others
+            pass  # a file system without locks: other workflows cannot be detected
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         file.flush()
@@ -83,7 +83,7 @@ class ResultsLock:
 
 
 def check_folders(results: Path, datasets: Mapping[str, DatasetEntry]) -> None:
-    """Refuse a configuration whose results would lie among somebody's own files; nothing is written.
+    """Refuse a configuration whose results would be among the user's own files; nothing is written.
 
     Args:
         results: folder of the configuration.
@@ -105,7 +105,7 @@ def check_folders(results: Path, datasets: Mapping[str, DatasetEntry]) -> None:
 
 
 def check_results(results: Path) -> None:
-    """Refuse a folder where the workflow would write among files of somebody else; nothing is written.
+    """Refuse a folder where the workflow would write among the user's own files; nothing is written.
 
     The folder itself may hold other things, such as a project; but where one of the folders is there already that the workflow
     writes, Segue has to have made it.
@@ -118,7 +118,7 @@ def check_results(results: Path) -> None:
     for name in _WRITTEN:
         if (results / name).exists():
             raise ForeignFolderError(
-                f"{results / name} is there already and was not made by Segue ({results} has no {MARKER}), which writes to a "
+                f"{results / name} already exists and was not made by Segue ({results} has no {MARKER}), which writes to a "
                 "folder of this name: name another folder under 'results'; nothing in it was changed"
             )
 
@@ -129,7 +129,7 @@ def _prepared_by_hand(results: Path) -> bool:
 
 
 def failures(logs: Path, since: float) -> list[str]:
-    """What the jobs that failed said last, one line a job, in the order in which they ended.
+    """The last errors of failed jobs, one line per job, in the order in which they ended.
 
     Args:
         logs: folder of log files.

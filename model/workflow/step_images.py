@@ -1,4 +1,4 @@
-"""Which images the steps of a scenario train on, in every setting; those of the setting ``partition`` stand in lists."""
+"""Which images the steps of a scenario train on, in every setting; those of the setting ``partition`` are listed in files."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def splits_of(
 def _lists(
     experiment: Experiment, scenario: Scenario, dataset: DatasetEntry, categories: Sequence[Category], where: str
 ) -> tuple[ImageList, ...]:
-    """Lists of the user's own for this scenario, else the published ones for the same classes."""
+    """The user's own lists for this scenario, else the published ones for the same classes."""
     key = f"datasets.{experiment.dataset}.lists"
     if dataset.lists is None:
         raise ConfigError(
-            f"{where}.settings: 'partition' reads lists of images; say under {key} where they are, or 'download: true' "
+            f"{where}.settings: 'partition' needs image lists; give under {key} the folder they are in, or 'download: true' "
             "(docs/protocols.md)"
         )
     if scenario.name in dataset.lists.files:

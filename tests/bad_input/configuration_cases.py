@@ -203,7 +203,7 @@ CONFIGURATION = Section(
         Case(
             "A key stands twice",
             text(lambda file: file.write_text(f"{file.read_text()}results: elsewhere\n")),
-            "…config.yaml: line …: key 'results' stands in line … as well; remove one of them",
+            "…config.yaml: line …: key 'results' is in line … as well; remove one of them",
             "YAML would let the second one win without a word.",
             "Remove one of the two lines.",
         ),

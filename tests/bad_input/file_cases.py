@@ -338,16 +338,16 @@ CHECKPOINTS = Section(
             checkpoint_file(halve),
             "…checkpoint.pt: not a readable checkpoint (it is empty, incomplete, or was not written by "
             "torch.save); it is damaged, "
-            "or holds other than tensors and plain values. Delete it to train the step again",
+            "or holds more than tensors and plain values. Delete it to train the step again",
             "A copy was interrupted. Segue itself writes checkpoints completely or not at all.",
             "Copy it again, or delete it.",
         ),
         Case(
             "A bit of a checkpoint has flipped",
             checkpoint_file(flip_a_bit),
-            "…checkpoint.pt: not a readable checkpoint (its entry '…' does not have the checksum that was "
+            "…checkpoint.pt: not a readable checkpoint (its entry '…' does not match the checksum "
             "stored with it); it is "
-            "damaged, or holds other than tensors and plain values. Delete it to train the step again",
+            "damaged, or holds more than tensors and plain values. Delete it to train the step again",
             "The disk, the memory or a transfer corrupted the file. PyTorch alone would load it silently.",
             "Copy it again, or delete it; check the disk.",
         ),
@@ -356,7 +356,7 @@ CHECKPOINTS = Section(
             checkpoint_file(hostile),
             "…checkpoint.pt: not a readable checkpoint (it refers to 'posix.system', which is neither a tensor "
             "nor a plain value; "
-            "nothing of it was run); it is damaged, or holds other than tensors and plain values. Delete it to "
+            "nothing in it was executed); it is damaged, or holds more than tensors and plain values. Delete it to "
             "train the step again",
             "The file contains more than data. Segue never executes anything in a file.",
             "Do not use the file, and find out where it comes from.",
@@ -432,7 +432,7 @@ CHECKPOINTS = Section(
             initial_weights({"conv1.weight": _Code(Path("marker"))}),
             "…weights.pth: not a file of weights, or damaged (it refers to 'posix.system', which is neither a "
             "tensor nor a plain "
-            "value; nothing of it was run); download it again",
+            "value; nothing in it was executed); download it again",
             "The file contains more than weights. Segue never executes anything in a file.",
             "Do not use the file; download it from its authors.",
         ),

@@ -54,7 +54,7 @@ FOLDERS = Section(
         Case(
             "A dataset lies in the results folder",
             dataset_at("results/data/mine"),
-            "datasets.photos: the raw data of dataset 'photos' (…results/data/mine) lies inside …results, which Segue writes "
+            "datasets.photos: the raw data of dataset 'photos' (…results/data/mine) is inside …results, which Segue writes "
             "to: keep the two apart, so that nothing of yours is overwritten",
             "Segue never writes where your own files are: the folder of a dataset is only read.",
             "Move the dataset out of the results folder, or name another folder under `results`.",
@@ -63,7 +63,7 @@ FOLDERS = Section(
         Case(
             "Photographs lie where prepared data would go",
             photographs_for_prepared_ones,
-            "datasets.shapes-micro: …mine/data/shapes-micro is there already and was not made by Segue (it has no "
+            "datasets.shapes-micro: …mine/data/shapes-micro already exists and was not made by Segue (it has no "
             "made-by-segue.json): move it away, or name another folder under 'results'; nothing in it was changed",
             "A folder that Segue made holds a marker, which is written first. A folder without one is somebody's own.",
             "Name another folder under `results`, or move yours.",
@@ -72,7 +72,7 @@ FOLDERS = Section(
         Case(
             "The results folder is somebody else's",
             results_of_somebody,
-            "results: …thesis/tables is there already and was not made by Segue (…thesis has no made-by-segue.json), which "
+            "results: …thesis/tables already exists and was not made by Segue (…thesis has no made-by-segue.json), which "
             "writes to a folder of this name: name another folder under 'results'; nothing in it was changed",
             "The workflow would write among files of yours.",
             "Name another folder under `results`.",

@@ -90,7 +90,7 @@ MACHINE = Section(
         Case(
             "The disk is full",
             disk_full,
-            "…checkpoint.pt cannot be written: no space left on device; free some space; the workflow goes on "
+            "…checkpoint.pt cannot be written: no space left on device; free some space; the workflow resumes "
             "where it stopped",
             "There is no space for a result. Existing files are intact: files appear completely or not at all.",
             "Free some space and start the workflow again.",
@@ -107,7 +107,7 @@ MACHINE = Section(
         Case(
             "There is a file where a folder is expected",
             file_in_the_way,
-            "… cannot be written: …; a file stands where a folder is expected; move it away",
+            "… cannot be written: …; there is a file where a folder is expected; move it away",
             "Something else has the name of a folder that the results need.",
             "Move the file away.",
         ),

@@ -146,5 +146,5 @@ def test_a_pickle_cannot_change_the_functions_that_open_it(tmp_path: Path) -> No
 @pytest.mark.parametrize("load", [load_checkpoint, read_state, read_weights])
 def test_what_a_file_refers_to_is_named(tmp_path: Path, load: Callable[[Path], object]) -> None:
     torch_archive(tmp_path / "weights.pth", pickle.dumps(system(tmp_path / "marker"), 2))
-    with pytest.raises(ValueError, match=r"it refers to 'posix\.system', .*nothing of it was run"):
+    with pytest.raises(ValueError, match=r"it refers to 'posix\.system', .*nothing in it was executed"):
         load(tmp_path / "weights.pth")

@@ -42,10 +42,12 @@ def test_what_json_cannot_say_leaves_no_file(tmp_path, value):
 
 def test_what_stands_in_the_way_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match=r"file/new\.txt cannot be written: .*a file stands where a folder is expected"):
+    with pytest.raises(
+        FileError, match=r"file/new\.txt cannot be written: .*there is a file where a folder is expected"
+    ):
         write_text(tmp_path / "file" / "new.txt", "")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"folder cannot be written: .*a folder stands where a file is expected"):
+    with pytest.raises(OSError, match=r"folder cannot be written: .*there is a folder where a file is expected"):
         write_text(tmp_path / "folder", "")
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 

@@ -18,7 +18,7 @@ def test_a_folder_with_files_is_claimed_only_if_segue_made_it(tmp_path: Path) ->
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "photo.jpg").write_text("")
-    with pytest.raises(ForeignFolderError, match=r"foreign is there already and was not made by Segue"):
+    with pytest.raises(ForeignFolderError, match=r"foreign already exists and was not made by Segue"):
         claim(foreign, WHAT)
     assert [file.name for file in foreign.iterdir()] == ["photo.jpg"]
 

@@ -18,9 +18,9 @@ def problem(file: Path) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' stands in line 1 as well; remove one of them"),
-        ("a:\n  - c: 1\n    d: 2\n    c: 1\n", "line 4: key 'c' stands in line 2 as well; remove one of them"),
-        ("a: {1: x, 2: y, 1: z}\n", "line 1: key '1' stands in line 1 as well; remove one of them"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' is in line 1 as well; remove one of them"),
+        ("a:\n  - c: 1\n    d: 2\n    c: 1\n", "line 4: key 'c' is in line 2 as well; remove one of them"),
+        ("a: {1: x, 2: y, 1: z}\n", "line 1: key '1' is in line 1 as well; remove one of them"),
         ("a: [1,\nb: 2\n", "line 3, column 1: not valid YAML: "),
         ("a:\n\t- b\n", "line 2, column 1: not valid YAML: "),
         ("a: b: c\n", "line 1, column 5: not valid YAML: mapping values are not allowed here"),
@@ -62,8 +62,8 @@ def test_merged_keys_may_be_overridden_and_a_mark_of_the_byte_order_does_not_mat
         (".inf", "is inf; expected a finite number"),
         ("-.inf", "is -inf; expected a finite number"),
         (".nan", "is nan; expected a finite number"),
-        ("{yes: 1}", "key True is neither text nor a whole number; put it into quotes"),
-        ("{2.5: 1}", "key 2.5 is neither text nor a whole number; put it into quotes"),
+        ("{yes: 1}", "key True is neither text nor an integer; put it in quotes"),
+        ("{2.5: 1}", "key 2.5 is neither text nor an integer; put it in quotes"),
     ],
 )
 def test_a_value_that_json_does_not_know_is_refused_with_its_key(tmp_path, text, expected):

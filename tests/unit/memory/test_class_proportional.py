@@ -58,7 +58,7 @@ def test_shares_of_the_memory_approach_the_target() -> None:
         ([[1, 0], [0, 0]], [1, 1], "candidate 1 has no annotation"),
         ([[1, 0]], [0, 0], "nothing to be proportional to"),
         ([[1, -1]], [1, 1], "must not be negative"),
-        ([[0.5, 1]], [1, 1], "whole numbers"),
+        ([[0.5, 1]], [1, 1], "integers"),
         ([[1, 1]], [1, 1, 1], "do not belong together"),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_list_that_is_not_what_it_should_be_is_named(tmp_path, content, wanted
 @pytest.mark.parametrize(
     ("content", "wanted", "expected"),
     [
-        (np.array([0.5]), ImageList("list.npy"), "expected whole numbers in a row"),
+        (np.array([0.5]), ImageList("list.npy"), "expected a row of integers"),
         (np.array([0, 1]), ImageList("list.npy", column=0), "expected a matrix of 0 and 1"),
         (np.array([[0, 2]]), ImageList("list.npy", column=1), "expected a matrix of 0 and 1"),
         (np.array([0, 1]), ImageList("list.npy", "names"), "holds numbers, not names"),

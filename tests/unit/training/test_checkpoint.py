@@ -93,7 +93,7 @@ def test_a_flipped_bit_is_noticed(tmp_path, checkpoint):
     content = bytearray(path.read_bytes())
     content[content.index(checkpoint.network["weight"].numpy().tobytes()) + 2] ^= 64
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="does not have the checksum"):
+    with pytest.raises(CheckpointError, match="does not match the checksum"):
         load_checkpoint(path)
 
 

@@ -192,7 +192,7 @@ def test_a_shared_base_step_is_read_once_where_the_decisions_agree():
 def test_one_name_cannot_stand_for_two_scenarios():
     one = {"scenarios": [{"name": "mine", "steps": [[0, 1, 2], [3]]}]}
     other = {"scenarios": [{"name": "mine", "steps": [[0, 1], [3]]}], "methods": ["mib"]}
-    with pytest.raises(ConfigError, match="'mine' already stands for other classes"):
+    with pytest.raises(ConfigError, match="'mine' already means other classes"):
         plan(one, other)
 
 
@@ -281,13 +281,13 @@ def test_published_lists_are_known_by_the_classes_of_their_steps():
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ({}, "'partition' reads lists of images; say under datasets.toy.lists"),
+        ({}, "'partition' needs image lists; give under datasets.toy.lists"),
         (
             {"lists": {"download": True}},
             "no list of images is published for '6-3' of 'toy' (semantic; published: none)",
         ),
         ({"lists": {"folder": "x", "files": {"6-3": ["a.txt"]}}}, "has 3 steps, but 1 lists are given"),
-        ({"lists": {}}, "datasets.toy.lists: give either 'folder', where the lists lie, or 'download: true'"),
+        ({"lists": {}}, "datasets.toy.lists: give either 'folder', where the lists are, or 'download: true'"),
     ],
 )
 def test_a_partition_without_lists_says_what_to_do(dataset, expected):

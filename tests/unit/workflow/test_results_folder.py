@@ -40,7 +40,7 @@ def test_a_second_workflow_is_told_who_has_the_folder_until_that_one_dies(tmp_pa
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
-    with pytest.raises(FileError, match="a file stands where a folder is expected"):
+    with pytest.raises(FileError, match="there is a file where a folder is expected"):
         ResultsLock(tmp_path / "results").acquire()
 
 
@@ -106,11 +106,11 @@ def test_a_folder_of_somebody_else_where_the_workflow_would_write_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine/data/photos").mkdir(parents=True)
     (tmp_path / "mine/data/photos/one.jpg").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"mine/data/photos is there already and was not made by Segue"):
+    with pytest.raises(ConfigError, match=r"mine/data/photos already exists and was not made by Segue"):
         planned("mine", "raw")
     (tmp_path / "mine/data/photos").rename(tmp_path / "mine/tables")
     (tmp_path / "mine/data").rmdir()
-    with pytest.raises(ConfigError, match=r"results: mine/tables is there already and was not made by Segue"):
+    with pytest.raises(ConfigError, match=r"results: mine/tables already exists and was not made by Segue"):
         planned("mine", "raw")
     with pytest.raises(ForeignFolderError):
         ResultsLock(tmp_path / "mine").acquire()

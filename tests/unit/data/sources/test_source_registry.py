@@ -89,7 +89,7 @@ def test_a_folder_with_files_of_others_is_not_prepared_into(tmp_path: Path) -> N
     (tmp_path / "out/semantic/train").mkdir(parents=True)
     (tmp_path / "out/semantic/train/train.png").write_bytes(b"mine")
     before = contents(tmp_path)
-    with pytest.raises(ForeignFolderError, match="out is there already and was not made by Segue"):
+    with pytest.raises(ForeignFolderError, match="out already exists and was not made by Segue"):
         sources.prepare("folder", {"root": str(tmp_path / "raw")}, tmp_path / "out", name="photos")
     assert contents(tmp_path) == before
 

@@ -139,7 +139,7 @@ class Payload:
 
 def test_a_file_that_runs_code_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"x": torch.zeros(1)}, "other": Payload(str(tmp_path / "run"))}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="neither a tensor nor a plain value; nothing of it was run"):
+    with pytest.raises(CheckpointError, match="neither a tensor nor a plain value; nothing in it was executed"):
         read_state(tmp_path / "w.pth")
     assert not (tmp_path / "run").exists()
 
