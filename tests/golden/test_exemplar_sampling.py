@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from golden import Case, cases, load
+from golden import Case, cases_holding, load
 
 from model.memory.class_balanced import select_class_balanced
 
 
-@pytest.mark.parametrize("case", cases("g_ssul", "memory_*"))
+@pytest.mark.parametrize("case", cases_holding("g_ssul", "memory_list"))
 def test_class_balanced_selection(case: Case) -> None:
     recording = load(case)
     labels, config = recording.arrays["labels"], recording.config
