@@ -137,8 +137,12 @@ class Scenario:
             order = tuple(known[key])
             if sorted(order) != sorted(classes):
                 raise ScenarioError(f"class order '{key}' is not a permutation of the dataset's {len(classes)} classes")
+        if base < 1 or increment < 1:
+            raise ScenarioError(f"scenario '{name}' has a step without a class; both numbers are at least 1")
         rest = len(order) - base
-        if base < 1 or increment < 1 or rest < 0 or rest % increment:
+        if rest < 0:
+            raise ScenarioError(f"scenario '{name}': there are {len(order)} classes, but the base step asks for {base}")
+        if rest % increment:
             raise ScenarioError(
                 f"scenario '{name}' does not divide {len(order)} classes: {len(order)} - {base} = {rest} "
                 f"is not a multiple of {increment}"

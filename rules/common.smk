@@ -12,7 +12,7 @@ sys.path.insert(0, str(workflow.basedir))
 
 from model.workflow import gpu_assignment
 from model.common.command_line import prefer_checkout
-from model.common.environment import expand
+from model.common.environment import expand, not_set
 from model.config.messages import ConfigError
 from model.config.reading import parse_config
 from model.config.yaml_files import read_yaml
@@ -109,6 +109,8 @@ def split_list(wildcards):
     lists = PLAN.dataset(wildcards.dataset).lists
     if PLAN.downloads_lists(wildcards.dataset):
         return [RESULTS / "lists" / wildcards.dataset / split.image_list.file]
+    if problem := not_set(lists.folder):
+        return [f"datasets.{wildcards.dataset}.lists.folder: {problem}"]
     try:
         return [find_list(Path(expand(lists.folder)), split.image_list)]
     except ImageListError as error:

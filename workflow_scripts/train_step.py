@@ -17,7 +17,7 @@ from model.training.interruption import Interrupted
 from model.training.job import JobFiles, initial_weights_file, run_job
 from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
-from model.training.resume import ResumeKey, Snapshots
+from model.training.resume import SNAPSHOT_MINUTES, ResumeKey, Snapshots, snapshot_minutes
 from model.training.spec import TrainingSpec, parse_spec
 from model.training.work_folder import exclusive_lock, keep_finished, restore_finished
 from model.workflow.jobs import training_code
@@ -42,8 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--snapshot-minutes",
         type=float,
-        default=float(os.environ.get("SEGUE_SNAPSHOT_MINUTES", "10")),
-        help="time between two snapshots; default $SEGUE_SNAPSHOT_MINUTES or 10",
+        help=f"time between two snapshots; default ${SNAPSHOT_MINUTES} or 10",
     )
     return parser.parse_args()
 
@@ -56,6 +55,7 @@ def say(text: str) -> None:
 def main() -> None:
     """Parse the command line; train, unless that was done before and only the workflow did not see it."""
     arguments = parse_arguments()
+    snapshot_minutes(arguments.snapshot_minutes, os.environ)  # before anything else is done
     text = read_argument(arguments.spec)
     spec = parse_spec(text)
     data = arguments.data.parent if arguments.data.name == "dataset.json" else arguments.data
@@ -81,7 +81,8 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
     """Train; write curves, checkpoint and, last, the record of both."""
     started, clock, key = now(), time.perf_counter(), ResumeKey(made_from.parts)
     device = choose_device(arguments.device)
-    snapshots = Snapshots(arguments.work / SNAPSHOTS, key, seconds=60 * arguments.snapshot_minutes, say=say)
+    minutes = snapshot_minutes(arguments.snapshot_minutes, os.environ)
+    snapshots = Snapshots(arguments.work / SNAPSHOTS, key, seconds=60 * minutes, say=say)
     reporters: list[Progress] = []
 
     def make_reporter(iterations: int) -> Progress:

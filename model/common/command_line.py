@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from model.common.files import explained
+
+_PLAIN = {"±": "+-", "×": "x", "→": "->", "–": "-", "≥": ">=", "≤": "<=", "✓": "+", "✗": "x"}
+"""What stands for signs where only ASCII can be printed."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -17,10 +23,16 @@ def run(main: Callable[[], None]) -> None:
 
     Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, to which a remedy
     is added here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
-    Being interrupted is neither: one line, and the exit status of a process that the signal ends.
+    Being interrupted is neither: one line, and the exit status of a process that the signal ends; nor is that nobody reads
+    the output any more, as in ``… | head``.
     """
+    _print_what_can_be_printed()
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it ends
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("stopped by SIGINT; run it again to have it done", file=sys.stderr, flush=True)
         sys.exit(128 + signal.SIGINT)
@@ -42,6 +54,25 @@ def run(main: Callable[[], None]) -> None:
 def _end(text: str) -> NoReturn:
     print(f"error: {text}", file=sys.stderr, flush=True)
     sys.exit(1)
+
+
+def _print_what_can_be_printed() -> None:
+    """Let no character end a command: a terminal or log that knows only ASCII gets a near relation of it."""
+    codecs.register_error("segue.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="segue.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign) or _without_accents(sign) for sign in text), error.end
+
+
+def _without_accents(sign: str) -> str:
+    return unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode() or "?"
 
 
 def read_argument(text: str) -> str:

@@ -14,12 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from model.common.fingerprints import PROJECT
 from model.common.names import unknown_name
 from model.config.messages import ConfigError, explain
 from model.config.schema import Recipe
 from model.config.yaml_files import read_yaml
 
-RECIPES = Path("config/recipes")
+RECIPES = PROJECT / "config" / "recipes"
 EXTENDS = "extends"
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from model.common.environment import expand
+from model.common.environment import expand, not_set
 from model.config.messages import NAME
 from model.training.spec import OptimiserSpec, PolySpec, ScheduleSpec, check_family
 
@@ -253,3 +253,17 @@ class Config(_Typed):
     recipes: dict[Name, Recipe] = {}
     experiments: Annotated[list[Experiment], Field(min_length=1)]
     gallery: Gallery = Gallery()
+
+    @field_validator("results")
+    @classmethod
+    def _usable_in_commands(cls, value: str) -> str:
+        if problem := not_set(value):
+            raise ValueError(problem)
+        folder: str = expand(value)
+        if any(sign in folder for sign in "{}"):
+            raise ValueError(f"'{folder}' has braces, which stand for wildcards in Snakemake; name another folder")
+        if folder.startswith("-"):
+            raise ValueError(f"'{folder}' starts with '-', as options of commands do; name another folder")
+        if not folder.strip() or not folder.isprintable():
+            raise ValueError(f"{folder!r} is no name of a folder")
+        return folder

@@ -8,12 +8,13 @@ machine-specific path.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from model.common.environment import expand, not_set
 
 BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("torchvision", "in-place-abn"),
@@ -45,14 +46,29 @@ def weights_file(entry: Mapping[str, Any]) -> Path:
     Raises:
         InitialWeightsError: if the entry has other keys than ``file`` and ``source``, or a variable is not set.
     """
+    _check_keys(entry)
+    if problem := not_set(str(entry["file"])):
+        raise InitialWeightsError(f"network.weights.file: {problem}")
+    return Path(expand(str(entry["file"])))
+
+
+def check_source(name: str, entry: Mapping[str, Any]) -> None:
+    """Refuse an entry that a network cannot start from, without looking at the file.
+
+    Raises:
+        InitialWeightsError: for other keys than ``file`` and ``source``, or a source that the network does not support.
+    """
+    _check_keys(entry)
+    known = BACKBONE_SOURCES.get(name, ()) + NETWORK_SOURCES.get(name, ())
+    if entry["source"] not in known:
+        raise InitialWeightsError(
+            f"network.weights.source: '{name}' cannot load '{entry['source']}', only {', '.join(known)}"
+        )
+
+
+def _check_keys(entry: Any) -> None:
     if not isinstance(entry, Mapping) or set(entry) != {"file", "source"}:
         raise InitialWeightsError(f"network.weights: expected the keys 'file' and 'source', got {entry!r}")
-    text = os.path.expandvars(str(entry["file"]))
-    if "$" in text:
-        raise InitialWeightsError(
-            f"network.weights.file: {text} names an environment variable that is not set: export it"
-        )
-    return Path(text).expanduser()
 
 
 def reader_module(name: str) -> str:
@@ -73,12 +89,8 @@ def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]
         InitialWeightsError: for a source that the network does not support.
         ValueError: from the reader, if the file cannot be read or does not fit completely.
     """
-    file, source = weights_file(entry), entry["source"]
-    whole, backbone = NETWORK_SOURCES.get(name, ()), BACKBONE_SOURCES.get(name, ())
-    if source not in whole + backbone:
-        raise InitialWeightsError(
-            f"network.weights.source: '{name}' cannot load '{source}', only {', '.join(backbone + whole)}"
-        )
+    check_source(name, entry)
+    file, source, whole = weights_file(entry), entry["source"], NETWORK_SOURCES.get(name, ())
     module: Any = network if source in whole else network.backbone
     reader = importlib.import_module(reader_module(name))
     if name.startswith("deeplabv3"):

@@ -9,6 +9,7 @@ a snapshot holds the checksum of its content: one that is damaged is told by it,
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import sys
 import time
@@ -23,6 +24,8 @@ from model.common.files import FileError, atomic_file
 from model.common.provenance import checksum, parts_key
 from model.training.checkpoint import CheckpointError, load_data, refuse_unsafe, to_cpu
 
+SNAPSHOT_MINUTES = "SEGUE_SNAPSHOT_MINUTES"
+"""Environment variable with the time between two snapshots."""
 KEPT = 2
 """Snapshots on disk; the older one is for the case that the newer turns out unreadable."""
 
@@ -54,6 +57,28 @@ class ResumeKey:
 def say_on_stderr(text: str) -> None:
     """Where messages go if nobody says otherwise."""
     print(text, file=sys.stderr, flush=True)
+
+
+class SnapshotError(ValueError):
+    """A time between snapshots that is none."""
+
+
+def snapshot_minutes(wanted: float | None, environment: Mapping[str, str]) -> float:
+    """Minutes between two snapshots: what is wanted, else what the environment says, else 10.
+
+    Raises:
+        SnapshotError: naming the variable, if it holds no number of at least 0.
+    """
+    if wanted is not None:
+        return wanted
+    text = environment.get(SNAPSHOT_MINUTES, "10")
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 <= minutes < math.inf:
+        raise SnapshotError(f"{SNAPSHOT_MINUTES} is '{text}': expected minutes between two snapshots, such as 10")
+    return minutes
 
 
 @dataclass

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from model.common.environment import not_set
 from model.common.fingerprints import canonical_json, short_hash
 from model.common.names import unknown_name
 from model.config.messages import ConfigError
@@ -23,6 +24,7 @@ from model.evaluation import protocols
 from model.evaluation.evaluators import registry as evaluators
 from model.methods import registry as methods
 from model.methods.base import Method
+from model.networks import initial_weights
 from model.networks import registry as networks
 from model.scenario import Scenario
 from model.training import loaders
@@ -31,6 +33,7 @@ from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, T
 from model.workflow.results_folder import check_folders
 from model.workflow.scenarios import scenario_of
 from model.workflow.step_images import splits_of
+from model.workflow.suitable_recipes import suitable_recipe, suits
 
 DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
 """Hooks that turn outputs into predictions; the last three are those of mask networks."""
@@ -84,7 +87,7 @@ class Plan:
             try:
                 self.categories[name] = tuple(sources.categories(entry.kind, entry.options))
             except (ValueError, OSError) as error:
-                raise ConfigError(f"datasets.{name}: {error}") from None
+                raise ConfigError(f"datasets.{name}: {not_set(entry.options) or error}") from None
         for name in sorted({experiment.recipe for experiment in config.experiments}):
             self._check_recipe(name)
         for index, experiment in enumerate(config.experiments):
@@ -127,6 +130,8 @@ class Plan:
         try:
             networks.check_arguments(recipe.network["name"], network)
             loaders.build_transform(recipe.family, transform.pop("name"), transform)
+            if "weights" in recipe.network:
+                initial_weights.check_source(recipe.network["name"], recipe.network["weights"])
         except ValueError as error:
             raise ConfigError(f"recipe '{name}': {error}") from None
 
@@ -145,7 +150,10 @@ class Plan:
             for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
                 self._build(entry.name, values, family).check(recipe, scenario, setting, experiment.task)
         except ValueError as error:
-            raise ConfigError(f"{where}: '{entry.name}' with recipe '{experiment.recipe}': {error}") from None
+            found = suitable_recipe(method, f"{experiment.recipe}-{entry.name}", self.config.recipes)
+            unsuitable = not suits(self.config.recipes[experiment.recipe], method)
+            hint = f"; recipe '{found}' does" if found and unsuitable else ""
+            raise ConfigError(f"{where}: '{entry.name}' with recipe '{experiment.recipe}': {error}{hint}") from None
         memory = entry.memory or experiment.memory
         if method.memory_policy != "none" and memory is None:
             raise ConfigError(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 from raw_datasets import write_panoptic_photos, write_photos
@@ -29,7 +30,7 @@ UNTOLD = ("logs", "work", "benchmarks", "journal", ".snakemake", ".in-use")
 """Parts of a results folder that every run may write to."""
 
 Command = list[str]
-"""A script of ``workflow_scripts`` or ``snakemake``, and its arguments."""
+"""A script of ``workflow_scripts`` or ``snakemake``, and its arguments; variables of the environment may stand before it."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,9 @@ class Workspace:
     def run(self, command: Command) -> Finished:
         """Run a command; scripts in this process, which has torch loaded already."""
         name, *arguments = command
+        if "=" in name:
+            with patch.dict(os.environ, [name.split("=", 1)]):
+                return self.run(arguments)
         if name == "snakemake":
             start = [sys.executable, "-m", name, "--snakefile", str(PROJECT / "Snakefile"), "--cores", "1", *arguments]
             environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}

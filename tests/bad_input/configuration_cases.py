@@ -53,16 +53,22 @@ def through_snakemake(damage: Damage) -> Damage:
     return do
 
 
-def weights(file: str) -> Damage:
+def weights(file: str, source: str = "torchvision") -> Damage:
     """The workflow's recipe starts from a file of initial weights."""
     recipe = yaml.safe_load((PROJECT / "config" / "recipes" / "deeplabv3-micro.yaml").read_text(encoding="utf-8"))
-    recipe["network"]["weights"] = {"file": file, "source": "torchvision"}
+    recipe["network"]["weights"] = {"file": file, "source": source}
 
     def do(workspace: Workspace) -> Command:
         config("recipes", value={"weighted": recipe})(workspace)
         return through_snakemake(experiment("recipe", "weighted"))(workspace)
 
     return do
+
+
+def unknown_source(workspace: Workspace) -> Command:
+    """The recipe names a program that no reader is there for."""
+    weights("weights.pth", "segue")(workspace)
+    return workspace.show_plan()
 
 
 CONFIGURATION = Section(
@@ -161,6 +167,58 @@ CONFIGURATION = Section(
             "experiments[0].scenarios: scenario '4-3' does not divide 8 classes: 8 - 4 = 4 is not a multiple of 3",
             "The classes after the base step cannot be divided into equal increments.",
             "Choose other numbers, or list the steps explicitly.",
+        ),
+        Case(
+            "A scenario asks for more classes than there are",
+            experiment("scenarios", ["12-2"]),
+            "experiments[0].scenarios: scenario '12-2': there are 8 classes, but the base step asks for 12",
+            "The dataset, or the task on it, has fewer classes: instance segmentation learns things only.",
+            "Choose other numbers.",
+        ),
+        Case(
+            "A method needs another network",
+            experiment("methods", ["plop"]),
+            "experiments[0].methods[0]: 'plop' with recipe 'deeplabv3-micro': the recipe does not suit the method: "
+            "network.keep_stages is False, but has to be True; recipe '…' does",
+            "Some methods need a network that hands out more, or has other heads.",
+            "Give the experiment the recipe that the message names, or change the one it has.",
+        ),
+        Case(
+            "Initial weights come from a source that is not known",
+            unknown_source,
+            "recipe 'weighted': network.weights.source: 'deeplabv3' cannot load 'segue', only torchvision, …",
+            "`source` tells how the names in the file are to be understood.",
+            "Name the program that the file comes from, see `docs/methods.md`.",
+        ),
+        Case(
+            "A dataset lies below a variable that is not set",
+            lambda workspace: workspace.prepare(root="$SEGUE_NOT_SET/photos"),
+            "dataset 'photos' cannot be prepared: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/photos'): export it, or write "
+            "what it stands for",
+            "The configuration leaves it to you where raw data lie.",
+            "Set the variable and start again.",
+        ),
+        Case(
+            "Results go below a variable that is not set",
+            config("results", value="$SEGUE_NOT_SET/results"),
+            "…config.yaml: results: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/results'): export it, or write what it "
+            "stands for",
+            "Variables and a leading `~` are filled in.",
+            "Set the variable and start again.",
+        ),
+        Case(
+            "The name of the results folder has braces",
+            config("results", value="results/{x}"),
+            "…config.yaml: results: 'results/{x}' has braces, which stand for wildcards in Snakemake; name another folder",
+            "Snakemake would fill something in.",
+            "Name another folder.",
+        ),
+        Case(
+            "The name of the results folder is an option",
+            config("results", value="-rf"),
+            "…config.yaml: results: '-rf' starts with '-', as options of commands do; name another folder",
+            "Commands that get the name would take it for an option.",
+            "Name another folder.",
         ),
         Case(
             "A scenario names a class that does not exist",
@@ -283,7 +341,8 @@ CONFIGURATION = Section(
         Case(
             "The path of initial weights contains a variable that is not set",
             weights("$SEGUE_NOT_SET/resnet101.pth"),
-            "network.weights.file: $SEGUE_NOT_SET/resnet101.pth names an environment variable that is not set: export it",
+            "network.weights.file: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/resnet101.pth'): export it, or write what it "
+            "stands for",
             "The recipe lets you choose where the weights are.",
             "Set the variable and start again.",
             prefix="",

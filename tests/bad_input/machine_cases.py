@@ -53,6 +53,11 @@ def file_in_the_way(workspace: Workspace) -> Command:
     return workspace.train(1)
 
 
+def no_minutes(workspace: Workspace) -> Command:
+    """The environment has a word where a number is expected."""
+    return ["SEGUE_SNAPSHOT_MINUTES=abc", *workspace.train(1)]
+
+
 _HELD: list[ResultsLock] = []
 
 
@@ -110,6 +115,13 @@ MACHINE = Section(
             "… cannot be written: …; there is a file where a folder is expected; move it away",
             "Something else has the name of a folder that the results need.",
             "Move the file away.",
+        ),
+        Case(
+            "The time between snapshots is no number",
+            no_minutes,
+            "SEGUE_SNAPSHOT_MINUTES is 'abc': expected minutes between two snapshots, such as 10",
+            "The variable tells how often a training saves its state.",
+            "Set it to a number, or unset it.",
         ),
         Case(
             "Two workflows write to one results folder",

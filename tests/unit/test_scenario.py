@@ -32,7 +32,10 @@ def test_joint_is_one_step_whatever_the_order():
     ("name", "expected"),
     [
         ("15-3", "is not a multiple of 3"),
-        ("25-1", "does not divide 20 classes"),
+        ("25-1", "there are 20 classes, but the base step asks for 25"),
+        ("21-20", "there are 20 classes, but the base step asks for 21"),
+        ("10-0", "has a step without a class"),
+        ("0-10", "has a step without a class"),
         ("fifteen-one", "base-increment"),
         ("15-1x", "no class order 'x'"),
     ],

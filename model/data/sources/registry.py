@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from model.common.environment import not_set
 from model.common.own_folders import claim, refuse_overlap
 from model.common.registry import Registry
 from model.data.download import archives
@@ -88,7 +89,9 @@ def categories(kind: str, options: Mapping[str, Any]) -> tuple[Category, ...]:
 
 def missing(kind: str, options: Mapping[str, Any]) -> list[str]:
     """What configured raw data lack."""
-    return source(kind, options).missing()
+    raw = source(kind, options)
+    problem = not_set(dict(options))
+    return [problem] if problem else raw.missing()
 
 
 def downloads(kind: str, options: Mapping[str, Any]) -> Mapping[str, Path]:
@@ -99,10 +102,8 @@ def downloads(kind: str, options: Mapping[str, Any]) -> Mapping[str, Path]:
     """
     found = source(kind, options).downloads()
     for root in found.values():
-        if "$" in str(root):
-            raise SourceError(
-                f"root '{root}' names an environment variable that is not set: say where archives are to go"
-            )
+        if problem := not_set(str(root)):
+            raise SourceError(problem)
     return found
 
 
@@ -164,7 +165,7 @@ def prepare(
     """
     raw = source(kind, options)
     refuse_overlaps(kind, options, name, folder)
-    if problems := raw.missing():
+    if problems := missing(kind, options):
         raise SourceError(f"dataset '{name}' cannot be prepared: {'; '.join(problems)}")
     short, is_error = incomplete(kind, options)
     if short and is_error:

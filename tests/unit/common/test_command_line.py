@@ -1,5 +1,9 @@
 """What ends a command: one line for what a user can solve, a traceback for a bug."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -39,6 +43,37 @@ def test_a_problem_is_one_line_with_a_remedy(error: BaseException, line: str, ca
     monkeypatch.setenv("SEGUE_TRACEBACK", "1")
     with pytest.raises(type(error)):
         run(raising(error))
+
+
+def script(folder: Path, body: str) -> list[str]:
+    file = folder / "script.py"
+    file.write_text(f"from model.common.command_line import run\n\ndef main():\n    {body}\n\nrun(main)\n")
+    return [sys.executable, str(file)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": "/usr/bin:/bin", **more}
+
+
+@pytest.mark.parametrize(
+    "more", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+)
+def test_output_that_knows_only_ascii_gets_near_relations(tmp_path, more):
+    body = 'print("60.6 ± 1.3, grün … 2 × 3, 漢"); raise ValueError("größe")'
+    done = subprocess.run(script(tmp_path, body), env=environment(**more), capture_output=True, check=False)
+    assert done.stdout == b"60.6 +- 1.3, grun ... 2 x 3, ?\n"
+    assert done.stderr == b"error: groe\n" or done.stderr == b"error: gro?e\n"
+    assert done.returncode == 1
+
+
+def test_nothing_is_said_to_somebody_who_does_not_listen_any_more(tmp_path):
+    for lines in (1, 100_000):  # within a buffer, and beyond
+        command = script(tmp_path, f'print("x\\n" * {lines})')
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 128 + 13
 
 
 def test_a_bug_keeps_its_traceback():

@@ -106,6 +106,30 @@ def test_a_problem_is_one_line_with_key_and_remedy(content, expected, tmp_path):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_the_results_folder_may_be_told_by_variables(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("SEGUE_NOT_SET", raising=False)
+    for text, expected in (
+        ("~/x", "/home/me/x"),
+        ("$HOME/x", "/home/me/x"),
+        ("${HOME}-x", "/home/me-x"),
+        ("a b", "a b"),
+    ):
+        config = parse_config(changed("results", value=text))
+        assert config.results == expected
+        assert parse_config({**CONFIG, "results": config.results}).results == expected
+    for text, problem in (
+        ("results/{x}", "'results/{x}' has braces"),
+        ("-rf", "'-rf' starts with '-'"),
+        ("$SEGUE_NOT_SET/x", "SEGUE_NOT_SET is not set"),
+        ("", "'' is no name of a folder"),
+        ("a\nb", ".* is no name of a folder"),
+        ("a\0b", ".* is no name of a folder"),
+    ):
+        with pytest.raises(ConfigError, match=f"config.yaml: results: {problem}"):
+            parse_config(changed("results", value=text))
+
+
 def test_several_problems_are_several_lines():
     content = changed("recipes", "small", "batch_size", value=0)
     content["colour"] = "red"

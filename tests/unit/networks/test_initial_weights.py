@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.networks.initial_weights import InitialWeightsError, load_initial_weights, weights_file
+from model.networks.initial_weights import InitialWeightsError, check_source, load_initial_weights, weights_file
 from model.networks.registry import UnknownNetworkError, build, known, module_of
 
 PIXEL = {"backbone": "tiny", "channels": 16, "rates": [1, 2, 3]}
@@ -51,6 +51,21 @@ def test_a_backbone_leaves_the_rest_alone(tmp_path, name, arguments, source):
 def test_an_unknown_source_is_named(tmp_path):
     with pytest.raises(InitialWeightsError, match=r"'deeplabv3' cannot load 'timm', only torchvision"):
         load_initial_weights("deeplabv3", build("deeplabv3", [2], PIXEL), {"file": "a.pth", "source": "timm"})
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("deeplabv3", {"file": "a.pth", "source": "segue"}, r"'deeplabv3' cannot load 'segue', only torchvision, "),
+        ("mask2former", {"file": "a.pth", "source": "in-place-abn"}, "'mask2former' cannot load 'in-place-abn', only"),
+        ("deeplabv3", {"file": "a.pth"}, "'file' and 'source'"),
+        ("deeplabv3", "a.pth", "'file' and 'source'"),
+    ],
+)
+def test_an_entry_is_checked_without_its_file(name, entry, message):
+    with pytest.raises(InitialWeightsError, match=message):
+        check_source(name, entry)
+    check_source("deeplabv3", {"file": "a.pth", "source": "torchvision"})
 
 
 def test_the_registry_names_modules_and_suggests():

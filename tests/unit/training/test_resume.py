@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.training.checkpoint import CheckpointError
-from model.training.resume import ResumeKey, Snapshots
+from model.training.resume import ResumeKey, SnapshotError, Snapshots, snapshot_minutes
 
 
 class Told(list):
@@ -27,6 +27,18 @@ def iterations(tmp_path):
 def file_of(tmp_path, iteration):
     (found,) = (tmp_path / "snapshots").glob(f"snapshot-*-{iteration:09d}-*.pt")
     return found
+
+
+@pytest.mark.parametrize("text", ["abc", "", "-1", "nan", "inf"])
+def test_a_time_between_snapshots_that_is_none_is_told_with_the_name_of_the_variable(text):
+    with pytest.raises(SnapshotError, match=f"^SEGUE_SNAPSHOT_MINUTES is '{text}': expected minutes"):
+        snapshot_minutes(None, {"SEGUE_SNAPSHOT_MINUTES": text})
+
+
+def test_the_command_line_wins_over_the_environment():
+    assert snapshot_minutes(0.5, {"SEGUE_SNAPSHOT_MINUTES": "abc"}) == 0.5
+    assert snapshot_minutes(None, {"SEGUE_SNAPSHOT_MINUTES": "0"}) == 0
+    assert snapshot_minutes(None, {}) == 10
 
 
 def test_the_newest_snapshot_comes_back_and_two_are_kept(tmp_path):
