@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from every_hook import EveryHook
+from trainings import train
 
 from model.config.messages import ConfigError
 from model.config.reading import parse_config
@@ -18,24 +19,12 @@ from model.methods.base import Method
 from model.networks.deeplabv3.network import DeepLabV3
 from model.scenario import Step
 from model.training.job import tensor_bytes
-from model.training.optimiser import build_optimiser
-from model.training.step import StepResult, frozen_copy, train_step
+from model.training.step import StepResult, frozen_copy
 from model.workflow.plan import Plan
 
 SUPPORT = Path(__file__).parents[2] / "support"
 BASE, INCREMENT = Step(0, (), (7,)), Step(1, (7,), (9,))
 ITERATIONS, PER_EPOCH = 5, 2
-
-
-class Silent:
-    def iteration(self, iteration: int, learning_rate: float, terms: dict[str, float]) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 def run(
@@ -45,24 +34,17 @@ def run(
         batches = stream(2)
         return [next(batches) for _ in range(PER_EPOCH)]
 
-    return train_step(
-        network=network,
-        method=method,
-        step=step,
-        setting="overlapped",
-        batches=lambda start: stream(2, start=start),
+    return train(
+        network,
+        method,
+        step,
+        lambda start: stream(2, start=start),
         one_pass=one_pass,
-        make_optimiser=lambda groups: build_optimiser("sgd", groups, learning_rate=0.01, weight_decay=0.0),
-        schedule=lambda iteration: 1.0,
-        learning_rate=0.01,
         iterations=ITERATIONS,
         iterations_per_epoch=PER_EPOCH,
-        device=torch.device("cpu"),
         state=state,
-        seed=1,
-        reporter=Silent(),
-        **{"old_model": None, **options},
-    )
+        **options,
+    ).result
 
 
 @pytest.fixture

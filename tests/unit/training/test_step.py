@@ -38,13 +38,13 @@ def make(small, method, *, iterations=8, reporter=None, network=None, **options)
         iterations=iterations,
         iterations_per_epoch=3,
         device=small.cpu,
-        seed=11,
         reporter=notes,
         **{
             "old_model": None,
             "make_optimiser": small.sgd,
             "schedule": small.poly(iterations),
             "state": {},
+            "seed": 11,
             **options,
         },
     )
@@ -84,7 +84,9 @@ def test_the_network_trains_in_training_mode_whatever_a_hook_left(small):
 def test_equal_seeds_give_equal_weights_and_other_seeds_do_not(small):
     first, _, one = make(small, small.Method())
     second, _, two = make(small, small.Method())
+    other, _, _ = make(small, small.Method(), seed=12)
     assert torch.equal(flat(first), flat(second)) and one.seen == two.seen
+    assert not torch.equal(flat(first), flat(other))  # dropout drops other values
 
 
 def test_what_a_hook_draws_does_not_move_the_training(small):

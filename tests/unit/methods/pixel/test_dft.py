@@ -7,13 +7,13 @@ from itertools import product
 
 import pytest
 import torch
-from contexts import step_context
+from trainings import train
 
 from model.methods.registry import build
 from model.networks.deeplabv3.network import DeepLabV3
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
-from model.training.optimiser import build_optimiser, freeze_untrained
+from model.training.optimiser import freeze_untrained
 from model.training.spec import SpecError, parse_spec
 
 BASE, FIRST, SECOND = Step(0, (), (11, 12), (1, 2)), Step(1, (11, 12), (13,)), Step(2, (11, 12, 13), (14, 15))
@@ -24,26 +24,12 @@ def network(classes=(2, 1, 2)) -> DeepLabV3:
     return DeepLabV3(classes, backbone="tiny", channels=8, rates=(1, 2, 3), output_stride=8)
 
 
-def train(net: DeepLabV3, method, step: Step, stream, labels: int) -> None:
-    trainable = method.trainable(net, step)
-    freeze_untrained(net, trainable.groups)
-    optimiser = build_optimiser("sgd", trainable.groups, learning_rate=0.1, weight_decay=0.1)
-    net.train()
-    for module in trainable.evaluation_modules:
-        module.eval()
-    for batch, _ in zip(stream(labels), range(3), strict=False):
-        context = step_context(step, net)
-        net.zero_grad()
-        sum(method.losses(context, batch, method.forward(context, batch, None), None, batch.labels).values()).backward()
-        optimiser.step()
-
-
 def test_after_the_base_step_only_new_and_future_classifiers_change(pixel_stream) -> None:
     net, method = network(), build("dft-star")
     for step, untouched in ((FIRST, ["cls.0."]), (SECOND, ["cls.0.", "cls.1."])):
         before = {key: value.clone() for key, value in net.state_dict().items()}
         method.grow(net, step)
-        train(net, method, step, pixel_stream, 2)
+        train(net, method, step, lambda start: pixel_stream(2, start=start), learning_rate=0.1, weight_decay=0.1)
         after = net.state_dict()
         assert after.keys() == before.keys()
         changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
@@ -55,7 +41,7 @@ def test_everything_trains_in_the_base_step_even_what_is_to_come(pixel_stream) -
     net, method = network(), build("dft-star")
     assert len(method.trainable(net, BASE).groups[0].parameters) == len(list(net.parameters()))
     before = net.cls[2].weight.clone()
-    train(net, method, BASE, pixel_stream, 3)
+    train(net, method, BASE, lambda start: pixel_stream(3, start=start), learning_rate=0.1, weight_decay=0.1)
     assert not torch.equal(net.cls[2].weight, before)
 
 
@@ -75,7 +61,7 @@ def test_each_switch_by_itself(features: bool, past: bool) -> None:
 def test_dft_without_switches_is_fine_tuning(pixel_stream) -> None:
     nets = [network((2, 1)) for _ in range(2)]
     for net, name in zip(nets, ("dft", "finetuning"), strict=True):
-        train(net, build(name), FIRST, pixel_stream, 2)
+        train(net, build(name), FIRST, lambda start: pixel_stream(2, start=start), learning_rate=0.1, weight_decay=0.1)
     states = [net.state_dict() for net in nets]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from functools import partial
 
 import pytest
 import torch
 from contexts import step_context
+from trainings import train
 
 from model.methods.registry import build
 from model.networks.deeplabv3.network import DeepLabV3
 from model.scenario import Step
-from model.training.optimiser import build_optimiser
-from model.training.step import frozen_copy, train_step
+from model.training.step import frozen_copy
 
 BASE, FIRST = Step(0, (), (11, 12)), Step(1, (11, 12), (13,))
-
-
-class Silent:
-    """A reporter of nothing."""
-
-    def iteration(self, iteration, learning_rate, terms) -> None:
-        pass
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state) -> None:
-        pass
 
 
 @pytest.fixture
@@ -43,23 +29,14 @@ def trained(network: DeepLabV3, method, stream) -> tuple[dict[str, torch.Tensor]
     old_model = frozen_copy(network)
     torch.manual_seed(1)
     method.grow(network, FIRST)
-    train_step(
-        network=network,
+    train(
+        network,
+        method,
+        FIRST,
+        lambda start: stream(4, start=start),
         old_model=old_model,
-        method=method,
-        step=FIRST,
-        batches=lambda start: stream(4, start=start),
-        one_pass=lambda: [],
-        make_optimiser=partial(build_optimiser, "sgd", learning_rate=0.05, weight_decay=1e-4),
-        schedule=lambda iteration: 1.0,
         learning_rate=0.05,
-        iterations=3,
-        iterations_per_epoch=3,
-        device=torch.device("cpu"),
-        state={},
-        seed=1,
-        reporter=Silent(),
-        setting="overlapped",
+        weight_decay=1e-4,
     )
     return old_model.state_dict(), network.state_dict()
 

@@ -2,66 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 from contexts import step_context
-from torch import nn
+from trainings import train
 
 from model.losses.importance import normalised_range, path_importance, running_fisher
-from model.methods.base import State
 from model.methods.pixel.importance import ImportanceError
 from model.methods.registry import build, resolve
 from model.networks.deeplabv3.network import DeepLabV3
 from model.scenario import Step
 from model.training.checkpoint import refuse_unsafe
-from model.training.optimiser import build_optimiser
-from model.training.step import train_step
 
 NAMES = ("ewc", "pi", "rw")
 BASE, INCREMENT = Step(0, (), (11, 12)), Step(1, (11, 12), (13,))
 CPU = torch.device("cpu")
 
 
-class Silent:
-    """A reporter that tells nobody."""
-
-    def iteration(self, iteration, learning_rate, terms):
-        pass
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
-
-
 @pytest.fixture
 def base_network() -> DeepLabV3:
     torch.manual_seed(0)
     return DeepLabV3((2,), backbone="tiny", channels=8, rates=(1, 2, 3))
-
-
-def train(network: nn.Module, method, step: Step, state: State, stream, learning_rate: float = 0.01) -> State:
-    return train_step(
-        network=network,
-        old_model=None,
-        method=method,
-        step=step,
-        batches=stream,
-        setting="overlapped",
-        one_pass=lambda: [],
-        make_optimiser=partial(build_optimiser, "sgd", learning_rate=learning_rate, weight_decay=0.0),
-        schedule=lambda iteration: 1.0,
-        learning_rate=0.01,
-        iterations=3,
-        iterations_per_epoch=3,
-        device=CPU,
-        state=state,
-        seed=1,
-        reporter=Silent(),
-    ).state
 
 
 @pytest.fixture
@@ -74,7 +35,7 @@ def test_observing_changes_nothing(base_network, stream) -> None:
     for name in ("finetuning", "finetuning-observed"):
         torch.manual_seed(0)
         network = DeepLabV3((2,), backbone="tiny", channels=8, rates=(1, 2, 3))
-        train(network, build(name), BASE, {}, stream)
+        train(network, build(name), BASE, stream)
         copies.append(network.state_dict())
     assert all(torch.equal(value, copies[1][key]) for key, value in copies[0].items())
     assert not torch.equal(copies[0]["cls.0.weight"], base_network.state_dict()["cls.0.weight"])
@@ -82,9 +43,9 @@ def test_observing_changes_nothing(base_network, stream) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_increment_hands_on_its_own_statistics(name, base_network, stream) -> None:
-    state = train(base_network, build("finetuning-observed"), BASE, {}, stream)
+    state = train(base_network, build("finetuning-observed"), BASE, stream).state
     base_network.grow(1)
-    found = train(base_network, build(name), INCREMENT, state, stream)
+    found = train(base_network, build(name), INCREMENT, stream, state=state).state
     refuse_unsafe(found, "state")
     statistics = {"ewc": {"fisher"}, "pi": {"path"}, "rw": {"fisher", "walk"}}[name]
     assert found.keys() == {f"{s}/{key}" for s in statistics for key, _ in base_network.named_parameters()}
@@ -92,7 +53,7 @@ def test_a_whole_increment_hands_on_its_own_statistics(name, base_network, strea
 
 @pytest.mark.parametrize("name", NAMES)
 def test_old_parameters_are_pulled_back_and_new_ones_are_free(name, base_network, stream) -> None:
-    state = train(base_network, build("finetuning-observed"), BASE, {}, stream)
+    state = train(base_network, build("finetuning-observed"), BASE, stream).state
     old = {key for key, _ in base_network.named_parameters()}
     base_network.grow(1)
     method = build(name, {"importance_weight": 7.0})
@@ -123,9 +84,9 @@ def test_without_statistics_a_step_is_refused(name, base_network) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_handed_on_stays_as_it_is(name, base_network, stream) -> None:
-    state = train(base_network, build("finetuning-observed"), BASE, {}, stream)
+    state = train(base_network, build("finetuning-observed"), BASE, stream).state
     kept = {key: value.clone() for key, value in state.items()}
-    train(base_network, build(name), INCREMENT, state, stream)
+    train(base_network, build(name), INCREMENT, stream, state=state)
     assert all(torch.equal(value, kept[key]) for key, value in state.items())
 
 

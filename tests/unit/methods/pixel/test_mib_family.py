@@ -13,6 +13,7 @@ from model.data.loading.pixel_batch import PixelBatch
 from model.methods.base import Method
 from model.methods.registry import build
 from model.networks.deeplabv3.network import DeepLabV3
+from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
 
 NAMES = ["finetuning", "finetuning-replay", "lwf", "lwf-mc", "ilt", "mib"]
@@ -124,28 +125,23 @@ def test_mib_does_not_punish_an_old_class_on_a_background_pixel() -> None:
     assert (gradient < 0).all()  # descent raises the background and every old class
 
 
-def test_decision_is_the_largest_logit() -> None:
-    network = small_network().eval()
-    outputs = network(small_batch((0,)).images)
-    for name in NAMES:
-        prediction = build(name).predict(outputs, BASE)
-        assert torch.equal(prediction, outputs.logits.argmax(1))
-        assert prediction.shape == (2, 32, 32)
+@pytest.mark.parametrize("name", [*NAMES, "joint"])
+def test_a_pixel_gets_the_class_with_the_largest_logit_or_the_background(name) -> None:
+    logits = torch.tensor([[1.0, 0.5, -2.0], [-1.0, 3.0, 2.9], [-9.0, -8.0, -7.0]]).T.view(1, 3, 3, 1)
+    outputs = PixelOutputs(logits, logits, logits)
+    assert build(name).predict(outputs, BASE).flatten().tolist() == [0, 1, 2]
 
 
-def test_only_replay_asks_for_exemplars() -> None:
-    assert {name: build(name).memory_policy for name in NAMES} == {
-        **dict.fromkeys(NAMES, "none"),
-        "finetuning-replay": "annotations",
-    }
+def test_exemplars_are_selected_for_replay_only(plan) -> None:
+    memories = {run.method: [training.memory for training in run.trainings[1:]] for run in plan(*NAMES).runs}
+    assert all((memory is not None) == (name == "finetuning-replay") for name in NAMES for memory in memories[name])
 
 
-def test_joint_is_the_base_step_of_fine_tuning_on_all_classes() -> None:
-    method = build("joint")
-    assert method.all_at_once and method.base_method == "finetuning"
-    assert not any(build(name).all_at_once for name in NAMES)
-    outputs = small_network().eval()(small_batch((0,)).images)
-    assert torch.equal(method.predict(outputs, BASE), outputs.logits.argmax(1))
+def test_joint_trains_once_on_all_classes(plan) -> None:
+    joint, finetuning = plan("joint", "finetuning").runs
+    (training,) = joint.trainings
+    assert sorted(training.spec["step"]["current"]) == sorted(finetuning.scenario.order)
+    assert training.spec["method"] == finetuning.trainings[0].spec["method"]
 
 
 def increment_terms(name: str, hyper_parameters: dict, batch: PixelBatch) -> dict:

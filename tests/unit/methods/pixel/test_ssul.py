@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from itertools import repeat
 
 import pytest
 import torch
 from contexts import step_context
 from torch import nn
+from trainings import train
 
 from model.data.loading.pixel_batch import PixelBatch
 from model.methods.pixel.ssul import channel_labels
@@ -109,19 +111,7 @@ def test_old_classes_never_change(network, batch) -> None:
     network(batch.images)
     method, old_model = build("ssul"), frozen_copy(network)
     method.grow(network, INCREMENT)
-    trainable = method.trainable(network, INCREMENT)
-    freeze_untrained(network, trainable.groups)
-    network.train()
-    for module in trainable.evaluation_modules:
-        module.eval()
-    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.5)
-    for _ in range(3):
-        outputs, old_outputs = network(batch.images), old_model(batch.images)
-        targets = method.targets(step_context(INCREMENT), batch, old_outputs)
-        optimiser.zero_grad()
-        (loss,) = method.losses(step_context(INCREMENT, network), batch, outputs, old_outputs, targets).values()
-        loss.backward()
-        optimiser.step()
+    train(network, method, INCREMENT, lambda start: repeat(batch), old_model=old_model, learning_rate=0.5)
     new, old = network.eval()(batch.images).logits, old_model(batch.images).logits
     assert torch.equal(new[:, 2:4], old[:, 2:4])
     assert not torch.allclose(new[:, 0], old[:, 0])
@@ -145,9 +135,12 @@ def test_labels_of_exemplars(batch, released) -> None:
     assert torch.equal(targets[1], batch.labels[1] if released else shifted[1])
 
 
-def test_ssul_m_mixes_half_and_half_and_shares_the_base_step() -> None:
-    method = build("ssul-m")
-    assert (method.replay_mixing, method.memory_policy, method.base_method) == ("half-batch", "annotations", "ssul")
+def test_ssul_m_replays_and_shares_the_base_step(plan) -> None:
+    methods = [{"name": name, "hyper_parameters": {"unknown": "everything"}} for name in ("ssul", "ssul-m")]
+    without, with_memory = plan(*methods, name="deeplabv3-ssul").runs
+    assert without.trainings[0] is with_memory.trainings[0]
+    assert all(training.memory is None for training in without.trainings)
+    assert all(training.memory is not None for training in with_memory.trainings[1:])
 
 
 def test_networks_and_methods_that_do_not_go_together() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from functools import partial
 
 import pytest
 import torch
 from contexts import step_context
 from torch import nn
 from torch.nn import functional
+from trainings import train
 
 from model.config.messages import ConfigError
 from model.data.loading.pixel_batch import PixelBatch
@@ -23,8 +23,8 @@ from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
 from model.training.checkpoint import refuse_unsafe
 from model.training.job import tensor_bytes
-from model.training.optimiser import build_optimiser, freeze_untrained
-from model.training.step import frozen_copy, train_step
+from model.training.optimiser import freeze_untrained
+from model.training.step import frozen_copy
 
 BASE, FIRST, SECOND = Step(0, (), (11, 12)), Step(1, (11, 12), (13,)), Step(2, (11, 12, 13), (14, 15))
 CPU = torch.device("cpu")
@@ -45,60 +45,37 @@ def network() -> DeepLabV3:
     )
 
 
-class Silent:
-    """A reporter that keeps the names of the terms."""
-
-    def __init__(self) -> None:
-        self.terms: set[str] = set()
-
-    def iteration(self, iteration, learning_rate, terms):
-        self.terms |= terms.keys()
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
-
-
-def train(network, method, step, state, stream, labels, old_model=None, setting="overlapped"):
+def three_iterations(network, method, step, state, stream, labels, old_model=None, setting="overlapped"):
     """Three iterations, then statistics; the stream's labels count from the step's first class."""
 
     def shifted(batch: PixelBatch) -> PixelBatch:
         y = torch.where(batch.labels > 0, batch.labels + len(step.past), 0)
         return PixelBatch(batch.images, y, batch.names, batch.from_memory)
 
-    reporter = Silent()
-    result = train_step(
-        network=network,
-        old_model=old_model,
-        method=method,
-        step=step,
-        batches=lambda start: map(shifted, stream(labels, start=start)),
+    done = train(
+        network,
+        method,
+        step,
+        lambda start: map(shifted, stream(labels, start=start)),
         one_pass=lambda: [shifted(batch) for batch, _ in zip(stream(labels), range(3), strict=False)],
-        make_optimiser=partial(build_optimiser, "sgd", learning_rate=0.001, weight_decay=1e-4),
-        schedule=lambda iteration: 1.0,
-        learning_rate=0.01,
-        iterations=3,
-        iterations_per_epoch=3,
-        device=CPU,
+        learning_rate=0.001,
+        weight_decay=1e-4,
+        old_model=old_model,
         state=state,
-        seed=1,
-        reporter=reporter,
         setting=setting,
     )
-    return result.state, reporter.terms
+    return done.state, {name for terms in done.terms for name in terms}
 
 
 def test_three_steps(network, pixel_stream) -> None:
     method = build("star")
-    state, terms = train(network, method, BASE, {}, pixel_stream, 3)
+    state, terms = three_iterations(network, method, BASE, {}, pixel_stream, 3)
     assert terms == {"classification", "total"}
     for number, step in enumerate((FIRST, SECOND), start=1):
         old_model, before = frozen_copy(network), deepcopy(state)
         method.grow(network, step)
         running = {key: value.clone() for key, value in network.state_dict().items() if "running" in key or "bn" in key}
-        state, terms = train(network, method, step, state, pixel_stream, 1 + len(step.current), old_model)
+        state, terms = three_iterations(network, method, step, state, pixel_stream, 1 + len(step.current), old_model)
         assert terms == {"classification", "consistency", "discrimination", "total"}
         assert all(torch.equal(network.state_dict()[key], value) for key, value in running.items())
         known = len(step.seen)
@@ -111,7 +88,7 @@ def test_three_steps(network, pixel_stream) -> None:
 
 
 def test_state_is_as_small_as_promised(network, pixel_stream) -> None:
-    state, _ = train(network, build("star"), BASE, {}, pixel_stream, 3)
+    state, _ = three_iterations(network, build("star"), BASE, {}, pixel_stream, 3)
     classes, channels = 2, 8
     assert tensor_bytes(state) == 4 * (classes * (2 * channels + 3) + 1)
 
@@ -134,7 +111,7 @@ def test_what_trains(network) -> None:
 
 def test_old_classifiers_get_no_gradient_of_the_loss(network, pixel_stream) -> None:
     method, old_model = build("star"), frozen_copy(network)
-    state, _ = train(network, method, BASE, {}, pixel_stream, 3)
+    state, _ = three_iterations(network, method, BASE, {}, pixel_stream, 3)
     method.grow(network, FIRST)
     batch = next(pixel_stream(1))
     state |= {"replayed": [3, 0], "background_ratio": 0.5}
@@ -151,7 +128,7 @@ def test_old_classifiers_get_no_gradient_of_the_loss(network, pixel_stream) -> N
 def test_a_crop_without_old_and_new_classes_trains(network, pixel_stream) -> None:
     """The released code divides by zero there."""
     method, old_model = build("star"), frozen_copy(network)
-    state, _ = train(network, method, BASE, {}, pixel_stream, 3)
+    state, _ = three_iterations(network, method, BASE, {}, pixel_stream, 3)
     nn.init.constant_(old_model.cls[0].bias, -100.0)  # sees background everywhere
     method.grow(network, FIRST)
     batch = next(pixel_stream(1))
@@ -269,11 +246,6 @@ def test_plan_never_replays_less_than_nothing() -> None:
     assert plan.numbers.tolist() == pytest.approx([9.9, 5, 100])
     plan = replay_plan(numbers, seen, new, 10, "disjoint")
     assert plan.counts == (0, 10) and plan.numbers.tolist() == [10, 14, 120]
-
-
-def test_star_m_shares_the_base_step() -> None:
-    method = build("star-m")
-    assert method.base_method == "star" and method.memory_policy == "annotations"
 
 
 def bases(found) -> list:
