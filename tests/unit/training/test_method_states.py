@@ -1,5 +1,5 @@
-"""Every method of the registry: its state survives being saved and loaded, a step that is stopped ends as if it had not been, and
-half precision does no harm.
+"""Every method of the registry: what it freezes stays as it is, its network and state survive being saved and loaded, a stopped
+step ends as if it had not been stopped, and half precision does no harm.
 
 The jobs are those of the configuration that has all methods, on a few small images and for a few iterations.
 """
@@ -12,6 +12,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -24,11 +25,15 @@ from model.data.prepared.class_index import ClassIndex, build_class_index
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources.shapes import Shapes
 from model.memory.selection import make_memory
+from model.methods import registry as methods
+from model.methods.base import StepContext
 from model.methods.registry import METHODS
+from model.networks import registry as networks
 from model.splits.selection import make_split
-from model.training.checkpoint import load_checkpoint, save_checkpoint
+from model.training.checkpoint import load_checkpoint, load_network, save_checkpoint
 from model.training.interruption import Interrupted
 from model.training.job import JobFiles, Outcome, run_job
+from model.training.loop import train
 from model.training.resume import ResumeKey, Snapshots
 from model.training.spec import parse_spec
 from model.workflow.jobs import MemoryJob, Split, Training
@@ -124,11 +129,22 @@ class Workshop:
         return file
 
     def train(self, training: Training, stop_after: int | None = None, snapshots: Path | None = None) -> Outcome:
-        spec = parse_spec(json.dumps(training.spec))
+        spec, files = parse_spec(json.dumps(training.spec)), self.files(training)
         kept = None if snapshots is None else Snapshots(snapshots, ResumeKey({}))
-        return run_job(
-            spec, self.files(training), device=CPU, make_reporter=lambda _: Notes(stop_after), snapshots=kept
-        )
+        with patch("model.training.step.train", watched):
+            return run_job(spec, files, device=CPU, make_reporter=lambda _: Notes(stop_after), snapshots=kept)
+
+
+def watched(context: StepContext[Any], **options: Any) -> None:
+    """The loop, which must not change what a method has frozen, nor statistics of what it keeps in evaluation mode."""
+    network = context.network
+    still = {id(buffer) for module in options["evaluation_modules"] for buffer in module.buffers()}
+    frozen = [p for p in network.parameters() if not p.requires_grad] + [b for b in network.buffers() if id(b) in still]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    before = [tensor.detach().clone() for tensor in (*frozen, *trained)]
+    train(context, **options)
+    same = [torch.equal(tensor, value) for tensor, value in zip((*frozen, *trained), before, strict=True)]
+    assert all(same[: len(frozen)]) and not all(same[len(frozen) :])
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +175,24 @@ def test_a_stopped_step_ends_as_if_it_had_run_in_one_go(
     assert resumed.facts["resumed_at"] == STOP_AFTER
     assert same(resumed.checkpoint.network, whole.checkpoint.network)
     assert same(resumed.checkpoint.method_state, whole.checkpoint.method_state)
+
+
+@pytest.mark.parametrize(("task", "method"), RUNS)
+def test_three_grown_steps(workshop: Workshop, task: str, method: str) -> None:
+    """Every checkpoint tells how to build the network that it fills, which knows all classes so far and answers no other one."""
+    for training in RUNS[task, method].trainings:
+        file, step, recipe = workshop.checkpoint(training), training.split.step, training.spec["recipe"]
+        checkpoint = load_checkpoint(file)
+        assert (checkpoint.step, checkpoint.classes) == (step.index, step.seen)
+        arguments = dict(checkpoint.network_arguments)
+        network = networks.build(arguments.pop("name"), checkpoint.classes_per_step, arguments).eval()
+        load_network(network, checkpoint.network, file)
+        assert all(torch.isfinite(value).all() for value in checkpoint.network.values() if value.is_floating_point())
+        if recipe["family"] == "per-pixel":
+            rule = methods.build(**training.spec["method"])
+            with torch.no_grad():
+                answered = rule.predict(network(torch.randn(2, 3, 48, 48)), step)
+            assert answered.shape == (2, 48, 48) and answered.min() >= 0 and answered.max() <= len(step.seen)
 
 
 @pytest.mark.parametrize(("task", "method"), RUNS)
