@@ -69,6 +69,7 @@ class Recipe(_Typed):
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     transform: dict[str, Any]
     evaluation_size: Positive | None = None
+    evaluation_longest: Positive | None = None
     void_in_training: Literal["ignore", "background"] = "ignore"
     leak_next_class: bool = False
     threads: Positive = 1
@@ -76,6 +77,12 @@ class Recipe(_Typed):
     @model_validator(mode="after")
     def _of_one_family(self) -> Recipe:
         check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class)
+        return self
+
+    @model_validator(mode="after")
+    def _longest_of_what(self) -> Recipe:
+        if self.evaluation_longest is not None and (self.family != "mask" or self.evaluation_size is None):
+            raise ValueError("'evaluation_longest' is for mask networks that see images at an 'evaluation_size'")
         return self
 
     @model_validator(mode="after")

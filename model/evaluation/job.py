@@ -65,6 +65,7 @@ def evaluate_checkpoint(
         split=split,
         protocol=protocol,
         size=spec["size"],
+        longest=spec.get("longest"),
         batch_size=spec["batch_size"],
         device=device,
         workers=workers,

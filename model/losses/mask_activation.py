@@ -15,8 +15,6 @@ from torch import Tensor
 
 MaskActivation = Literal["sigmoid", "softmax"]
 
-MASK_ACTIVATIONS: tuple[MaskActivation, ...] = ("sigmoid", "softmax")
-
 
 def mask_probabilities(logits: Tensor, activation: MaskActivation) -> Tensor:
     """Probabilities of all masks of an image.

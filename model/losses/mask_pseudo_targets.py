@@ -1,11 +1,13 @@
 """Targets for past classes, from what the old model sees in a new image.
 
-Chen et al., "Strike a Balance in Continual Panoptic Segmentation" (BalConpas), ECCV 2024; released code.
+Chen et al., "Strike a Balance in Continual Panoptic Segmentation" (BalConpas), ECCV 2024, and Cermelli et al., "CoMFormer:
+Continual Learning in Semantic and Panoptic Segmentation", CVPR 2023; released code of both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from model.losses.precision import at_least_single
 
 @dataclass(frozen=True)
 class OldPrediction:
-    """What the old model sees in one image: its queries that are not "no object", most certain first.
+    """What the old model sees in one image: its queries that are not "no object".
 
     Attributes:
         labels: (n,) int64.
@@ -37,6 +39,7 @@ def old_prediction(
     size: tuple[int, int],
     activation: MaskActivation = "sigmoid",
     threshold: float = 0.0,
+    ranked: bool = True,
 ) -> OldPrediction:
     """Queries of the old model that predict a class.
 
@@ -46,10 +49,12 @@ def old_prediction(
         size: (H, W) of the targets, to which mask logits are enlarged.
         activation: of the old model's masks.
         threshold: the probability of the class has to be larger.
+        ranked: most certain first (BalConpas); in the order of the queries otherwise (CoMFormer).
     """
     scores, labels = at_least_single(logits).softmax(dim=-1).max(dim=-1)
     kept = ((labels != logits.shape[-1] - 1) & (scores > threshold)).nonzero().squeeze(1)
-    kept = kept[scores[kept].argsort(descending=True, stable=True)]
+    if ranked:
+        kept = kept[scores[kept].argsort(descending=True, stable=True)]
     return OldPrediction(labels[kept], scores[kept], enlarged_masks(masks, kept, size, activation))
 
 
@@ -71,18 +76,25 @@ def enlarged_masks(masks: Tensor, kept: Tensor, size: tuple[int, int], activatio
     return probabilities[kept] if activation == "softmax" else probabilities
 
 
-def pseudo_targets(old: OldPrediction, ground_truth: Tensor | None, overlap_threshold: float = 0.8) -> MaskTargets:
+def pseudo_targets(
+    old: OldPrediction,
+    ground_truth: Tensor | None,
+    overlap_threshold: float = 0.8,
+    counted: Literal["mask", "won"] = "mask",
+) -> MaskTargets:
     """Disjoint masks of past classes that keep most of their area.
 
-    Every pixel belongs to the query with the largest score times mask probability, if that probability is at least 0.5
-    and no ground-truth mask covers the pixel. A query becomes a target if it keeps more than ``overlap_threshold`` of the
-    pixels where its probability is at least 0.5.
+    Every pixel belongs to the query with the largest score times mask probability, unless a ground-truth mask covers it. What
+    a query owns with a probability of at least 0.5 is its mask. It becomes a target if that is not empty and what counts is
+    more than ``overlap_threshold`` of the pixels where its probability is at least 0.5.
 
     Args:
         old: what the old model sees.
         ground_truth: (N, H, W) bool masks that take precedence; None for exemplars, whose labels are not disjoint from
             the past classes.
         overlap_threshold: smallest share of the area, exclusive.
+        counted: ``mask``: the pixels of the mask (BalConpas); ``won``: all pixels that the query owns, whatever their
+            probability (CoMFormer), so that the share may exceed 1.
 
     Returns:
         Targets in the order of ``old``.
@@ -91,9 +103,10 @@ def pseudo_targets(old: OldPrediction, ground_truth: Tensor | None, overlap_thre
         return MaskTargets(old.labels, old.masks.bool())
     confident = old.masks >= 0.5
     owner = (old.scores[:, None, None] * old.masks).argmax(dim=0)
-    masks = confident & (owner == torch.arange(len(old.labels), device=owner.device)[:, None, None])
+    owned = owner == torch.arange(len(old.labels), device=owner.device)[:, None, None]
     if ground_truth is not None:
-        masks = masks & ~ground_truth.any(dim=0)
-    kept, area = masks.flatten(1).sum(dim=1), confident.flatten(1).sum(dim=1)
-    accepted = (kept > 0) & (kept > overlap_threshold * area)
+        owned = owned & ~ground_truth.any(dim=0)
+    masks = owned & confident
+    kept, won, area = (x.flatten(1).sum(dim=1) for x in (masks, owned, confident))
+    accepted = (kept > 0) & ((kept if counted == "mask" else won) > overlap_threshold * area)
     return MaskTargets(old.labels[accepted], masks[accepted])

@@ -53,7 +53,7 @@ def local_pooled_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> 
     return torch.cat(parts, dim=1)
 
 
-def local_pod(features: Tensor, old_features: Tensor, scales: Sequence[int] = SCALES) -> Tensor:
+def local_pod(features: Tensor, old_features: Tensor, scales: Sequence[int] = SCALES, squared: bool = True) -> Tensor:
     r"""Mean over the images of :math:`\lVert Φ(x_{old}^2) - Φ(x^2) \rVert_2`, with Φ of :func:`local_pooled_embedding`.
 
     Neither the maps nor the embeddings are normalised.
@@ -62,9 +62,11 @@ def local_pod(features: Tensor, old_features: Tensor, scales: Sequence[int] = SC
         features: (B, C, h, w) of the network in training.
         old_features: the same of the previous step's network; no gradient flows into it.
         scales: see :func:`local_pooled_embedding`.
+        squared: False compares the maps as they are (PLOP on mask networks, in CoMFormer's released code).
     """
-    ours = local_pooled_embedding(at_least_single(features).square(), scales)
-    theirs = local_pooled_embedding(at_least_single(old_features.detach()).square(), scales)
+    x, old = at_least_single(features), at_least_single(old_features.detach())
+    ours = local_pooled_embedding(x.square() if squared else x, scales)
+    theirs = local_pooled_embedding(old.square() if squared else old, scales)
     return torch.linalg.vector_norm(theirs - ours, dim=1).mean()
 
 

@@ -9,7 +9,7 @@ earlier steps, which are no longer labelled, may be counted as "no object" (``ol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,6 @@ from torch import Tensor
 from model.losses.precision import at_least_single
 
 ClassLossName = Literal["cross-entropy", "focal"]
-
-CLASS_LOSSES: tuple[str, ...] = get_args(ClassLossName)
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,12 @@ METHODS: dict[Family, dict[str, str]] = {
     "mask": {
         "balconpas": "model.methods.mask.balconpas:BalConpas",
         "balconpas-r": "model.methods.mask.balconpas:BalConpasR",
+        "comformer": "model.methods.mask.comformer:CoMFormer",
         "eclipse": "model.methods.mask.eclipse:Eclipse",
         "finetuning": "model.methods.mask.finetuning:MaskFinetuning",
         "joint": "model.methods.mask.joint:MaskJoint",
+        "mib": "model.methods.mask.mib:MaskMiB",
+        "plop": "model.methods.mask.plop:MaskPLOP",
     },
 }
 """Methods by the family of networks they work on: the same name may stand in both."""

@@ -6,8 +6,8 @@ it was chosen, and no class of the present step, even where the step has the sam
 ``leak_next_class`` reproduces a quirk of BalConpas's released semantic loader, which hides the labels below a step's block of
 ids and those *above its end*, the end itself being the next step's first class. That class stays visible in the images of
 every step but the last; its label is the number of classes seen, which is "no object" to the network, and it makes an image
-look like an exemplar to the method. The published semantic figures contain the quirk. It is defined for the natural order of
-classes only, as in the released code.
+look like an exemplar to the class loss, in the base step too. The published semantic figures contain the quirk. It is defined
+for the natural order of classes only, as in the released code.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def mask_batches(
     arguments = dict(recipe.transform)
     position = {category: place for place, category in enumerate(step.seen)}
     labels = {category: position[category] for category in images.visible}
-    if recipe.leak_next_class:
-        labels |= leaked_class(dataset.classes(spec.task), step)
+    leaked = leaked_class(dataset.classes(spec.task), step) if recipe.leak_next_class else {}
     exemplars = [
         Exemplar(name, {category: position[category] for category in classes})
         for name, classes in zip(images.exemplars, images.exemplar_classes, strict=True)
@@ -51,12 +50,13 @@ def mask_batches(
         images.split,
         spec.task,
         images.images,
-        labels,
+        labels | leaked,
         build_mask_transform(arguments.pop("name"), **arguments),
         batch_size=recipe.batch_size // recipe.accumulate,
         seed=sub_seed(spec.seed, "sampling", step.index),
         exemplars=exemplars,
         replay_mixing=method.replay_mixing,
+        leaked=bool(leaked),
         workers=workers,
         pin_memory=device.type == "cuda",
     )

@@ -245,7 +245,9 @@ class Plan:
         spec = self._training_spec(cell, split, name, values)
         same = {k: v for k, v in spec.items() if k != "seed"}
         # Training does not depend on the evaluation size, but two recipes that differ in it evaluate one checkpoint twice.
-        key = short_hash(canonical_json({**same, "evaluation_size": cell.recipe.evaluation_size}), 8)
+        longest = cell.recipe.evaluation_longest
+        seen_at = {"evaluation_size": cell.recipe.evaluation_size} | ({"longest": longest} if longest else {})
+        key = short_hash(canonical_json({**same, **seen_at}), 8)
         network = cell.recipe.network["name"]
         directory = f"base/{split.dataset}/{network}_{len(split.step.current)}-classes_{key}/seed{cell.seed}"
         return self._register(Training(directory, spec, split, None, None, owner))
@@ -314,6 +316,7 @@ class Plan:
             "family": recipe.family,
             "network": recipe.network["name"],
             "size": recipe.evaluation_size,
+            **({"longest": recipe.evaluation_longest} if recipe.evaluation_longest else {}),
             "batch_size": recipe.batch_size,
             "threads": recipe.threads,
             "gallery": self.config.gallery.images,

@@ -5,7 +5,6 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 """
 
 PENDING: dict[str, str] = {
-    "f_comformer": "CoMFormer is not written yet",
     "g_mbs": "MBS is not written yet",
     "i_simcis": "SimCIS is not written yet",
 }

@@ -8,11 +8,7 @@ import torch
 from golden import Case, assert_close, cases_holding, load, unpack_bits
 
 from model.losses.point_sampling import sample_points
-from model.networks.mask2former.inference import (
-    instance_segmentation,
-    panoptic_segmentation,
-    semantic_segmentation,
-)
+from model.networks.mask2former.assembly import assemble_panoptic, best_instances, semantic_votes, sure_queries
 from model.networks.mask2former.positions import sine_positions
 
 GROUP = "b_inference"
@@ -22,18 +18,17 @@ GROUP = "b_inference"
 def test_post_processing(case: Case) -> None:
     recording = load(case)
     config, arrays = recording.config, recording.arrays
-    logits, masks = recording.tensor("pred_logits"), recording.tensor("pred_masks").sigmoid()
+    classes, masks = recording.tensor("pred_logits").softmax(dim=-1), recording.tensor("pred_masks").sigmoid()
     things = torch.zeros(config["K"], dtype=torch.bool)
     things[config["things"]] = True
-    assert_close(semantic_segmentation(logits, masks), arrays["sem_seg"], GROUP, "float32")
-    ids, segments = panoptic_segmentation(
-        logits, masks, things, config["object_mask_threshold"], config["overlap_threshold"]
-    )
+    assert_close(semantic_votes(classes[:, :-1], masks), arrays["sem_seg"], GROUP, "float32")
+    candidates = sure_queries(classes, masks, config["object_mask_threshold"])
+    ids, segments = assemble_panoptic(candidates, things, config["overlap_threshold"])
     np.testing.assert_array_equal(ids.numpy(), arrays["panoptic_seg"])
     rows = np.array([(s.id, s.category, s.isthing) for s in segments]).reshape(-1, 3)
     np.testing.assert_array_equal(rows, arrays["panoptic_info"])
     reported = things if config["panoptic_on_while_computing_instances"] else None
-    instances = instance_segmentation(logits, masks, config["topk"], reported)
+    instances = best_instances(classes[:, :-1], masks, config["topk"], reported)
     assert_close(instances.scores, arrays["instances.scores"], GROUP, "float32")
     np.testing.assert_array_equal(instances.classes.numpy(), arrays["instances.classes"])
     recorded = unpack_bits(arrays["instances.masks"], instances.masks.shape)

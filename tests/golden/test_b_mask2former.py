@@ -11,15 +11,10 @@ import torch
 from golden import Case, Recording, assert_close, cases, load, unpack_bits
 from torch import Tensor
 
-from model.networks.mask2former.inference import (
-    instance_segmentation,
-    panoptic_segmentation,
-    resize_masks,
-    semantic_segmentation,
-)
+from model.networks.mask2former.assembly import assemble_panoptic, best_instances, semantic_votes, sure_queries
 from model.networks.mask2former.network import Mask2Former, build_mask2former
 from model.networks.mask2former.outputs import MaskOutputs
-from model.networks.mask2former.padding import pad_images
+from model.networks.mask2former.padding import pad_images, resize_masks
 
 GROUP = "b_mask2former"
 STAGES = ("res2", "res3", "res4", "res5")
@@ -117,18 +112,17 @@ def test_post_processing(case: Case, precision: golden.Precision, forward) -> No
     things[config["thing_classes"]] = True
     for index, image in enumerate(inputs):
         height, width = image.shape[-2:]
-        logits = outputs.logits[index]
+        classes = outputs.logits[index].softmax(dim=-1)
         masks = resize_masks(outputs.masks[index], outputs.image_size, (height, width), (height, width)).sigmoid()
         prefix = f"image{index}."
-        scores = semantic_segmentation(logits, masks)
+        scores = semantic_votes(classes[:, :-1], masks)
         assert_close(scores, arrays[prefix + "sem_seg"], GROUP, "float32", prefix + "sem_seg")
-        ids, segments = panoptic_segmentation(
-            logits, masks, things, config["object_mask_threshold"], config["overlap_threshold"]
-        )
+        candidates = sure_queries(classes, masks, config["object_mask_threshold"])
+        ids, segments = assemble_panoptic(candidates, things, config["overlap_threshold"])
         np.testing.assert_array_equal(ids.numpy(), arrays[prefix + "panoptic_seg"])
         rows = np.array([(s.id, s.category, s.isthing) for s in segments]).reshape(-1, 3)
         np.testing.assert_array_equal(rows, arrays[prefix + "panoptic_info"])
-        instances = instance_segmentation(logits, masks, config["topk"], things)
+        instances = best_instances(classes[:, :-1], masks, config["topk"], things)
         assert_close(instances.scores, arrays[prefix + "instances.scores"], GROUP, "float32", prefix + "scores")
         np.testing.assert_array_equal(instances.classes.numpy(), arrays[prefix + "instances.classes"])
         recorded = [unpack_bits(row, (height, width)) for row in arrays[prefix + "instances.masks"]]

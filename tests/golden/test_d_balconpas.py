@@ -14,10 +14,12 @@ from golden import Case, Recording, assert_close, cases_holding, load, unpack_bi
 from replay import RecordedDraws
 from torch import Tensor
 
+from model import scenario
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
 from model.losses.set_criterion import SetCriterion
-from model.methods.mask.balconpas import BalConpas, BalConpasTargets, merge_targets, replayed_images
+from model.methods.mask.balconpas import BalConpas, BalConpasTargets, merge_targets
+from model.methods.mask.base import strange_images
 from model.networks.mask2former.class_heads import StepHeads
 from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
 from model.scenario import Step as IncrementalStep
@@ -77,7 +79,7 @@ class Step:
     @property
     def targets(self) -> BalConpasTargets:
         config = self.recording.config
-        replayed = replayed_images(self.ground_truth, *learnt(config))
+        replayed = strange_images(self.ground_truth, learnt(config))
         return merge_targets(self.ground_truth, self.old, replayed, config["overlap_threshold"])
 
     @property
@@ -86,9 +88,10 @@ class Step:
         return SetCriterion(config["num_points"], config["oversample"], config["importance"], *config["costs"])
 
 
-def learnt(config: dict[str, Any]) -> tuple[int, int]:
-    """Number of classes before the step and after it."""
-    return config["old_classes"], config["old_classes"] + config["new_classes"]
+def learnt(config: dict[str, Any]) -> scenario.Step:
+    """Classes before the step and those of it."""
+    old, seen = config["old_classes"], config["old_classes"] + config["new_classes"]
+    return scenario.Step(1, tuple(range(old)), tuple(range(old, seen)))
 
 
 TRAINING_STEPS = cases_holding(GROUP, "loss.loss_med_tokens")
@@ -121,7 +124,7 @@ def test_old_predictions(case: Case) -> None:
 def test_pseudo_targets(case: Case) -> None:
     recording = load(case)
     step = Step(recording, torch.float32)
-    replayed = replayed_images(step.ground_truth, *learnt(recording.config))
+    replayed = strange_images(step.ground_truth, learnt(recording.config))
     assert replayed.tolist() == recording.config["memory_images"]
     for image, (old, truth) in enumerate(zip(step.old, step.ground_truth, strict=True)):
         found = pseudo_targets(old, None if replayed[image] else truth.masks, recording.config["overlap_threshold"])
@@ -166,7 +169,7 @@ def test_losses_on_merged_targets(case: Case, precision: golden.Precision) -> No
 def test_losses_without_old_model(case: Case) -> None:
     recording = load(case)
     step = Step(recording, torch.float64)
-    replayed = replayed_images(step.ground_truth, *learnt(recording.config))
+    replayed = strange_images(step.ground_truth, learnt(recording.config))
     targets = merge_targets(step.ground_truth, None, replayed, recording.config["overlap_threshold"])
     draws = RecordedDraws(recording, step.dtype, "plain.")
     method = BalConpas(no_object_weight=recording.config["eos_coef"])

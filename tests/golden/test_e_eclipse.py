@@ -19,7 +19,7 @@ from model.losses.query_classification import softmax_focal_loss
 from model.losses.query_focal import query_focal_loss
 from model.losses.set_criterion import SetCriterion
 from model.methods.mask.eclipse import Eclipse, manipulate_logits
-from model.networks.mask2former.assembly import assemble_panoptic, assemble_semantic, best_instances
+from model.networks.mask2former.assembly import assemble_panoptic, assemble_semantic, best_instances, sure_queries
 from model.networks.mask2former.decoder import Memory
 from model.networks.mask2former.outputs import MaskPrediction
 from model.networks.mask2former.prompted_decoder import PromptedDecoder
@@ -227,9 +227,10 @@ def test_readings(case: Case) -> None:
     masks = mask_probabilities(masks, "softmax" if config["softmask"] else "sigmoid")
     if config["softcls"]:  # CoMFormer's reading, which the same functions serve
         classes = logits.softmax(dim=-1)
-        labels = assemble_semantic(classes, masks, *thresholds)
-        ids, segments = assemble_panoptic(classes, masks, things, *thresholds)
-        instances = best_instances(classes, masks, config["topk"])
+        candidates = sure_queries(classes, masks, thresholds[0])
+        labels = assemble_semantic(candidates, thresholds[1])
+        ids, segments = assemble_panoptic(candidates, things, thresholds[1])
+        instances = best_instances(classes[:, :-1], masks, config["topk"])
     else:
         method = Eclipse(object_threshold=thresholds[0], overlap_threshold=thresholds[1], max_detections=config["topk"])
         labels = method.semantic(logits, masks)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 BRIGHTNESS, HUE = 32.0, 18
-"""Largest change in grey levels, and in OpenCV's half degrees."""
+"""Largest change in grey levels, and in OpenCV's half degrees; both ends may be drawn."""
 FACTORS = (0.5, 1.5)
 """Of contrast and saturation."""
 
@@ -41,7 +41,7 @@ def _saturation_and_hue(image: np.ndarray, generator: np.random.Generator) -> np
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     if generator.random() < 0.5:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0].astype(np.int16) + int(generator.integers(-HUE, HUE))) % 180
+        hsv[..., 0] = (hsv[..., 0].astype(np.int16) + int(generator.integers(-HUE, HUE, endpoint=True))) % 180
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return image
 

@@ -52,6 +52,7 @@ class MaskBatch:
         sizes: (height, width) of each image before padding, length B.
         names: image ids, length B, for messages.
         from_memory: (B,) bool, True for exemplars replayed from the memory.
+        leaked: whether labels of a class of the next step are among the targets.
     """
 
     images: Tensor
@@ -59,6 +60,7 @@ class MaskBatch:
     sizes: Sequence[tuple[int, int]]
     names: tuple[str, ...]
     from_memory: Tensor
+    leaked: bool = False
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskBatch:
         """The same batch with its tensors on another device."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.data.loading.mask_transforms import MaskTransform
+from model.data.loading.mask_transforms import DIVISOR, MaskTransform
 from model.data.loading.normalisation import normalise
 from model.data.loading.numbered import NumberedLoader, augmentation_generator
 from model.data.loading.sampling import BatchPlan, Draw, ReplayMixing
@@ -76,15 +77,29 @@ class MaskItems(Dataset[MaskSample]):
         return MaskSample(normalise(image), labels, masks, size, record.id, draw.item >= self.images)
 
 
-def collate(samples: Sequence[MaskSample]) -> MaskBatch:
-    """Stack samples of one size."""
+def collate(samples: Sequence[MaskSample], leaked: bool = False) -> MaskBatch:
+    """Stack samples; smaller ones are padded at the right and at the bottom to the largest, to a multiple of 32.
+
+    What is added is zero after normalisation and belongs to no target; ``leaked`` is noted in the batch.
+    """
+    height, width = (-(-max(sample.image.shape[axis] for sample in samples) // DIVISOR) * DIVISOR for axis in (1, 2))
     return MaskBatch(
-        images=torch.from_numpy(np.stack([sample.image for sample in samples])),
-        labels=tuple(MaskTargets(torch.from_numpy(s.labels), torch.from_numpy(s.masks)) for s in samples),
+        images=torch.from_numpy(np.stack([_filled_up(sample.image, height, width) for sample in samples])),
+        labels=tuple(
+            MaskTargets(torch.from_numpy(s.labels), torch.from_numpy(_filled_up(s.masks, height, width)))
+            for s in samples
+        ),
         sizes=tuple(sample.size for sample in samples),
         names=tuple(sample.name for sample in samples),
         from_memory=torch.tensor([sample.from_memory for sample in samples], dtype=torch.bool),
+        leaked=leaked,
     )
+
+
+def _filled_up(maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    if maps.shape[1:] == (height, width):
+        return maps
+    return np.pad(maps, ((0, 0), (0, height - maps.shape[1]), (0, width - maps.shape[2])))
 
 
 def mask_loader(
@@ -99,6 +114,7 @@ def mask_loader(
     seed: int,
     exemplars: Sequence[Exemplar] = (),
     replay_mixing: ReplayMixing = "concatenate",
+    leaked: bool = False,
     workers: int = 0,
     pin_memory: bool = False,
     rank: int = 0,
@@ -106,8 +122,9 @@ def mask_loader(
 ) -> MaskLoader:
     """Training batches of a step.
 
-    Images are drawn as for the per-pixel family. The released code also puts only images of one orientation into a batch;
-    crops are squares, so that changes nothing but which images meet.
+    Images are drawn as for the per-pixel family. The released code also puts only images of one orientation into a batch. Where
+    crops are squares, that changes nothing but which images meet, and is left out; where images keep their shape, it is done,
+    because a batch of both would be padded to a square.
 
     Args:
         dataset: prepared folder.
@@ -115,11 +132,12 @@ def mask_loader(
         task: whose annotation is read.
         image_ids: images of the step.
         labels: label of each category that may be seen in them.
-        transform: augmentation to one fixed size.
+        transform: augmentation.
         batch_size: over all devices.
         seed: decides order and augmentation.
         exemplars: replayed images, each with its own labels; an image may also be in the step.
         replay_mixing: how exemplars enter the batches.
+        leaked: whether ``labels`` has a class of the next step.
         workers: loading processes; 0 loads in this process. Without effect on the batches.
         pin_memory: page-locked tensors, for CUDA.
         rank: which device this process feeds.
@@ -130,5 +148,6 @@ def mask_loader(
         PreparedDatasetError: for an image that the split does not have.
     """
     items = MaskItems(dataset, split, task, image_ids, labels, transform, seed, exemplars)
-    plan = BatchPlan(len(image_ids), len(exemplars), batch_size, seed, replay_mixing)
-    return MaskLoader(items, collate, plan, workers, pin_memory, rank, world_size)
+    upright = None if transform.fixed_size else tuple(record.height >= record.width for record in items.records)
+    plan = BatchPlan(len(image_ids), len(exemplars), batch_size, seed, replay_mixing, upright)
+    return MaskLoader(items, partial(collate, leaked=leaked), plan, workers, pin_memory, rank, world_size)

@@ -2,7 +2,8 @@
 
 A transform takes an (H, W, 3) uint8 image, its segments and a random generator, and returns both changed alike, with the
 (height, width) that is image and not padding. Images are resized bilinearly (anti-aliased when shrinking), segments by the
-nearest pixel centre. Padding lies at the right and at the bottom: 128 in the image, no segment.
+nearest pixel centre, those of label maps as torch's ``nearest`` does. Padding lies at the right and at the bottom: 128 in the
+image, no segment. Transforms that do not pad leave it to the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from model.common.names import unknown_name
 from model.common.registry import checked_arguments
 from model.data.loading.arguments import Probability, Range, Side
 from model.data.loading.color_jitter import color_jitter
-from model.data.loading.resampling import Window, resize_image
+from model.data.loading.resampling import Window, resize_as_torch, resize_image
 from model.data.prepared.segments import Segments
 
 PADDING = 128
@@ -38,8 +39,12 @@ class MaskTransformError(ValueError):
 class MaskTransform(Protocol):
     """What a loader applies to an image and its segments."""
 
+    @property
+    def fixed_size(self) -> bool:
+        """Whether all results are of one size; otherwise batches are padded, and hold images of one orientation."""
+
     def __call__(self, image: np.ndarray, segments: Segments, generator: np.random.Generator) -> Augmented:
-        """Both changed alike, to one fixed size."""
+        """Both changed alike."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,11 @@ class ShortestEdgeCrop:
     color: bool = True
     flip: Probability = 0.5
 
+    fixed_size = True
+
     def __post_init__(self) -> None:
         _check_size(self.size)
-        if not self.shortest or min(self.shortest) < 1:
-            raise MaskTransformError(f"shortest = {list(self.shortest)}: expected sides of at least 1 pixel")
+        _check_sides(self.shortest)
         if not 0 < self.category_area <= 1:
             raise MaskTransformError(f"category_area = {self.category_area}: expected a share above 0, at most 1")
 
@@ -93,6 +99,31 @@ class ShortestEdgeCrop:
 
 
 @dataclass(frozen=True)
+class ShortestEdge:
+    """The pipeline of ECLIPSE on COCO: short side drawn from a list, mirror image; neither crop nor padding.
+
+    Attributes:
+        shortest: sides to draw from.
+        longest: the long side is never scaled beyond it.
+        flip: probability of mirroring.
+    """
+
+    shortest: tuple[int, ...]
+    longest: int
+    flip: float = 0.5
+
+    fixed_size = False
+
+    def __post_init__(self) -> None:
+        _check_sides(self.shortest)
+
+    def __call__(self, image: np.ndarray, segments: Segments, generator: np.random.Generator) -> Augmented:
+        side = self.shortest[int(generator.integers(len(self.shortest)))]
+        image, segments = resize(image, segments, shortest_edge_size(image.shape[:2], side, self.longest))
+        return *mirror(image, segments, self.flip, generator), (image.shape[0], image.shape[1])
+
+
+@dataclass(frozen=True)
 class LargeScaleJitter:
     """The pipeline of COCO: mirror image, scale drawn from a wide range, crop or padding to a square.
 
@@ -105,6 +136,8 @@ class LargeScaleJitter:
     size: Side
     scale: Range = (0.1, 2.0)
     flip: Probability = 0.5
+
+    fixed_size = True
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -127,6 +160,8 @@ class FixedSquare:
 
     size: Side
 
+    fixed_size = True
+
     def __post_init__(self) -> None:
         _check_size(self.size)
 
@@ -137,6 +172,7 @@ class FixedSquare:
 
 
 MASK_TRANSFORMS: Mapping[str, Callable[..., MaskTransform]] = {
+    "shortest-edge": ShortestEdge,
     "shortest-edge-crop": ShortestEdgeCrop,
     "large-scale-jitter": LargeScaleJitter,
     "fixed-square": FixedSquare,
@@ -167,17 +203,20 @@ def resize(
 ) -> tuple[np.ndarray, Segments]:
     """Image bilinear, segments nearest, to (height, width); of both only a window, if one is given."""
     window = window or Window(0, 0, *size)
-    return resize_image(image, size, window), segments.drawn(_resize_layers(segments.layers, size, window))
+    return resize_image(image, size, window), segments.drawn(_resize_layers(segments, size, window))
 
 
 def resize_classes(segments: Segments, size: Size) -> np.ndarray:
     """(H, W) int64 label of each pixel of the resized image, -1 without one."""
-    return segments.drawn(_resize_layers(segments.layers, size, Window(0, 0, *size))).class_map()
+    return segments.drawn(_resize_layers(segments, size, Window(0, 0, *size))).class_map()
 
 
-def _resize_layers(layers: np.ndarray, size: Size, window: Window) -> np.ndarray:
+def _resize_layers(segments: Segments, size: Size, window: Window) -> np.ndarray:
+    layers = segments.layers
     if layers.shape[1:] == size:
         return layers[:, *window.slices]
+    if segments.nearest == "corner":
+        return resize_as_torch(layers, size)[:, *window.slices]
     rows, columns = (
         ((np.arange(after) + 0.5) * before / after).astype(np.int64)
         for before, after in zip(layers.shape[1:], size, strict=True)
@@ -205,6 +244,11 @@ def pad(image: np.ndarray, segments: Segments, size: int) -> Augmented:
 def _mixed(classes: np.ndarray, limit: float) -> bool:
     counts = np.bincount(classes[classes >= 0])
     return bool(np.count_nonzero(counts) > 1 and counts.max() < limit * counts.sum())
+
+
+def _check_sides(sides: tuple[int, ...]) -> None:
+    if not sides or min(sides) < 1:
+        raise MaskTransformError(f"shortest = {list(sides)}: expected sides of at least 1 pixel")
 
 
 def _check_size(size: int) -> None:

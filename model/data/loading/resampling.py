@@ -1,7 +1,8 @@
 """Resizing, and resizing where only a window of the result is wanted.
 
 Images are resized by Pillow's bilinear filter, anti-aliased when shrinking, as the released methods do; label maps by the
-nearest pixel centre. A window is bit for bit the same as cut out of the whole result.
+nearest pixel centre, or as torch's ``nearest`` does, which looks at corners. A window is bit for bit the same as cut out of the
+whole result.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -87,6 +90,18 @@ def nearest(before: int, after: int) -> np.ndarray:
     places = np.arange(before, dtype=np.float32)[:, None]
     found: np.ndarray = cv2.resize(places, (1, after), interpolation=cv2.INTER_NEAREST_EXACT)
     return found[:, 0].astype(np.int64)
+
+
+def resize_as_torch(layers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Whole numbers (L, H, W) to (height, width) by torch's ``nearest`` in double precision.
+
+    That takes the pixel which holds the upper left corner of the new one. Where the corner lies between two pixels, its rounding
+    decides, which depends on the sizes: so it is not re-calculated here.
+    """
+    resized: np.ndarray = F.interpolate(torch.from_numpy(layers.astype(np.float64))[None], size, mode="nearest")[
+        0
+    ].numpy()
+    return resized.astype(layers.dtype)
 
 
 def _rows_needed(before: int, after: int, window: Window) -> tuple[int, int]:

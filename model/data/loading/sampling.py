@@ -51,6 +51,8 @@ class BatchPlan:
         batch_size: places of a batch, over all devices.
         seed: of the experiment.
         replay_mixing: how exemplars enter the batches.
+        kinds: of each item, exemplars last; the items of a batch are of one kind, except in those at the end of an epoch that
+            are made of what is left over. None: batches are mixed. Without effect on ``half-batch``.
     """
 
     images: int
@@ -58,6 +60,7 @@ class BatchPlan:
     batch_size: int
     seed: int
     replay_mixing: ReplayMixing = "concatenate"
+    kinds: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -83,7 +86,11 @@ class BatchPlan:
         """The draws of one batch; ``number`` counts through all epochs."""
         epoch, position = divmod(number, self.batches_per_epoch)
         first = position * self.batch_size
-        items = [_endless(self.seed, (_ORDER, epoch), self.shuffled, first + k) for k in range(self.batch_size)]
+        if self.kinds is not None and self.replay_mixing == "concatenate" and self.shuffled >= self.batch_size:
+            order = _sorted_permutation(self.seed, (_ORDER, epoch, 0), self.kinds, self.batch_size)
+            items = order[first : first + self.batch_size].tolist()
+        else:
+            items = [_endless(self.seed, (_ORDER, epoch), self.shuffled, first + k) for k in range(self.batch_size)]
         if self.replay_mixing == "half-batch" and self.exemplars:
             half = self.batch_size // 2
             places = _generator(self.seed, (_PLACES, number)).permutation(self.batch_size)[:half]
@@ -117,3 +124,19 @@ def _endless(seed: int, key: tuple[int, ...], size: int, position: int) -> int:
 @lru_cache(maxsize=4)
 def _permutation(seed: int, key: tuple[int, ...], size: int) -> np.ndarray:
     return _generator(seed, key).permutation(size)
+
+
+@lru_cache(maxsize=2)
+def _sorted_permutation(seed: int, key: tuple[int, ...], kinds: tuple[bool, ...], batch_size: int) -> np.ndarray:
+    """A permutation whose whole batches are of one kind, in the order in which their last item was drawn."""
+    order = _permutation(seed, key, len(kinds))
+    kind = np.array(kinds)[order]
+    batches: list[tuple[int, np.ndarray]] = []
+    rest = []
+    for wanted in (False, True):
+        places = np.flatnonzero(kind == wanted)
+        whole = len(places) // batch_size * batch_size
+        batches += [(int(part[-1]), part) for part in places[:whole].reshape(-1, batch_size)]
+        rest.append(places[whole:])
+    found = [part for _, part in sorted(batches, key=lambda one: one[0])]
+    return order[np.concatenate([*found, *rest])]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -35,12 +35,15 @@ class Segments:
         labels: (N,) int64, label of segment 1 … N.
         layer_of: (N,) int64, the layer that each segment is drawn in.
         keep_empty: whether a segment that a crop cuts away stays a target without pixels.
+        nearest: how they are resized: by the nearest pixel centre, or by the pixel at the upper left corner, as torch's
+            ``nearest`` does.
     """
 
     layers: np.ndarray
     labels: np.ndarray
     layer_of: np.ndarray
     keep_empty: bool = True
+    nearest: Literal["centre", "corner"] = "centre"
 
     def drawn(self, layers: np.ndarray) -> Segments:
         """The same segments after a change of geometry."""
@@ -123,7 +126,10 @@ class InstanceReader:
 
 @dataclass(frozen=True)
 class SemanticReader:
-    """Classes of the label map; a class that a crop cuts away is no target, as in Mask2Former's released code."""
+    """Classes of the label map; a class that a crop cuts away is no target, as in Mask2Former's released code.
+
+    That code resizes label maps by torch, and panoptic maps and objects by Pillow.
+    """
 
     dataset: PreparedDataset
     split: str
@@ -136,7 +142,8 @@ class SemanticReader:
         present = np.zeros(_TABLE_SIZE, dtype=bool)
         present[raw] = True
         seen = [category for category in np.flatnonzero(present).tolist() if category in labels]
-        return disjoint_segments(raw, seen, [labels[category] for category in seen], keep_empty=False)
+        segments = disjoint_segments(raw, seen, [labels[category] for category in seen], keep_empty=False)
+        return replace(segments, nearest="corner")
 
 
 READERS: Mapping[str, type[PanopticReader] | type[InstanceReader] | type[SemanticReader]] = {

@@ -33,6 +33,7 @@ class EvaluationInputs:
         device: where the network is.
         workers: processes that load images.
         shown: number of images whose predictions are kept for the gallery.
+        longest: upper bound of the long side, of mask networks only; None: four times ``size``.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class EvaluationInputs:
     device: torch.device
     workers: int = 0
     shown: int = 0
+    longest: int | None = None
 
     @property
     def shown_names(self) -> frozenset[str]:

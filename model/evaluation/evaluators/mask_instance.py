@@ -13,7 +13,7 @@ from model.evaluation.evaluators.base import EvaluationInputs, EvaluationResult
 from model.evaluation.evaluators.mask_prediction import predict_masks
 from model.evaluation.evaluators.pictures import nothing, segment_picture
 from model.evaluation.metrics.average_precision import average_precision, detection, precision_scores
-from model.networks.mask2former.inference import Instances
+from model.networks.mask2former.assembly import Instances
 
 SHOWN_SCORE = 0.5
 """Detections with a lower score are evaluated but not drawn."""

@@ -1,6 +1,6 @@
 """Running a mask network over a split, as Mask2Former's released code does at test time.
 
-Images are scaled to a given short side, the long side being at most four times as long, and padded to multiples of 32 after
+Images are scaled to a given short side, unless the long side would exceed its upper bound, and padded to multiples of 32 after
 normalisation. Only images of one size share a batch, so each is padded as it would be alone.
 """
 
@@ -22,11 +22,10 @@ from model.data.prepared.dataset import ImageRecord, PreparedDataset
 from model.data.prepared.images import one_thread_before_fork
 from model.evaluation.evaluators.base import EvaluationInputs
 from model.losses.mask_activation import MaskActivation, mask_probabilities
-from model.networks.mask2former.inference import resize_masks
-from model.networks.mask2former.padding import pad_images
+from model.networks.mask2former.padding import pad_images, resize_masks
 
 LONGEST = 4
-"""How many times as long as the requested short side the long side may be: 2560 for 640, 2048 for 512."""
+"""How many times as long as the requested short side the long side may be by default: 2560 for 640, 2048 for 512."""
 
 Size = tuple[int, int]
 
@@ -59,8 +58,10 @@ class MaskedImage:
 
 
 class _Items(Dataset[tuple[ImageRecord, np.ndarray, np.ndarray]]):
-    def __init__(self, dataset: PreparedDataset, records: Sequence[ImageRecord], size: int | None) -> None:
-        self.dataset, self.records, self.size = dataset, records, size
+    def __init__(
+        self, dataset: PreparedDataset, records: Sequence[ImageRecord], size: int | None, longest: int | None
+    ) -> None:
+        self.dataset, self.records, self.size, self.longest = dataset, records, size, longest
 
     def __len__(self) -> int:
         return len(self.records)
@@ -68,16 +69,22 @@ class _Items(Dataset[tuple[ImageRecord, np.ndarray, np.ndarray]]):
     def __getitem__(self, index: int) -> tuple[ImageRecord, np.ndarray, np.ndarray]:
         record = self.records[index]
         image = self.dataset.read_image(record)
-        height, width = seen_size((record.height, record.width), self.size)
+        height, width = seen_size((record.height, record.width), self.size, self.longest)
         seen = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
         return record, image, normalise(seen)
 
 
-def seen_size(size: Size, shortest: int | None) -> Size:
-    """(height, width) at which the network sees an image of this size."""
+def seen_size(size: Size, shortest: int | None, longest: int | None = None) -> Size:
+    """(height, width) at which the network sees an image of this size.
+
+    Args:
+        size: (height, width) of the image.
+        shortest: what its short side becomes; None leaves the image as it is.
+        longest: upper bound of its long side; None: four times ``shortest``.
+    """
     if shortest is None:
         return size
-    factor = min(shortest / min(size), LONGEST * shortest / max(size))
+    factor = min(shortest / min(size), (longest or LONGEST * shortest) / max(size))
     height, width = (int(side * factor + 0.5) for side in size)
     return height, width
 
@@ -95,7 +102,7 @@ def predict_masks(inputs: EvaluationInputs, records: Sequence[ImageRecord]) -> I
     groups = [list(group) for _, group in groupby(range(len(ordered)), lambda i: (ordered[i].height, ordered[i].width))]
     size = inputs.batch_size
     batches = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
-    items = _Items(inputs.dataset, ordered, inputs.size)
+    items = _Items(inputs.dataset, ordered, inputs.size, inputs.longest)
     if inputs.workers:
         one_thread_before_fork()
     loader: DataLoader[Any] = DataLoader(items, batch_sampler=batches, num_workers=inputs.workers, collate_fn=list)

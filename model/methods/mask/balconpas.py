@@ -39,7 +39,7 @@ from model.losses.point_sampling import PointSource
 from model.losses.query_losses import balanced_query_cross_entropy, query_distillation
 from model.losses.set_criterion import Prediction, PredictionLosses, SetCriterion
 from model.methods.base import Context, Weight
-from model.methods.mask.base import MaskMethod, sum_of
+from model.methods.mask.base import MaskMethod, strange_images, sum_of
 from model.networks.mask2former.outputs import MaskOutputs
 
 
@@ -69,7 +69,7 @@ class BalConpas(MaskMethod):
 
     def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> BalConpasTargets:
         step = context.step
-        replayed = replayed_images(batch.labels, len(step.past), len(step.seen))
+        replayed = strange_images(batch.labels, step)
         old = None if old_outputs is None else old_predictions(old_outputs)
         return merge_targets(batch.labels, old, replayed, self.pseudo_overlap_threshold)
 
@@ -122,11 +122,6 @@ class BalConpasR(BalConpas):
     """BalConpas with exemplars; how many and which belongs to the experiment (300, class-proportional, in the paper)."""
 
     memory_policy = "annotations"
-
-
-def replayed_images(ground_truth: Sequence[MaskTargets], past: int, seen: int) -> Tensor:
-    """(B,) bool: images with at least one label that is none of the step's, i.e. not in ``past`` … ``seen - 1``."""
-    return torch.stack([((target.labels < past) | (target.labels >= seen)).any() for target in ground_truth])
 
 
 def old_predictions(old_outputs: MaskOutputs) -> list[OldPrediction]:

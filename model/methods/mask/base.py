@@ -20,22 +20,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.data.loading.mask_batch import MaskBatch
+from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.point_sampling import PointSource, uniform_points
-from model.losses.set_criterion import ClassLoss, PredictionLosses, SetCriterion
+from model.losses.query_losses import balanced_query_cross_entropy
+from model.losses.set_criterion import ClassLoss, PredictionLosses
 from model.methods.base import Context, Method, ParameterGroup, Trainable, Weight, prediction_field
-from model.networks.mask2former.inference import (
+from model.networks.mask2former.assembly import (
+    Candidates,
     Instances,
     Segment,
-    instance_segmentation,
-    panoptic_segmentation,
-    semantic_segmentation,
+    assemble_panoptic,
+    assemble_semantic,
+    best_instances,
+    resize_labels,
+    semantic_votes,
+    sure_queries,
 )
 from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
 from model.scenario import Step
@@ -46,7 +51,11 @@ UNDECAYED = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Em
 
 @dataclass(frozen=True)
 class MaskMethod(Method[MaskBatch, MaskOutputs]):
-    """The fields are the hyper-parameters that all methods of the family share, with Mask2Former's defaults."""
+    """The fields are the hyper-parameters that all methods of the family share, with Mask2Former's defaults.
+
+    In semantic segmentation all queries vote on every pixel (``votes``, Mask2Former), or a pixel has the class of the query
+    that wins it, or none (``regions``, CoMFormer and ECLIPSE).
+    """
 
     class_weight: Weight = 2.0
     mask_weight: Weight = 5.0
@@ -55,6 +64,7 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
     object_threshold: float = prediction_field(0.8)
     overlap_threshold: float = prediction_field(0.8)
     max_detections: int = prediction_field(100)
+    semantic_reading: Literal["votes", "regions"] = prediction_field("votes")
 
     family = "mask"
     tasks = ("panoptic", "semantic", "instance")
@@ -73,12 +83,19 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
         self, context: Context, batch: MaskBatch, outputs: MaskOutputs, old_outputs: MaskOutputs | None, targets: Any
     ) -> dict[str, Tensor]:
         draw = self.point_source(outputs)
-        class_loss = self.class_loss(context.network.criterion)
+        class_loss = self.class_loss(context, batch)
         return self.weighted(context.network.criterion(outputs.predictions, targets, class_loss, draw, batch.names))
 
-    def class_loss(self, criterion: SetCriterion) -> ClassLoss:
-        """The network's own class loss."""
-        return partial(criterion.classification, no_object_weight=self.no_object_weight)
+    def class_loss(self, context: Context, batch: MaskBatch) -> ClassLoss:
+        """The network's own class loss.
+
+        Where labels of the next step leak into the batch (``leak_next_class`` of a recipe, a quirk of BalConpas's released
+        semantic figures), the released class loss takes such images for exemplars, in the base step too.
+        """
+        if batch.leaked:
+            strange = strange_images(batch.labels, context.step)
+            return partial(balanced_query_cross_entropy, replayed=strange, no_object_weight=self.no_object_weight)
+        return partial(context.network.criterion.classification, no_object_weight=self.no_object_weight)
 
     def point_source(self, outputs: MaskOutputs) -> PointSource:
         """Where the points of the mask losses come from: torch's global generator of the outputs' device."""
@@ -96,21 +113,33 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
         """Class logits (B, Q, K + 1) and mask logits (B, Q, h, w) that count at test time: the last layer's."""
         return outputs.predictions[-1]
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Class probabilities (Q, K + 1), "no object" last."""
+        return logits.softmax(dim=-1)
+
+    def candidates(self, logits: Tensor, masks: Tensor) -> Candidates:
+        """Queries of one image that may claim pixels; arguments as in :meth:`panoptic`."""
+        return sure_queries(self.probabilities(logits), masks, self.object_threshold)
+
     def semantic(self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Label map of one image.
 
         Args:
             logits: (Q, K + 1).
             masks: (Q, H, W) mask probabilities.
-            size: (height, width) of the answer; class scores are resized to it. None keeps that of the masks.
+            size: (height, width) of the answer, to which votes or regions are resized. None keeps that of the masks.
 
         Returns:
-            (H, W) int64, k + 1 for the class at position k of the learning order; 0, "nothing", is never predicted.
+            (H, W) int64, k + 1 for the class at position k of the learning order; 0, "nothing", which is never voted for.
         """
-        scores = semantic_segmentation(logits, masks)
-        if size is not None and scores.shape[-2:] != size:
-            scores = F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
-        return scores.argmax(dim=0) + 1
+        size = (masks.shape[-2], masks.shape[-1]) if size is None else size
+        if self.semantic_reading == "regions":
+            labels = assemble_semantic(self.candidates(logits, masks), self.overlap_threshold)
+            return resize_labels(labels, logits.shape[-1] - 1, size)
+        votes = semantic_votes(self.probabilities(logits)[:, :-1], masks)
+        if votes.shape[-2:] != size:
+            votes = F.interpolate(votes[None], size=size, mode="bilinear", align_corners=False)[0]
+        return votes.argmax(dim=0) + 1
 
     def panoptic(self, logits: Tensor, masks: Tensor, things: Tensor) -> tuple[Tensor, list[Segment]]:
         """Segment ids (H, W) and the segments of one image.
@@ -120,11 +149,11 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
             masks: (Q, H, W) mask probabilities.
             things: (K,) bool, True for classes whose instances are separate segments.
         """
-        return panoptic_segmentation(logits, masks, things, self.object_threshold, self.overlap_threshold)
+        return assemble_panoptic(self.candidates(logits, masks), things, self.overlap_threshold)
 
     def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
         """Instances of one image, only of the classes in ``things`` if given; arguments as in :meth:`panoptic`."""
-        return instance_segmentation(logits, masks, self.max_detections, things)
+        return best_instances(self.probabilities(logits)[:, :-1], masks, self.max_detections, things)
 
 
 def parameter_groups(network: nn.Module) -> tuple[ParameterGroup, ...]:
@@ -142,6 +171,12 @@ def parameter_groups(network: nn.Module) -> tuple[ParameterGroup, ...]:
         ParameterGroup(tuple(parameters), weight_decay=None if decayed else 0.0, backbone=in_backbone)
         for (in_backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     )
+
+
+def strange_images(ground_truth: Sequence[MaskTargets], step: Step) -> Tensor:
+    """(B,) bool: images with at least one label that is none of the step's."""
+    past, seen = len(step.past), len(step.seen)
+    return torch.stack([((target.labels < past) | (target.labels >= seen)).any() for target in ground_truth])
 
 
 def sum_of(terms: Sequence[Tensor]) -> Tensor:

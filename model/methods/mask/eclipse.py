@@ -30,8 +30,6 @@ Named switches for what the release does and the paper does not say:
     ``released_supervision``  increments: losses of the raw prompts and of the last layer only, not of every layer
     ``released_statistics``   increments: batch statistics of the frozen network go on changing (not with ``frozen-bn``)
 
-The file is longer than most because the method changes training, the decision rule and all three readings of it.
-
 Verified against: e_eclipse (decoder in training and test mode, logits before and after, criterion with gradients, readings,
 initial weights of a step).
 """
@@ -41,10 +39,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -54,7 +51,6 @@ from model.losses.set_criterion import PredictionLosses, SetCriterion
 from model.methods.base import Context, Trainable, Weight, prediction_field
 from model.methods.mask.base import MaskMethod, parameter_groups
 from model.networks.layers import normalisations
-from model.networks.mask2former.assembly import Instances, Segment, assemble_panoptic, assemble_semantic, best_instances
 from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
 from model.networks.mask2former.prompted_network import PromptedOutputs
 from model.scenario import Step
@@ -76,6 +72,7 @@ class Eclipse(MaskMethod):
     deltas: Annotated[tuple[float, ...], Field(min_length=1)] = prediction_field((0.4, 0.5))
     object_threshold: float = prediction_field(0.0)
     overlap_threshold: float = prediction_field(0.0)
+    semantic_reading: Literal["votes", "regions"] = prediction_field("regions")
 
     no_object_weight: ClassVar[float] = 1.0  # type: ignore[misc]  # "no object" is a class like any other: no field
 
@@ -121,20 +118,8 @@ class Eclipse(MaskMethod):
         logits = manipulate_logits(last.logits, outputs.group_sizes, outputs.classes_per_step, self.deltas)
         return MaskPrediction(logits, last.masks)
 
-    def semantic(self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Label map of one image: each pixel has the class of the query that wins it, 0 where none does."""
-        labels = assemble_semantic(logits.sigmoid(), masks, self.object_threshold, self.overlap_threshold)
-        if size is None or labels.shape == size:
-            return labels
-        shares = F.one_hot(labels, logits.shape[-1]).permute(2, 0, 1)[None].to(logits.dtype)
-        return F.interpolate(shares, size=size, mode="bilinear", align_corners=False)[0].argmax(dim=0)
-
-    def panoptic(self, logits: Tensor, masks: Tensor, things: Tensor) -> tuple[Tensor, list[Segment]]:
-        thresholds = (self.object_threshold, self.overlap_threshold)
-        return assemble_panoptic(logits.sigmoid(), masks, things, *thresholds)
-
-    def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
-        return best_instances(logits.sigmoid(), masks, self.max_detections, things)
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
 
 
 def manipulate_logits(

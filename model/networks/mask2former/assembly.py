@@ -1,7 +1,7 @@
 """From class and mask probabilities of queries to segments, a label map or instances, for one image.
 
-All functions take class probabilities (Q, K + 1) with "no object" last, and mask probabilities (Q, H, W) at the resolution of
-the answer, however they were computed; classes are positions in the learning order, from 0.
+Mask probabilities are (Q, H, W) at the resolution of the answer, however they were computed; classes are positions in the
+learning order, from 0.
 
 Source: Mask2Former's released code; label maps that queries do not vote on: CoMFormer's and ECLIPSE's.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -44,54 +45,79 @@ class Instances:
     masks: Tensor
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Queries that may claim pixels.
+
+    Attributes:
+        labels: (n,) int64, positions in the learning order.
+        scores: (n,) by which they compete for pixels.
+        masks: (n, H, W) mask probabilities.
+    """
+
+    labels: Tensor
+    scores: Tensor
+    masks: Tensor
+
+
+def sure_queries(classes: Tensor, masks: Tensor, threshold: float) -> Candidates:
+    """Queries whose most probable class is not "no object", and more probable than a threshold.
+
+    Args:
+        classes: (Q, K + 1) probabilities, "no object" last.
+        masks: (Q, H, W) probabilities.
+        threshold: exclusive.
+    """
+    scores, labels = classes.max(dim=-1)
+    kept = (labels != classes.shape[-1] - 1) & (scores > threshold)
+    return Candidates(labels[kept], scores[kept], masks[kept])
+
+
 def claimed_regions(
-    classes: Tensor, masks: Tensor, object_threshold: float, overlap_threshold: float
+    candidates: Candidates, overlap_threshold: float, excess_threshold: float = 0.0
 ) -> list[tuple[int, Tensor]]:
     """Give every pixel to the query that claims it most, and keep the queries that keep most of their mask.
 
     Args:
-        classes: (Q, K + 1) probabilities.
-        masks: (Q, H, W) probabilities.
-        object_threshold: queries need a class probability above it, and larger than that of "no object".
-        overlap_threshold: a query whose share of won pixels is below it is dropped.
+        candidates: the queries.
+        overlap_threshold: a query is dropped if the pixels that it wins are a smaller share of its mask; what it wins need
+            not lie in the mask.
+        excess_threshold: it is dropped as well if its mask is a smaller share of what it wins (SimCIS).
 
     Returns:
         Category and region (H, W) bool of each kept query, in their order; regions are disjoint and never empty.
     """
-    no_object = classes.shape[-1] - 1
-    scores, labels = classes.max(dim=-1)
-    kept = (labels != no_object) & (scores > object_threshold)
-    scores, labels, masks = scores[kept], labels[kept], masks[kept]
-    if len(labels) == 0:
+    if len(candidates.labels) == 0:
         return []
-    owner = (scores[:, None, None] * masks).argmax(dim=0)  # H, W
-    owned = owner == torch.arange(len(labels), device=owner.device)[:, None, None]
-    confident = masks >= 0.5
+    owner = (candidates.scores[:, None, None] * candidates.masks).argmax(dim=0)  # H, W
+    owned = owner == torch.arange(len(candidates.labels), device=owner.device)[:, None, None]
+    confident = candidates.masks >= 0.5
     regions = owned & confident
     won, claimed, both = (x.flatten(1).sum(dim=1).tolist() for x in (owned, confident, regions))
     return [
         (category, regions[query])
-        for query, category in enumerate(labels.tolist())
-        if min(won[query], claimed[query], both[query]) > 0 and won[query] / claimed[query] >= overlap_threshold
+        for query, category in enumerate(candidates.labels.tolist())
+        if min(won[query], claimed[query], both[query]) > 0
+        and won[query] / claimed[query] >= overlap_threshold
+        and claimed[query] / won[query] >= excess_threshold
     ]
 
 
-def assemble_panoptic(
-    classes: Tensor, masks: Tensor, things: Tensor, object_threshold: float, overlap_threshold: float
-) -> tuple[Tensor, list[Segment]]:
+def assemble_panoptic(candidates: Candidates, things: Tensor, overlap_threshold: float) -> tuple[Tensor, list[Segment]]:
     """Regions as segments; those of one stuff class are a single segment.
 
     Args:
-        classes, masks, object_threshold, overlap_threshold: of :func:`claimed_regions`.
+        candidates, overlap_threshold: of :func:`claimed_regions`.
         things: (K,) bool, True for classes whose instances are separate segments.
 
     Returns:
         (H, W) int32 map of segment ids, 0 where there is none; the segments in the order of their ids.
     """
+    masks = candidates.masks
     ids = torch.zeros(masks.shape[-2:], dtype=torch.int32, device=masks.device)
     segments: list[Segment] = []
     stuff: dict[int, int] = {}
-    for category, region in claimed_regions(classes, masks, object_threshold, overlap_threshold):
+    for category, region in claimed_regions(candidates, overlap_threshold):
         isthing = bool(things[category])
         segment = len(segments) + 1
         if not isthing and category in stuff:
@@ -104,26 +130,54 @@ def assemble_panoptic(
     return ids, segments
 
 
-def assemble_semantic(classes: Tensor, masks: Tensor, object_threshold: float, overlap_threshold: float) -> Tensor:
+def assemble_semantic(candidates: Candidates, overlap_threshold: float, excess_threshold: float = 0.0) -> Tensor:
     """Regions as a label map.
 
     Args:
-        classes, masks, object_threshold, overlap_threshold: of :func:`claimed_regions`.
+        candidates, overlap_threshold, excess_threshold: of :func:`claimed_regions`.
 
     Returns:
         (H, W) int64, k + 1 for the class at position k, 0 where there is nothing.
     """
+    masks = candidates.masks
     labels = torch.zeros(masks.shape[-2:], dtype=torch.int64, device=masks.device)
-    for category, region in claimed_regions(classes, masks, object_threshold, overlap_threshold):
+    for category, region in claimed_regions(candidates, overlap_threshold, excess_threshold):
         labels[region] = category + 1
     return labels
+
+
+def semantic_votes(classes: Tensor, masks: Tensor) -> Tensor:
+    """Scores of every class at every pixel: queries vote with class probability times mask probability.
+
+    Args:
+        classes: (Q, K) probabilities, without "no object".
+        masks: (Q, H, W) probabilities.
+
+    Returns:
+        (K, H, W); the label map is its arg-max.
+    """
+    return torch.einsum("qc,qhw->chw", classes, masks)
+
+
+def resize_labels(labels: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
+    """A label map (h, w) at another size: each label as a map of ones and zeros, bilinear, the largest wins.
+
+    Args:
+        labels: (h, w) int64 from 0 to ``classes``.
+        classes: the largest label that there is.
+        size: (H, W).
+    """
+    if labels.shape == size:
+        return labels
+    shares = F.one_hot(labels, classes + 1).permute(2, 0, 1)[None].float()
+    return F.interpolate(shares, size=size, mode="bilinear", align_corners=False)[0].argmax(dim=0)
 
 
 def best_instances(classes: Tensor, masks: Tensor, limit: int, things: Tensor | None = None) -> Instances:
     """The best (query, class) pairs; one query may appear under several classes.
 
     Args:
-        classes: (Q, K + 1) probabilities.
+        classes: (Q, K) probabilities, without "no object".
         masks: (Q, H, W) probabilities.
         limit: number of pairs taken before other classes are dropped.
         things: (K,) bool, True for classes that are reported; all if None.
@@ -131,9 +185,8 @@ def best_instances(classes: Tensor, masks: Tensor, limit: int, things: Tensor | 
     Returns:
         Instances whose score is the class probability times the mean probability inside the mask.
     """
-    probabilities = classes[:, :-1]
-    count = probabilities.shape[-1]
-    scores, pairs = probabilities.flatten().topk(min(limit, probabilities.numel()))
+    count = classes.shape[-1]
+    scores, pairs = classes.flatten().topk(min(limit, classes.numel()))
     queries, labels = torch.div(pairs, count, rounding_mode="floor"), pairs % count
     if things is not None:
         reported = things.to(labels.device)[labels]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from model.losses.mask_activation import MASK_ACTIVATIONS, MaskActivation
-from model.losses.query_classification import CLASS_LOSSES, ClassLossName, QueryClassification
+from model.losses.mask_activation import MaskActivation
+from model.losses.query_classification import ClassLossName, QueryClassification
 from model.losses.set_criterion import SetCriterion
 from model.losses.softmax_criterion import CRITERIA
 from model.networks.arguments import Channels, Count
@@ -136,14 +136,9 @@ def build_mask2former(
         focal_gamma: γ of the focal loss.
 
     Raises:
-        ValueError: for a backbone, normalisation, head, activation or loss that does not exist, or channels that do not divide.
+        ValueError: for a backbone, normalisation or head that does not exist, or channels that do not divide.
     """
-    for kind, name, known in (
-        ("backbone", backbone, RESNETS),
-        ("class head", head, CLASS_HEADS),
-        ("mask activation", mask_activation, MASK_ACTIVATIONS),
-        ("class loss", class_loss, CLASS_LOSSES),
-    ):
+    for kind, name, known in (("backbone", backbone, RESNETS), ("class head", head, CLASS_HEADS)):
         if name not in known:
             raise ValueError(f"Mask2Former has no {kind} '{name}'; choose one of {', '.join(known)}")
     pixel_channels = channels if pixel_channels is None else pixel_channels

@@ -1,4 +1,4 @@
-"""Images of different sizes in one tensor."""
+"""Images of different sizes in one tensor, and masks back out of it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,19 @@ def pad_images(images: Sequence[Tensor], divisor: int = SIZE_DIVISOR) -> Tensor:
     """
     height, width = padded_size([(image.shape[-2], image.shape[-1]) for image in images], divisor)
     return torch.stack([F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2])) for image in images])
+
+
+def resize_masks(masks: Tensor, padded: tuple[int, int], image: tuple[int, int], original: tuple[int, int]) -> Tensor:
+    """Bring mask logits (Q, h, w) of a padded image to the original resolution.
+
+    They are enlarged to the padded size, cropped to the image and, if that differs, resized once more to (H, W) of the original
+    file; bilinear both times.
+
+    Returns:
+        (Q, H, W).
+    """
+    masks = F.interpolate(masks[None], size=padded, mode="bilinear", align_corners=False)
+    masks = masks[..., : image[0], : image[1]]
+    if image != original:
+        masks = F.interpolate(masks, size=original, mode="bilinear", align_corners=False)
+    return masks[0]

@@ -22,7 +22,7 @@ EXPECTED = {
     "ade20k-panoptic-balconpas": (6, 1 + 5 + 10 + 2 + 5 + 10, 2, 1),
     "ade20k-panoptic-comformer": (7, 1 + 5 + 10 + 2 + 5 + 10 + 1, 2 + 1, 1),
     "ade20k-panoptic-eclipse": (6, 10 + 5 + 1 + 10 + 5 + 2, 2, 1),
-    "ade20k-panoptic-orders": (9 + 10, 9 * 5 + 10 * 5, 9 + 10, 1),
+    "ade20k-panoptic-orders": (9 + 10, 9 * 5 + 10 * 5, 9 + 10, 2),
     "ade20k-semantic-balconpas": (4, 1 + 5 + 10 + 2, 2, 1),
     "ade20k-semantic-comformer": (4 + 6, 1 + 5 + 10 + 2 + 2 * (1 + 5 + 2), 2 + 4, 1),
     "ade20k-semantic-dkd-star": (4, 1 + 5 + 10 + 2, 2, 1),
@@ -42,8 +42,6 @@ EXPECTED = {
     "voc-sdr": (2 * 4 + 3, 2 * (1 + 1 + 5 + 10) + (1 + 1 + 5), 2 * 3 + 2, 2),
     "voc-ssul-barm": (8, 1 + 1 + 5 + 10 + 5 + 15 + 18 + 9, 5, 1),
 }
-
-READ_TWICE = {"ade20k-panoptic-orders": 1}  # one joint training under two protocols
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +83,7 @@ def test_bounds_plan_with_the_expected_jobs_and_shared_base_steps(name):
     every = {training.directory for run in by_method["joint"] for training in run.trainings}
     assert (len(first), len(every)) == (bases, joint) and not first & every
     assert len(found.trainings) == increments + bases + joint
-    assert len(found.evaluations) == len(found.trainings) + READ_TWICE.get(name, 0)
+    assert len(found.evaluations) == len(found.trainings)
     assert not NOTHING.exists() and not found.memories
 
 
@@ -136,3 +134,31 @@ def test_every_published_number_has_its_scenario_and_its_method_where_there_is_o
                     assert (family, row["method"]) in found[key], (key, row["method"])
                     known += 1
     assert known > 500
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario", "trainings"),
+    [
+        ("ade20k-panoptic-comformer", "100-10", (1 + 4 * 5) + 1),
+        ("ade20k-semantic-comformer", "50-50", (2 + 2 * 4 * 2) + 1),
+        ("ade20k-panoptic-eclipse", "100-5", (1 + 4 * 10) + 1 + (1 + 10)),
+    ],
+)
+def test_methods_of_a_network_share_its_base_step(name, scenario, trainings):
+    """One base step for fine-tuning, MiB, PLOP and CoMFormer (one a setting), one joint training; ECLIPSE has its own."""
+    found = Plan(load(name))
+    runs = [run for run in found.runs if run.scenario.name == scenario]
+    assert len({training.directory for run in runs for training in run.trainings}) == trainings
+
+
+@pytest.mark.parametrize("file", [file.stem for file in FILES if "comformer" in file.stem or "eclipse" in file.stem])
+def test_bounds_run_on_comformers_network_and_are_read_as_it_is(file):
+    found = Plan(load(file))
+    for run in found.runs:
+        if run.method in {"joint", "finetuning", "mib", "plop"} or run.method.startswith("comformer"):
+            network = run.trainings[-1].spec["recipe"]["network"]
+            assert (network["mask_activation"], network["class_loss"]) == ("softmax", "focal")
+            for evaluation in run.evaluations["comformer"]:
+                read = evaluation.spec["method"]["hyper_parameters"]
+                assert (read["object_threshold"], read["overlap_threshold"]) == (0.0, 0.0)
+                assert read["semantic_reading"] == "regions"

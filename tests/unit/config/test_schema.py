@@ -39,6 +39,7 @@ def test_settings_of_the_other_family_are_refused():
     for change, message in (
         ({"optimiser": {**RECIPE["optimiser"], "backbone_factor": 0.1}}, "optimiser.backbone_factor is for mask"),
         ({"leak_next_class": True}, "leak_next_class is a quirk"),
+        ({"evaluation_size": 64, "evaluation_longest": 80}, "'evaluation_longest' is for mask networks"),
         ({"family": "mask", "void_in_training": "background"}, "void_in_training is for per-pixel"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -1,10 +1,11 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from model.data.loading.mask_batch import MaskBatch
-from model.data.loading.mask_loading import Exemplar, MaskLoader, mask_loader
+from model.data.loading.mask_loading import Exemplar, MaskLoader, MaskSample, collate, mask_loader
 from model.data.loading.mask_transforms import ShortestEdgeCrop
 from model.data.prepared.dataset import PreparedDataset
 
@@ -48,6 +49,22 @@ def test_shapes_and_types(shapes: PreparedDataset, task: str) -> None:
         assert targets.labels.dtype == torch.int64 and targets.masks.dtype == torch.bool
         assert targets.masks.shape == (len(targets), 64, 64)
     assert len(loader(shapes)) == 4  # 28 items, the incomplete fifth batch is dropped
+
+
+def test_images_that_keep_their_shape_are_padded_to_the_largest_of_the_batch() -> None:
+    generator = np.random.default_rng(0)
+
+    def sample(height: int, width: int) -> MaskSample:
+        image = generator.normal(size=(3, height, width)).astype(np.float32)
+        return MaskSample(image, np.array([1]), np.ones((1, height, width), bool), (height, width), "a", False)
+
+    samples = [sample(40, 80), sample(50, 33)]
+    batch = collate(samples)
+    assert batch.images.shape == (2, 3, 64, 96) and batch.sizes == ((40, 80), (50, 33))
+    for k, (height, width) in enumerate(batch.sizes):
+        assert np.array_equal(batch.images[k, :, :height, :width], samples[k].image)
+        assert batch.images[k].count_nonzero() <= 3 * height * width
+        assert batch.labels[k].masks.shape == (1, 64, 96) and batch.labels[k].masks.sum() == height * width
 
 
 def test_every_exemplar_shows_the_classes_that_were_labelled_when_it_was_chosen(shapes: PreparedDataset) -> None:

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,6 +73,41 @@ def test_segments_are_resized_by_the_nearest_pixel_centre() -> None:
     assert smaller.layers[0, 0].tolist() == [2, 4]  # centres at 1.0 and 3.0 belong to the pixel that begins there
     _, larger = resize(np.zeros((1, 4, 3), np.uint8), segments, (2, 8))
     assert larger.layers[0].tolist() == [[1, 1, 2, 2, 3, 3, 4, 4]] * 2
+
+
+def test_label_maps_are_resized_by_the_pixel_at_the_corner() -> None:
+    segments = replace(disjoint_segments(np.arange(1, 5)[None], [1, 2, 3, 4], [0, 1, 2, 3]), nearest="corner")
+    _, smaller = resize(np.zeros((1, 4, 3), np.uint8), segments, (1, 2))
+    assert smaller.layers[0, 0].tolist() == [1, 3]
+
+
+def test_an_image_may_keep_its_shape() -> None:
+    transform = build_mask_transform("shortest-edge", shortest=[40], longest=90)
+    image, segments, size = transform(*scene(60, 120), np.random.default_rng(0))
+    assert image.shape == (40, 80, 3) and segments.layers.shape == (1, 40, 80) and size == (40, 80)
+    assert transform(*scene(20, 100), np.random.default_rng(0))[2] == (18, 90)  # the long side decides
+    assert not transform.fixed_size and all(pipeline.fixed_size for pipeline in PIPELINES)
+
+
+def test_hues_move_both_ways_to_the_last_degree() -> None:
+    class Moved:
+        """Changes nothing but the hue, by the given draw."""
+
+        def __init__(self, largest: bool) -> None:
+            self.draws, self.largest = iter([0.9, 0.1, 0.9, 0.9, 0.1]), largest
+
+        def random(self) -> float:
+            return next(self.draws)
+
+        def integers(self, low: int, high: int, endpoint: bool = False) -> int:
+            return (high if endpoint else high - 1) if self.largest else low
+
+    red = np.full((1, 1, 3), (255, 0, 0), np.uint8)
+    hues = {
+        largest: int(cv2.cvtColor(color_jitter(red, Moved(largest)), cv2.COLOR_RGB2HSV)[0, 0, 0])  # type: ignore[arg-type]
+        for largest in (True, False)
+    }
+    assert hues == {True: 18, False: 180 - 18}
 
 
 def test_a_crop_of_one_class_is_drawn_again() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.data.loading.resampling import Window, nearest, resize_image, resize_labels
+from model.data.loading.resampling import Window, nearest, resize_as_torch, resize_image, resize_labels
 
 SIDES = st.integers(1, 90)
 
@@ -28,6 +28,13 @@ def test_a_window_is_a_part_of_the_whole(case: tuple[tuple[int, int], tuple[int,
     whole = cv2.resize(labels, after[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     assert np.array_equal(resize_labels(labels, after), whole)
     assert np.array_equal(resize_labels(labels, after, window), whole[window.slices])
+
+
+def test_torch_takes_the_pixel_that_holds_the_corner() -> None:
+    layers = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    assert resize_as_torch(layers, (3, 2)).tolist() == [[[0, 2], [4, 6], [8, 10]]]
+    larger = resize_as_torch(layers, (6, 6))
+    assert larger.dtype == np.uint8 and larger[0, 0].tolist() == [0, 0, 1, 2, 2, 3]
 
 
 def test_the_nearest_centre_is_taken() -> None:

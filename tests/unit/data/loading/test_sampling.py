@@ -76,3 +76,19 @@ def test_devices_share_the_batches_of_one(mixing: str) -> None:
 def test_impossible_plans_are_named(arguments: tuple, message: str) -> None:
     with pytest.raises(SamplingError, match=message):
         BatchPlan(*arguments)
+
+
+@given(kinds=st.lists(st.booleans(), min_size=1, max_size=40), batch_size=st.integers(1, 8), seed=st.integers(0, 99))
+def test_batches_are_of_one_kind_but_for_what_is_left_over(kinds: list[bool], batch_size: int, seed: int) -> None:
+    plan, mixed = (
+        BatchPlan(len(kinds), 0, batch_size, seed, kinds=given_kinds) for given_kinds in (tuple(kinds), None)
+    )
+    assert plan.batches_per_epoch == mixed.batches_per_epoch
+    epochs = [items(plan, k * plan.batches_per_epoch, (k + 1) * plan.batches_per_epoch) for k in (0, 1)]
+    for epoch in epochs:
+        drawn = [item for batch in epoch for item in batch]
+        if len(kinds) >= batch_size:
+            assert len(set(drawn)) == len(drawn) > len(kinds) - batch_size
+        pure = sum(len({kinds[item] for item in batch}) == 1 for batch in epoch)
+        assert pure >= sum(kinds) // batch_size + (len(kinds) - sum(kinds)) // batch_size
+    assert items(plan, 0, 3 * plan.batches_per_epoch)[plan.batches_per_epoch : 2 * plan.batches_per_epoch] == epochs[1]

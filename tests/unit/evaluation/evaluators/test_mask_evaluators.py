@@ -179,6 +179,11 @@ def test_the_size_that_the_network_sees(size: tuple[int, int], shortest: int | N
     assert seen_size(size, shortest) == expected
 
 
+def test_the_long_side_has_a_bound_of_its_own():
+    assert seen_size((480, 640), 800, 1333) == (800, 1067)
+    assert seen_size((400, 1000), 800, 1333) == (533, 1333)
+
+
 def test_protocols_that_cut_a_square_are_refused_for_label_maps_only() -> None:
     for protocol in PROTOCOLS.values():
         registry.check_protocol("mask", "panoptic", protocol)

@@ -213,7 +213,7 @@ def test_the_last_delta_stands_for_all_further_steps() -> None:
 
 def test_deltas_and_thresholds_belong_to_the_evaluation() -> None:
     assert set(Eclipse.hyper_parameters("predict")) == {
-        "deltas", "object_threshold", "overlap_threshold", "max_detections",
+        "deltas", "object_threshold", "overlap_threshold", "max_detections", "semantic_reading",
     }  # fmt: skip
     assert build("eclipse", {"deltas": [-0.4, -0.6]}, "mask").deltas == (-0.4, -0.6)  # type: ignore[attr-defined]
     with pytest.raises(MethodError, match="'deltas' of mask method 'eclipse' is \\[\\]"):
@@ -224,8 +224,8 @@ def test_deltas_and_thresholds_belong_to_the_evaluation() -> None:
 
 def test_semantic_reading_leaves_unclaimed_pixels_empty() -> None:
     logits = torch.tensor([[4.0, SILENCED, 0.0], [SILENCED, 3.0, 0.0]])
-    masks = torch.full((2, 4, 4), -9.0)
-    masks[0, :, :2], masks[1, :2, 2:] = 9.0, 9.0
+    masks = torch.zeros(2, 4, 4)
+    masks[0, :, :2], masks[1, :2, 2:] = 1.0, 1.0
     small, large = Eclipse().semantic(logits, masks), Eclipse().semantic(logits, masks, (8, 8))
     assert small[:, :2].unique().tolist() == [1] and small[:2, 2:].unique().tolist() == [2]
     assert small[2:, 2:].unique().tolist() == [0]

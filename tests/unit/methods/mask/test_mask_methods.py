@@ -15,8 +15,8 @@ from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
 from model.losses.query_classification import query_cross_entropy
 from model.losses.query_losses import balanced_query_cross_entropy, query_distillation
-from model.methods.mask.balconpas import BalConpas, BalConpasR, merge_targets, replayed_images
-from model.methods.mask.base import parameter_groups
+from model.methods.mask.balconpas import BalConpas, BalConpasR, merge_targets
+from model.methods.mask.base import parameter_groups, strange_images
 from model.methods.mask.finetuning import MaskFinetuning
 from model.networks.mask2former.network import Mask2Former, build_mask2former
 from model.scenario import Step
@@ -123,11 +123,11 @@ def test_exemplars_get_no_pseudo_targets() -> None:
 
 
 def test_an_image_without_targets_counts_as_current() -> None:
-    assert replayed_images([targets(), targets(4), targets(2, 4)], 3, 5).tolist() == [False, False, True]
+    assert strange_images([targets(), targets(4), targets(2, 4)], STEP).tolist() == [False, False, True]
 
 
 def test_a_label_beyond_the_step_marks_an_exemplar_as_in_the_released_code() -> None:
-    assert replayed_images([targets(4), targets(4, 5)], 3, 5).tolist() == [False, True]
+    assert strange_images([targets(4), targets(4, 5)], STEP).tolist() == [False, True]
 
 
 def test_an_old_model_that_sees_nothing_distils_nothing() -> None:
@@ -215,21 +215,22 @@ def test_parameter_groups_hold_everything_once() -> None:
 
 def test_semantic_reading_counts_from_one_and_resizes_scores() -> None:
     logits = torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-    masks = torch.full((2, 4, 4), -9.0)
-    masks[0, :, :2], masks[1, :, 2:] = 9.0, 9.0
+    masks = torch.zeros(2, 4, 4)
+    masks[0, :, :2], masks[1, :, 2:] = 1.0, 1.0
     labels = MaskFinetuning().semantic(logits, masks, (8, 8))
     assert labels.shape == (8, 8)
     assert (labels[:, :3] == 1).all() and (labels[:, 5:] == 2).all()
 
 
 def test_thresholds_of_the_method_reach_the_panoptic_reading() -> None:
-    logits, masks = torch.tensor([[1.0, 0.0, 0.0]]), torch.full((1, 4, 4), 9.0)
+    logits, masks = torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1, 4, 4)
     things = torch.tensor([True, False])
     assert MaskFinetuning().panoptic(logits, masks, things)[1] == []
     assert len(MaskFinetuning(object_threshold=0.5).panoptic(logits, masks, things)[1]) == 1
     assert set(MaskFinetuning.hyper_parameters("predict")) == {
         "object_threshold",
         "overlap_threshold",
+        "semantic_reading",
         "max_detections",
     }
 

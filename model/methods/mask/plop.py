@@ -1,0 +1,87 @@
+"""PLOP on a mask-classification network, as CoMFormer's authors carried it over.
+
+Douillard et al., "PLOP: Learning without Forgetting for Continual Semantic Segmentation", CVPR 2021; on masks: Cermelli, Cord &
+Douillard, "CoMFormer", CVPR 2023.
+
+The old model's masks become additional targets, as in CoMFormer, and features are compared with the old model's by means along
+their rows and columns at several scales.
+
+    L = Σ_layers (λ_class · Focal + λ_mask · CE + λ_dice · Dice) + λ · √(|C_t| / n_t) · POD
+
+    Focal      the network's class loss
+    CE, Dice   masks of matched queries, at sampled points
+    POD        mean of local_pod over the backbone's four maps and the mask features, none of them squared
+               (:func:`model.losses.pooled_distillation.local_pod`)
+    λ          feature_weight; |C_t| classes of this step, n_t of all so far
+
+Verified against: f_comformer (pseudo targets, pooled distillation with gradients, class and mask losses).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from model.data.loading.mask_batch import MaskBatch, MaskTargets
+from model.losses.pooled_distillation import local_pod
+from model.methods.base import Context, MethodError, RecipeLike, Weight, prediction_field
+from model.methods.mask.base import MaskMethod, sum_of
+from model.methods.mask.pseudo_targets import followed_by_pseudo_targets
+from model.networks.mask2former.outputs import MaskOutputs
+from model.scenario import Scenario
+
+COARSEST = 32
+"""Stride of the backbone's last map."""
+
+
+@dataclass(frozen=True)
+class MaskPLOP(MaskMethod):
+    """The fields are the hyper-parameters, with the released defaults."""
+
+    feature_weight: Weight = 0.001
+    scales: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4)
+    pseudo_threshold: Weight = 0.0
+    pseudo_overlap_threshold: Weight = 0.5
+    object_threshold: float = prediction_field(0.0)
+    overlap_threshold: float = prediction_field(0.0)
+    semantic_reading: Literal["votes", "regions"] = prediction_field("regions")
+
+    needs_old_model = True
+
+    def check(self, recipe: RecipeLike, scenario: Scenario, setting: str, task: str) -> None:
+        super().check(recipe, scenario, setting, task)
+        side = recipe.transform.get("size")
+        if isinstance(side, int) and side // COARSEST < max(self.scales):
+            raise MethodError(
+                f"crops of {side} pixels have {side // COARSEST} x {side // COARSEST} cells in the coarsest map, too few for "
+                f"scales = {list(self.scales)}; use smaller scales or larger crops"
+            )
+
+    def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> tuple[MaskTargets, ...]:
+        return followed_by_pseudo_targets(
+            batch.labels, old_outputs, self.pseudo_threshold, self.pseudo_overlap_threshold
+        )
+
+    def losses(
+        self,
+        context: Context,
+        batch: MaskBatch,
+        outputs: MaskOutputs,
+        old_outputs: MaskOutputs | None,
+        targets: tuple[MaskTargets, ...],
+    ) -> dict[str, Tensor]:
+        terms = super().losses(context, batch, outputs, old_outputs, targets)
+        if old_outputs is not None:
+            weight = self.feature_weight * math.sqrt(len(context.step.current) / len(context.step.seen))
+            terms["feature_distillation"] = weight * self.distillation(outputs, old_outputs)
+        return terms
+
+    def distillation(self, outputs: MaskOutputs, old_outputs: MaskOutputs) -> Tensor:
+        """Unweighted pooled distillation, the mean over five maps."""
+        pairs = [(outputs.features[stage], old_outputs.features[stage]) for stage in sorted(outputs.features)]
+        pairs.append((outputs.mask_features, old_outputs.mask_features))
+        return sum_of([local_pod(new, old, self.scales, squared=False) for new, old in pairs]) / len(pairs)
