@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import json
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
@@ -173,14 +174,38 @@ def import_closure(
     return tuple(sorted(found))
 
 
+def foreign_modules(module: str) -> dict[str, Path]:
+    """Every source file of the installed package that a module belongs to, by dotted name; empty if there is none.
+
+    A package that is not Segue's is taken as a whole: how its modules depend on each other is its own business.
+    """
+    top = module.split(".")[0]
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return {}
+    if spec.submodule_search_locations is None:
+        return {top: Path(spec.origin)} if spec.origin and spec.origin.endswith(".py") else {}
+    folders = map(Path, spec.submodule_search_locations)
+    return {_module_name(file, folder.parent): file for folder in folders for file in sorted(folder.rglob("*.py"))}
+
+
 def module_fingerprints(entries: Iterable[Path | str], root: Path = PROJECT) -> dict[str, str]:
     """Fingerprint of every module of the static import closure of some entry points, by dotted name.
+
+    Of a module outside the project, that of its whole package and of what this imports from the project.
 
     Raises:
         FileNotFoundError: if an entry does not exist.
         SyntaxError: if a file of the closure does not parse.
     """
-    return {_module_name(file, root): _file_fingerprint(file) for file in import_closure(entries, root)}
+    own: list[Path | str] = []
+    foreign: dict[Path, str] = {}
+    for entry in entries:
+        found = {} if isinstance(entry, Path) or module_file(entry, root) else foreign_modules(entry)
+        foreign.update({file: name for name, file in found.items()})
+        own += [] if found else [entry]
+    closure = import_closure([*own, *foreign], root)
+    return {foreign.get(file) or _module_name(file, root): _file_fingerprint(file) for file in closure}
 
 
 def combined_fingerprint(modules: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ class Registry:
         error: raised for any problem with a name or an argument.
         argument: what the arguments are called, for messages.
         given: how many positional arguments the maker adds to those of the configuration.
+        open: whether ``package.module:attribute`` may stand for a name; never where a name may come from a file of others.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Registry:
     error: Callable[[str], ValueError]
     argument: str = "argument"
     given: int = 0
+    open: bool = False
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -54,10 +56,15 @@ class Registry:
         """What a name refers to.
 
         Raises:
-            ValueError: the registry's error, for an unknown name.
+            ValueError: the registry's error, for an unknown name, or one outside the table that cannot be imported.
         """
         module, attribute = self._entry(name)
-        return getattr(import_module(module), attribute)
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            if name in self.rows:
+                raise
+            raise self.error(f"{self.kind} '{name}' cannot be imported: {error}; is its package installed?") from None
 
     def check(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments from a configuration, converted to the types that the named thing takes.
@@ -78,9 +85,9 @@ class Registry:
         return self.resolve(name)(*given, **self.check(name, values))
 
     def _entry(self, name: str) -> tuple[str, str]:
-        if name not in self.rows:
+        module, _, attribute = self.rows.get(name, name if self.open else "").partition(":")
+        if not (module and attribute):
             raise self.error(unknown_name(self.kind, name, self.rows))
-        module, _, attribute = self.rows[name].partition(":")
         return module, attribute
 
 

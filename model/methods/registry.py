@@ -1,7 +1,8 @@
 """Names of the methods.
 
 A row maps a name to ``module:Class`` as a string, which is imported when it is asked for: nothing depends on this table,
-and adding a method is one file and one row."""
+and adding a method is one file and one row. A method outside Segue needs no row: ``package.module:Class`` stands for it.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ METHODS: dict[Family, dict[str, str]] = {
 
 
 def _registry(family: Family) -> Registry:
-    return Registry(f"{family} method", METHODS[family], MethodError, "hyper-parameter")
+    return Registry(f"{family} method", METHODS[family], MethodError, "hyper-parameter", open=True)
 
 
 def known(family: Family = "per-pixel") -> tuple[str, ...]:
@@ -83,10 +84,12 @@ def resolve(name: str, family: Family = "per-pixel") -> type[Method[Any, Any]]:
     """The class of a method.
 
     Raises:
-        MethodError: for an unknown name; the message suggests the nearest one.
+        MethodError: for an unknown name; the message suggests the nearest one. Also for what is no method.
     """
     _refuse_other_family(name, family)
     found: type[Method[Any, Any]] = _registry(family).resolve(name)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise MethodError(f"'{name}' is no method: it does not derive from model.methods.base.Method")
     return found
 
 
@@ -100,7 +103,7 @@ def build(
     Raises:
         MethodError: for an unknown method or hyper-parameter, or a value of the wrong type or range.
     """
-    _refuse_other_family(name, family)
+    resolve(name, family)
     method: Method[Any, Any] = _registry(family).build(name, hyper_parameters or {})
     return method
 

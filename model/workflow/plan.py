@@ -154,6 +154,8 @@ class Plan:
             unsuitable = not suits(self.config.recipes[experiment.recipe], method)
             hint = f"; recipe '{found}' does" if found and unsuitable else ""
             raise ConfigError(f"{where}: '{entry.name}' with recipe '{experiment.recipe}': {error}{hint}") from None
+        if entry.label is None and ":" in entry.name:
+            raise ConfigError(f"{where}: give '{entry.name}' a 'label', which becomes part of paths and tables")
         memory = entry.memory or experiment.memory
         if method.memory_policy != "none" and memory is None:
             raise ConfigError(

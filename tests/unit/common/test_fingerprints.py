@@ -118,6 +118,28 @@ def test_a_package_that_is_not_tracked_is_left_out_with_all_its_modules(project)
     assert {file.relative_to(project).as_posix() for file in closure} == {"entry.py", "model/__init__.py"}
 
 
+def test_a_module_from_outside_counts_with_its_whole_package_and_what_this_imports(
+    project, monkeypatch, tmp_path_factory
+):
+    place = tmp_path_factory.mktemp("installed")
+    package = place / "my_package"
+    package.mkdir()
+    for name, text in (("__init__", ""), ("method", "from .helper import x\n"), ("helper", "x = 1\n")):
+        (package / f"{name}.py").write_text(text)
+    (place / "my_module.py").write_text("from model.losses.other import x\n")
+    monkeypatch.syspath_prepend(str(place))
+    names = set(provenance.module_fingerprints(["my_package.method", "my_module"], project))
+    assert names == {
+        *("my_package", "my_package.method", "my_package.helper", "my_module"),
+        *("model", "model.losses", "model.losses.other"),
+    }
+    before = fingerprint(project, "my_package.method")
+    (package / "helper.py").write_text("x = 1  # the same\n")
+    assert fingerprint(project, "my_package.method") == before
+    (package / "helper.py").write_text("x = 2\n")
+    assert fingerprint(project, "my_package.method") != before
+
+
 def test_an_unknown_entry_is_named(project):
     with pytest.raises(FileNotFoundError, match=r"model\.nothing"):
         provenance.import_closure(["model.nothing"], project)

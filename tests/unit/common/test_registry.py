@@ -58,6 +58,19 @@ def test_only_names_of_the_table_are_known(name):
             use(name)
 
 
+def test_an_open_registry_also_takes_what_is_named_by_its_module():
+    opened = Registry("thing", THINGS.rows, WrongError, open=True)
+    path = f"{__name__}:Thing"
+    assert opened.resolve(path) is Thing and opened.module_of(path) == __name__
+    assert opened.build(path, {"size": 2}) == Thing(2)
+    for name in ("thign", ":", ":Thing", f"{__name__}:"):
+        with pytest.raises(WrongError, match=r"^unknown thing"):
+            opened.resolve(name)
+    for name, reason in (("no_such_module:Thing", "No module named"), (f"{__name__}:Thin", "has no attribute 'Thin'")):
+        with pytest.raises(WrongError, match=f"^thing '{name}' cannot be imported: .*{reason}"):
+            opened.resolve(name)
+
+
 def test_values_of_a_configuration_become_those_of_the_types():
     built = THINGS.build("thing", {"size": 4, "weight": 2, "pair": [3, 1], "more": 5})
     assert built == Thing(4, 2.0, (3, 1.0), more=5)

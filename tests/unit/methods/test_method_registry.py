@@ -14,12 +14,14 @@ import torch
 import yaml
 from contexts import step_context
 
+from model.config.messages import ConfigError
 from model.config.reading import parse_config
 from model.methods import registry
 from model.methods.base import Method
 from model.methods.registry import MethodError, build, known, module_of, resolve
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import SETTINGS, Step
+from model.workflow.jobs import training_code
 from model.workflow.plan import Plan
 
 ROWS = [(family, name) for family in registry.METHODS for name in known(family)]
@@ -120,6 +122,37 @@ def test_a_row_of_a_users_own_module_is_enough(monkeypatch, tmp_path) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(registry.METHODS["per-pixel"], "mine", "my_method:Mine")
     assert build("mine", {"rates": [2, 3]}).rates == (2, 3)  # type: ignore[attr-defined]
+
+
+OWN = """
+from dataclasses import dataclass
+from model.methods.pixel.base import PixelMethod
+
+@dataclass(frozen=True)
+class Mine(PixelMethod):
+    rates: tuple[int, ...] = (1,)
+"""
+
+
+def test_a_method_from_outside_needs_a_label_and_its_code_counts(monkeypatch, tmp_path) -> None:
+    (tmp_path / "my_own_method.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = {"name": "my_own_method:Mine", "label": "mine", "hyper_parameters": {"rates": [2, 3]}}
+    experiment = {"dataset": "shapes", "scenarios": ["6-2"], "recipe": "deeplabv3-tiny-shapes", "methods": [entry]}
+    config = {"schema_version": 1, "datasets": {"shapes": {"kind": "shapes"}}, "experiments": [experiment]}
+    (run,) = Plan(parse_config(config)).runs
+    later = run.trainings[1]
+    assert run.method == "mine" and later.spec["method"]["name"] == "my_own_method:Mine"
+    assert "my_own_method" in training_code(later.spec)
+    for changed, message in (
+        ({"label": None}, r"give 'my_own_method:Mine' a 'label'"),
+        ({"name": "os:system"}, "'os:system' is no method"),
+        ({"name": "my_own_metod:Mine"}, "cannot be imported: No module named 'my_own_metod'"),
+        ({"hyper_parameters": {"rate": 1}}, "has no hyper-parameter 'rate'; did you mean 'rates'?"),
+    ):
+        experiment["methods"] = [{**entry, **changed}]
+        with pytest.raises(ConfigError, match=message):
+            Plan(parse_config(config))
 
 
 def test_the_example_of_the_documentation_works(monkeypatch, tmp_path) -> None:
