@@ -1,11 +1,11 @@
 """What tests of several folders share: command-line options, and one run of the micro configuration."""
 
-import fcntl
 import os
 import shutil
 
 import pytest
 from checkout import Checkout, fresh_checkout
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says nothing about the code where several workers share a processor.
@@ -32,8 +32,7 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     complete = shared / "micro-complete"
-    with (shared / "micro-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(shared / "micro-lock"):
         if not complete.exists():
             shutil.rmtree(shared / "micro", ignore_errors=True)
             checkout = fresh_checkout(shared / "micro")

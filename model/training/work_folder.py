@@ -10,15 +10,14 @@ cluster, or the operating system, let the training go on. Therefore
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from model.common.files import atomic_file, read_json, write_json
+from model.common.locks import NamedLock, NoLocksError
 from model.common.own_folders import remove_listed
 from model.common.provenance import checksum
 
@@ -36,20 +35,17 @@ def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         folder: made if needed; its file ``user`` names host and process of whoever holds it.
         say: told if there is something to wait for, or if the file system knows no locks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "user").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            say(f"{folder}: {file.read().strip() or 'another process'} is making this; waiting for it to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # some network file systems
-            say(f"{folder}: no lock ({error}); see to it that no second process makes the same")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+    lock = NamedLock(folder / "user")
+    try:
+        if not lock.take():
+            say(f"{folder}: {lock.holder or 'another process'} is making this; waiting for it to end")
+            lock.take(wait=True)
+    except NoLocksError as error:
+        say(f"{folder}: no lock ({error}); see to it that no second process makes the same")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:

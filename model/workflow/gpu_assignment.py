@@ -76,6 +76,7 @@ def try_assign(pool: Sequence[str], count: int, folder: Path) -> GpuAssignment |
         if len(gpus) == count:
             break
         descriptor = os.open(folder / f"{quote(gpu, safe='')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Not filelock: the open file itself is handed on to the command that this process becomes, and the lock with it.
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import TextIO
 
-from model.common.files import not_written
+from model.common.locks import NamedLock, NoLocksError
 from model.common.own_folders import MARKER, ForeignFolderError, check_claimable, read_marker, write_marker
 from model.config.messages import ConfigError
 from model.config.schema import DatasetEntry
@@ -45,7 +40,7 @@ class ResultsLock:
     """
 
     results: Path
-    _file: TextIO | None = field(default=None, init=False)
+    _lock: NamedLock | None = field(default=None, init=False)
 
     def acquire(self) -> None:
         """Reserve the folder; done again, nothing happens.
@@ -55,29 +50,19 @@ class ResultsLock:
             ForeignFolderError: if the user's own folders have the names of those that the workflow writes.
             ResultsError: if another workflow has it.
         """
-        if self._file is not None:
+        if self._lock is not None:
             return
-        path = self.results / LOCK
         check_results(self.results)
+        lock = NamedLock(self.results / LOCK)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise not_written(path, error) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ResultsError(
-                f"{self.results}: another workflow is writing to this folder ({file.read().strip()}); wait until it has "
-                "ended, or name another folder under 'results' in the configuration"
-            ) from None
-        except OSError:
-            pass  # a file system without locks: other workflows cannot be detected
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
-        file.flush()
-        self._file = file
+            if not lock.take():
+                raise ResultsError(
+                    f"{self.results}: another workflow is writing to this folder ({lock.holder}); wait until it has ended, or "
+                    "name another folder under 'results' in the configuration"
+                )
+        except NoLocksError:
+            pass  # other workflows cannot be detected
+        self._lock = lock
         if read_marker(self.results, RESULTS) is None:
             write_marker(self.results, RESULTS)
 

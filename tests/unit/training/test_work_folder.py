@@ -42,6 +42,16 @@ def test_a_second_process_waits_until_the_first_is_killed(tmp_path):
     assert second.returncode == 0
 
 
+def test_without_locks_the_training_runs_and_says_what_to_see_to(tmp_path, monkeypatch):
+    def refuse(*arguments: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    told = []
+    with exclusive_lock(tmp_path / "work", told.append):
+        assert len(told) == 1 and "Function not implemented" in told[0] and "no second process" in told[0]
+
+
 def test_outputs_that_a_workflow_deleted_come_back(tmp_path, outputs):
     told = []
     assert not restore_finished(tmp_path / "work", "key", outputs, told.append)
