@@ -30,7 +30,7 @@ def not_set(value: Any) -> str:
     for text in _strings(value):
         for braced, plain in _VARIABLE.findall(text):
             if (name := braced or plain) not in os.environ:
-                return f"{name} is not set (in '{text}'): export it, or write what it stands for"
+                return f"{name} is not set (in '{text}'): export it, or write its value"
     return ""
 
 

@@ -268,7 +268,7 @@ class Config(_Typed):
             raise ValueError(problem)
         folder: str = expand(value)
         if any(sign in folder for sign in "{}"):
-            raise ValueError(f"'{folder}' has braces, which stand for wildcards in Snakemake; name another folder")
+            raise ValueError(f"'{folder}' has braces, which mean wildcards in Snakemake; name another folder")
         if folder.startswith("-"):
             raise ValueError(f"'{folder}' starts with '-', as options of commands do; name another folder")
         if not folder.strip() or not folder.isprintable():

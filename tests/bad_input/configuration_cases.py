@@ -180,44 +180,44 @@ CONFIGURATION = Section(
             experiment("methods", ["plop"]),
             "experiments[0].methods[0]: 'plop' with recipe 'deeplabv3-micro': the recipe does not suit the method: "
             "network.keep_stages is False, but has to be True; recipe '…' does",
-            "Some methods need a network that hands out more, or has other heads.",
-            "Give the experiment the recipe that the message names, or change the one it has.",
+            "Some methods need a network that returns more features, or has other heads.",
+            "Use the recipe that the message names, or change the one of the experiment.",
         ),
         Case(
-            "Initial weights come from a source that is not known",
+            "Initial weights come from an unknown source",
             unknown_source,
             "recipe 'weighted': network.weights.source: 'deeplabv3' cannot load 'segue', only torchvision, …",
-            "`source` tells how the names in the file are to be understood.",
-            "Name the program that the file comes from, see `docs/methods.md`.",
+            "`source` says how to interpret the names in the file.",
+            "Name the project that the file comes from, see `docs/methods.md`.",
         ),
         Case(
-            "A dataset lies below a variable that is not set",
+            "The path of a dataset contains a variable that is not set",
             lambda workspace: workspace.prepare(root="$SEGUE_NOT_SET/photos"),
             "dataset 'photos' cannot be prepared: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/photos'): export it, or write "
-            "what it stands for",
-            "The configuration leaves it to you where raw data lie.",
+            "its value",
+            "The configuration lets you choose where the raw data are.",
             "Set the variable and start again.",
         ),
         Case(
-            "Results go below a variable that is not set",
+            "The path of the results contains a variable that is not set",
             config("results", value="$SEGUE_NOT_SET/results"),
-            "…config.yaml: results: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/results'): export it, or write what it "
-            "stands for",
-            "Variables and a leading `~` are filled in.",
+            "…config.yaml: results: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/results'): export it, or write its "
+            "value",
+            "Variables and a leading `~` are expanded.",
             "Set the variable and start again.",
         ),
         Case(
             "The name of the results folder has braces",
             config("results", value="results/{x}"),
-            "…config.yaml: results: 'results/{x}' has braces, which stand for wildcards in Snakemake; name another folder",
-            "Snakemake would fill something in.",
+            "…config.yaml: results: 'results/{x}' has braces, which mean wildcards in Snakemake; name another folder",
+            "Snakemake would take them for wildcards.",
             "Name another folder.",
         ),
         Case(
             "The name of the results folder is an option",
             config("results", value="-rf"),
             "…config.yaml: results: '-rf' starts with '-', as options of commands do; name another folder",
-            "Commands that get the name would take it for an option.",
+            "Commands would take the name for an option.",
             "Name another folder.",
         ),
         Case(
@@ -259,10 +259,10 @@ CONFIGURATION = Section(
             "Correct the line.",
         ),
         Case(
-            "A key stands twice",
+            "A key is repeated",
             text(lambda file: file.write_text(f"{file.read_text()}results: elsewhere\n")),
             "…config.yaml: line …: key 'results' is in line … as well; remove one of them",
-            "YAML would let the second one win without a word.",
+            "In YAML the second one would silently win.",
             "Remove one of the two lines.",
         ),
         Case(
@@ -278,14 +278,14 @@ CONFIGURATION = Section(
             "A number is not finite",
             config("recipes", "deeplabv3-micro", "optimiser", "learning_rate", value=float("inf")),
             "…config.yaml: recipes.deeplabv3-micro.optimiser.learning_rate: is inf; expected a finite number",
-            "Infinity and NaN are no rates, weights or thresholds.",
+            "Infinity and NaN are not valid rates, weights or thresholds.",
             "Write a finite number.",
         ),
         Case(
             "A recipe extends one that does not exist",
             config("recipes", "mine", value={"extends": "deeplabv3-mikro"}),
             "…config.yaml: recipes.mine: extends: unknown recipe 'deeplabv3-mikro'; did you mean 'deeplabv3-micro'?",
-            "The configuration has no such recipe, and neither has `config/recipes`.",
+            "Neither the configuration nor `config/recipes` has such a recipe.",
             "Correct the name.",
         ),
         Case(
@@ -294,7 +294,7 @@ CONFIGURATION = Section(
                 "recipes", value={"one": {"extends": "two"}, "two": {"extends": "three"}, "three": {"extends": "one"}}
             ),
             "…config.yaml: recipes.three: extends: a recipe cannot extend itself (one extends two extends three extends one)",
-            "The recipes name each other in a circle.",
+            "The recipes extend each other in a circle.",
             "Write one of them in full.",
         ),
         Case(
@@ -306,12 +306,12 @@ CONFIGURATION = Section(
             "Correct the recipe.",
         ),
         Case(
-            "A hyper-parameter has got another name",
+            "A hyper-parameter was renamed",
             experiment("methods", [{"name": "plop", "hyper_parameters": {"smallest_threshold": 0.1}}]),
             "experiments[0].methods[0]: per-pixel method 'plop' has no hyper-parameter 'smallest_threshold'; it is called "
             "'min_threshold' now (…)",
             "The configuration was written for an older version.",
-            "Use the present name.",
+            "Use the new name.",
         ),
         Case(
             "The configuration does not exist",
@@ -341,8 +341,8 @@ CONFIGURATION = Section(
         Case(
             "The path of initial weights contains a variable that is not set",
             weights("$SEGUE_NOT_SET/resnet101.pth"),
-            "network.weights.file: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/resnet101.pth'): export it, or write what it "
-            "stands for",
+            "network.weights.file: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/resnet101.pth'): export it, or write its "
+            "value",
             "The recipe lets you choose where the weights are.",
             "Set the variable and start again.",
             prefix="",

@@ -416,8 +416,7 @@ CHECKPOINTS = Section(
         Case(
             "The variable in the path of initial weights is not set",
             unset_weights,
-            "network.weights.file: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/resnet.pth'): export it, or write what it stands "
-            "for",
+            "network.weights.file: SEGUE_NOT_SET is not set (in '$SEGUE_NOT_SET/resnet.pth'): export it, or write its value",
             "The recipe reads its initial weights from a folder of your choice.",
             "Set the variable; `make doctor` says which weights a configuration needs.",
         ),

@@ -49,10 +49,10 @@ def photographs_for_prepared_ones(workspace: Workspace) -> Command:
 
 
 FOLDERS = Section(
-    "Folders of yours",
+    "Your own folders",
     (
         Case(
-            "A dataset lies in the results folder",
+            "A dataset is inside the results folder",
             dataset_at("results/data/mine"),
             "datasets.photos: the raw data of dataset 'photos' (…results/data/mine) is inside …results, which Segue writes "
             "to: keep the two apart, so that nothing of yours is overwritten",
@@ -61,20 +61,20 @@ FOLDERS = Section(
             prefix="",
         ),
         Case(
-            "Photographs lie where prepared data would go",
+            "Photographs are where prepared data would go",
             photographs_for_prepared_ones,
             "datasets.shapes-micro: …mine/data/shapes-micro already exists and was not made by Segue (it has no "
             "made-by-segue.json): move it away, or name another folder under 'results'; nothing in it was changed",
-            "A folder that Segue made holds a marker, which is written first. A folder without one is somebody's own.",
+            "A folder made by Segue holds a marker, which is written first. A folder without one is taken to be yours.",
             "Name another folder under `results`, or move yours.",
             prefix="",
         ),
         Case(
-            "The results folder is somebody else's",
+            "The results folder holds folders of your own",
             results_of_somebody,
             "results: …thesis/tables already exists and was not made by Segue (…thesis has no made-by-segue.json), which "
             "writes to a folder of this name: name another folder under 'results'; nothing in it was changed",
-            "The workflow would write among files of yours.",
+            "The workflow would write among your own files.",
             "Name another folder under `results`.",
         ),
     ),

@@ -117,10 +117,10 @@ MACHINE = Section(
             "Move the file away.",
         ),
         Case(
-            "The time between snapshots is no number",
+            "The time between snapshots is not a number",
             no_minutes,
             "SEGUE_SNAPSHOT_MINUTES is 'abc': expected minutes between two snapshots, such as 10",
-            "The variable tells how often a training saves its state.",
+            "The variable sets how often a training saves its state.",
             "Set it to a number, or unset it.",
         ),
         Case(

@@ -167,7 +167,7 @@ IMAGES = Section(
         Case(
             "An image holds NaN",
             photos("images/two.jpg", with_nan),
-            "…photos/images/two.jpg is an image of mode 'F' (more than 8 bits a channel); expected 8-bit RGB or grey: "
+            "…photos/images/two.jpg is an image of mode 'F' (more than 8 bits per channel); expected 8-bit RGB or grey: "
             "convert it with any image program",
             "The file holds floating-point values, possibly NaN; converted as they are, they would be clipped at 255.",
             "Scale it to 0…255 and save it with 8 bits.",
@@ -175,7 +175,7 @@ IMAGES = Section(
         Case(
             "A photograph has 16 bits",
             photos("images/two.jpg", wide),
-            "…photos/images/two.jpg is an image of mode 'I;16' (more than 8 bits a channel); expected 8-bit RGB or grey: "
+            "…photos/images/two.jpg is an image of mode 'I;16' (more than 8 bits per channel); expected 8-bit RGB or grey: "
             "convert it with any image program",
             "Networks are trained with 8 bits per channel; converted as they are, the values would be clipped at 255.",
             "Scale it to 8 bits.",
@@ -228,7 +228,7 @@ IMAGES = Section(
             "An instance spans two classes",
             photos("instances/two.png", straddling),
             "…photos/instances/two.png: instance 1 covers labels [2, 3]; expected exactly one thing class: "
-            "number its parts apart",
+            "give each part a number of its own",
             "Pixels with the same number in the instance map have several classes in the label map.",
             "Renumber the objects so that each lies within one class.",
         ),
@@ -257,15 +257,15 @@ IMAGES = Section(
         Case(
             "The image list is empty",
             photos("train.txt", empty),
-            "…photos/train.txt names no image: write their names there, one a line, without endings",
+            "…photos/train.txt names no image: write one name per line, without extension",
             "The split would have no images.",
             "Write the names of its images into the file, one per line, without extensions.",
         ),
         Case(
             "The folder of a dataset does not exist",
             options(root="$SEGUE_NOT_SET/photos"),
-            "dataset 'photos' cannot be prepared: folder $SEGUE_NOT_SET/photos does not exist: correct the option 'root'; a "
-            "variable that is not set stands there as $NAME",
+            "dataset 'photos' cannot be prepared: folder $SEGUE_NOT_SET/photos does not exist: correct the option 'root'; "
+            "unset variables appear as $NAME",
             "The path is wrong, or an environment variable in it is not set: then the message shows it unexpanded.",
             "Set the variable, or correct `root`.",
         ),
@@ -273,14 +273,14 @@ IMAGES = Section(
             "A panoptic map disagrees with its annotation",
             panoptic("panoptic_some/two.png", strange_segment),
             "…panoptic-photos/panoptic_some/two.png has segment 9, which its annotation does not list: "
-            "map and annotation are not of one release, unpack both again",
+            "map and annotation are not from the same release, unpack both again",
             "The map and the JSON file come from different releases, or one was changed.",
             "Unpack both from the same archive.",
         ),
         Case(
             "A panoptic annotation is truncated",
             panoptic("annotations/panoptic_some.json", halve),
-            "…annotations/panoptic_some.json is not a whole panoptic annotation: unpack its archive again",
+            "…annotations/panoptic_some.json is not a complete panoptic annotation: unpack its archive again",
             "A download or extraction was interrupted.",
             "Unpack the archive again.",
         ),

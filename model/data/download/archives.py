@@ -1,8 +1,8 @@
 """The official archives of the datasets: where they are, how they are checked, and where their contents belong.
 
-The table lies beside this file; ``$SEGUE_ARCHIVES`` names another one with the same columns, for archives that were packed anew.
-An archive is kept in ``<root>/archives``; a marker of the same name beside it says that its contents are complete below ``root``.
-Without the marker, data that somebody else has put there count as complete as well, unless an own unpacking was interrupted.
+The table is next to this file; ``$SEGUE_ARCHIVES`` names another one with the same columns, for repacked archives.
+An archive is kept in ``<root>/archives``; a marker of the same name next to it says that its contents are complete in ``root``.
+Without the marker, data that the user has put there count as complete as well, unless Segue's own unpacking was interrupted.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Archive:
         kind: of dataset that it belongs to.
         file: its name on disk and on mirrors.
         url: where its authors offer it.
-        size: in bytes; None where nobody has written it down.
-        checksum: None where nobody has published one; then that of the first download is kept and compared.
-        part: folder inside the archive whose contents are wanted.
-        into: folder below the dataset's root that they go to.
-        nested: archives inside it, as paths below the root, that are unpacked into the root.
-        gives: files and folders below the root that are there afterwards.
+        size: in bytes; None if unknown.
+        checksum: None if none has been published; then that of the first download is kept and compared.
+        part: folder inside the archive whose contents are needed.
+        into: folder in the dataset's root that they go to.
+        nested: archives inside it, as paths in the root, that are unpacked into the root.
+        gives: files and folders in the root that exist afterwards.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Archive:
     gives: tuple[str, ...]
 
     def marker(self, root: Path) -> Path:
-        """The file that says that the contents are complete."""
+        """The completion marker."""
         return root / FOLDER / f"{self.name}.json"
 
     def started(self, root: Path) -> Path:
-        """The file that says that unpacking has begun and not ended."""
+        """The file that marks an unfinished unpacking."""
         return root / FOLDER / f"{self.name}.unfinished"
 
     def is_wanted(self, root: Path) -> bool:
@@ -79,7 +79,7 @@ def read_table(file: Path) -> Mapping[str, Archive]:
     """The archives of a table by name.
 
     Raises:
-        DownloadError: if there is no such file, a column is missing, or a checksum is none.
+        DownloadError: if there is no such file, a column is missing, or a checksum is malformed.
     """
     try:
         with file.open(newline="", encoding="utf-8") as stream:
@@ -124,9 +124,9 @@ def where(*names: str) -> str:
 
 
 def obtain(archive: Archive, root: Path, mirror: str | None = None) -> Path:
-    """Fetch, check and unpack an archive; whatever an interrupted call has done is kept.
+    """Download, verify and unpack an archive; an interrupted call is resumed.
 
-    An archive that lies in ``<root>/archives`` already is checked and used without a network.
+    An archive that is already in ``<root>/archives`` is verified and used without a network.
 
     Args:
         archive: from :func:`official_archives`.
@@ -161,7 +161,7 @@ def obtain(archive: Archive, root: Path, mirror: str | None = None) -> Path:
 
 
 def _there_before(archive: Archive, root: Path) -> list[str]:
-    """Archives inside the archive that lay below the root before unpacking began: they are the user's, and stay."""
+    """Archives inside the archive that were in the root before unpacking began: they are the user's, and stay."""
     started = archive.started(root)
     if not started.is_file():
         write_json(started, {"there_before": [inner for inner in archive.nested if (root / inner).exists()]})

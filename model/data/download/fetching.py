@@ -1,6 +1,6 @@
 """Fetching one large file over HTTP: resumed where it broke off, checked, and under its name only when it is complete.
 
-Downloaders of common packages were looked at first: none goes on with a partial file, which 20 GB over a shared line need.
+The downloaders of common packages do not resume a partial file, which 20 GB over a shared connection require.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.common.progress_bar import progress_bar
 
 _CHUNK = 1 << 20
 _BLOCK = 1 << 16
-"""Bytes of a transfer that are written at once; so many are lost at most when it breaks off."""
+"""Bytes of a transfer that are written at once; at most this many are lost when it is interrupted."""
 _TIMEOUT = (30, 120)
 """Seconds to wait for a connection, and for the next bytes."""
 _SPARE = 64 << 20
@@ -71,9 +71,9 @@ def fetch(
     attempts: int = 5,
     pause: float = 2.0,
 ) -> str:
-    """Have a file: that which is there already, or else that at ``url``.
+    """Get a file: the one that exists already, or else the one at ``url``.
 
-    Bytes go to ``<file>.part``. A transfer that breaks off is continued there, also by a later call, if the server still
+    Bytes go to ``<file>.part``. An interrupted transfer is resumed there, even by a later call, if the server still
     offers the same file. Without a published checksum the SHA-256 of the first download is kept in ``<file>.sha256`` and
     compared from then on.
 
@@ -113,9 +113,7 @@ def fetch(
             raise
     if checksum is None:
         write_text(_kept_file(file), f"{digest}  {file.name}\n")
-        print(
-            f"{file}: nobody has published a checksum; sha256 {digest} is kept in {_kept_file(file)}", file=sys.stderr
-        )
+        print(f"{file}: no checksum has been published; sha256 {digest} is kept in {_kept_file(file)}", file=sys.stderr)
     part.replace(file)
     _forget(part)
     return digest
@@ -200,7 +198,7 @@ def _check_size(url: str, part: Path, start: int, total: int | None, size: int |
     free = shutil.disk_usage(part.parent).free
     if total - start + _SPARE > free:
         raise DownloadError(
-            f"{url} has {total:,} bytes, and {part.parent} has room for {max(0, free - _SPARE):,}: free some space"
+            f"{url} has {total:,} bytes, but {part.parent} has only {max(0, free - _SPARE):,} free: free some space"
         )
 
 

@@ -1,7 +1,7 @@
-"""Unpacking an archive from outside: nothing is written that lies elsewhere, is a link, or is larger than plausible.
+"""Unpacking an untrusted archive: nothing is written outside the target folder, as a link, or implausibly large.
 
 All names are checked before the first file is written. Files get their names when they are complete, so an interrupted
-unpacking goes on where it stopped.
+unpacking resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def unpack(archive: Path, target: Path, part: str = ".") -> int:
     Args:
         archive: to read.
         target: folder to write into; made if needed.
-        part: folder inside the archive whose contents are wanted; what lies elsewhere in it is left out.
+        part: folder inside the archive whose contents are needed; everything else is left out.
 
     Returns:
         How many files belong to it, those included that were there already.
@@ -61,7 +61,7 @@ def unpack(archive: Path, target: Path, part: str = ".") -> int:
         with _opened(archive) as opened:
             wanted = [(member, member.path.relative_to(part)) for member in _members(archive, opened, part)]
             if not wanted:
-                raise UnpackError(f"{archive} has no file below '{part}': it is another archive than expected")
+                raise UnpackError(f"{archive} has no file in '{part}': it is not the expected archive")
             _check_room(archive, target, wanted)
             with progress_bar(len(wanted), f"unpacking {archive.name}", "file") as progress:
                 for member, path in wanted:
@@ -70,7 +70,7 @@ def unpack(archive: Path, target: Path, part: str = ".") -> int:
     except _DAMAGE as error:
         raise _damaged(archive, error) from error
     except OSError as error:
-        if error.errno is not None:  # otherwise it is about the content, as bz2 tells it
+        if error.errno is not None:  # otherwise it is about the content, as with bz2
             raise
         raise _damaged(archive, error) from error
     return len(wanted)
@@ -84,7 +84,7 @@ def _damaged(archive: Path, error: Exception) -> UnpackError:
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     with archive.open("rb") as stream:
-        is_zip = stream.read(2) == b"PK"  # also if its end, where a whole one has its table, is missing
+        is_zip = stream.read(2) == b"PK"  # even if its end, where the table is, is missing
     if is_zip:
         with zipfile.ZipFile(archive) as zipped:
             yield zipped
@@ -94,7 +94,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
 
 
 def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, part: str) -> list[_Member]:
-    """Files below ``part``; the paths of all members are looked at."""
+    """Files in ``part``; the paths of all members are checked."""
     found = []
     records = opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened
     for record in records:
@@ -136,11 +136,11 @@ def _check_room(archive: Path, target: Path, wanted: list[tuple[_Member, PurePos
     present = sum(file.stat().st_size for _, path in wanted if (file := target / path).is_file())
     free = shutil.disk_usage(target).free
     if total - present + _SPARE > free:
-        raise UnpackError(f"{archive} holds {total:,} bytes, and {target} has room for {free:,}: free some space")
+        raise UnpackError(f"{archive} holds {total:,} bytes, but {target} has only {free:,} free: free some space")
 
 
 def _write(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, file: Path) -> None:
-    """Write one file, unless it is there already.
+    """Write one file, unless it exists already.
 
     A file of ours is complete or not there, so one that differs is the user's.
     """
@@ -148,7 +148,7 @@ def _write(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, member: _Me
         if file.stat().st_size == member.size and _same_content(opened, member, file):
             return
         raise UnpackError(
-            f"{file} is there already and differs from the one in {archive}: move it away to have that one unpacked; it was "
+            f"{file} already exists and differs from the one in {archive}: move it away to have that one unpacked; it was "
             "not changed"
         )
     file.parent.mkdir(parents=True, exist_ok=True)

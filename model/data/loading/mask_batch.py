@@ -1,4 +1,4 @@
-"""What a data loader hands to the training loop for networks that predict sets of masks."""
+"""What a data loader yields to the training loop for networks that predict sets of masks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MaskTargets:
 
     Attributes:
         labels: (N,) int64, positions in the learning order from 0; "no object" has no target.
-        masks: (N, H, W) bool, of the padded image's size. Masks may be empty: a segment that a crop cut away.
+        masks: (N, H, W) bool, of the padded image's size. Masks may be empty: segments that were cropped away.
     """
 
     labels: Tensor

@@ -122,9 +122,9 @@ def mask_loader(
 ) -> MaskLoader:
     """Training batches of a step.
 
-    Images are drawn as for the per-pixel family. The released code also puts only images of one orientation into a batch. Where
-    crops are squares, that changes nothing but which images meet, and is left out; where images keep their shape, it is done,
-    because a batch of both would be padded to a square.
+    Images are drawn as for the per-pixel family. The released code also groups images of one orientation in a batch. Where crops
+    are square, this only affects which images share a batch, and is omitted; where images keep their shape, it is done, because
+    a batch of both orientations would be padded to a square.
 
     Args:
         dataset: prepared folder.

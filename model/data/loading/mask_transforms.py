@@ -2,7 +2,7 @@
 
 A transform takes an (H, W, 3) uint8 image, its segments and a random generator, and returns both changed alike, with the
 (height, width) that is image and not padding. Images are resized bilinearly (anti-aliased when shrinking), segments by the
-nearest pixel centre, those of label maps as torch's ``nearest`` does. Padding lies at the right and at the bottom: 128 in the
+nearest pixel centre, those of label maps as torch's ``nearest`` does. Padding is on the right and at the bottom: 128 in the
 image, no segment. Transforms that do not pad leave it to the batch.
 """
 
@@ -49,7 +49,7 @@ class MaskTransform(Protocol):
 
 @dataclass(frozen=True)
 class ShortestEdgeCrop:
-    """The pipeline of ADE20K: short side drawn from a list, random crop, colours, mirror image, padding.
+    """The pipeline of ADE20K: short side drawn from a list, random crop, colour jitter, horizontal flip, padding.
 
     Attributes:
         size: side of the result; smaller images are padded.
@@ -125,7 +125,7 @@ class ShortestEdge:
 
 @dataclass(frozen=True)
 class LargeScaleJitter:
-    """The pipeline of COCO: mirror image, scale drawn from a wide range, crop or padding to a square.
+    """The pipeline of COCO: horizontal flip, scale drawn from a wide range, crop or padding to a square.
 
     Attributes:
         size: side of the result.
@@ -156,7 +156,7 @@ class LargeScaleJitter:
 
 @dataclass(frozen=True)
 class FixedSquare:
-    """No augmentation: the long side becomes ``size``, the rest is padding."""
+    """No augmentation: the long side becomes ``size``, everything else is padding."""
 
     size: Side
 

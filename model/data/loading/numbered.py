@@ -1,4 +1,4 @@
-"""Training batches that are numbered through all epochs, whatever a batch consists of.
+"""Training batches that are numbered through all epochs, for both families.
 
 What batch *n* holds depends on the plan's seed and on *n* alone: not on the number of workers, on where training was
 interrupted, or on how many devices share a batch.
@@ -35,7 +35,7 @@ class NumberedLoader(Generic[Batch]):
     Attributes:
         items: indexed by a :class:`~model.data.loading.sampling.Draw`.
         collate: samples of one batch to the batch.
-        plan: which item stands where.
+        plan: which item is where.
         workers: loading processes; 0 loads in this process. Without effect on the batches.
         pin_memory: page-locked tensors, for CUDA.
         rank: which device this process feeds.
@@ -112,19 +112,19 @@ def load(
 
 
 class ItemError(ValueError):
-    """What a loading process said about an item that it could not read."""
+    """The error of a worker process about an item that it could not read."""
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """An error on its way from a loading process: torch would hand over its traceback as the message."""
+    """An error on its way from a worker process: torch would pass on its traceback as the message."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class _Reported(Dataset[Any]):
-    """Items of which those that cannot be read are told as a :class:`_Problem`."""
+    """Items that become a :class:`_Problem` if they cannot be read."""
 
     items: Dataset[Any]
 

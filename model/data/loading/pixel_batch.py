@@ -1,4 +1,4 @@
-"""What a data loader hands to the training loop and to the methods."""
+"""What a data loader yields to the training loop and the methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PixelBatch:
         labels: (B, H, W) int64, positions in the learning order with 0 = background; 255 = ignore.
         names: image ids, length B, for messages.
         from_memory: (B,) bool, True for exemplars replayed from the memory.
-        saliency: (B, H, W) bool, True where a saliency map sees an object; None unless the method reads such maps.
+        saliency: (B, H, W) bool, True where a saliency map shows an object; None unless the method uses such maps.
     """
 
     images: Tensor

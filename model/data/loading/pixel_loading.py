@@ -66,7 +66,7 @@ class PixelItems(Dataset[PixelSample]):
         table = self.memory_lookup if from_memory and self.memory_lookup is not None else self.lookup
         image = self.dataset.read_image(record)
         labels = apply_lookup(self.dataset.read_semantic(self.split, record), table)
-        if self.saliency:  # above the eight bits of the labels, so that both are cut, resized and mirrored alike
+        if self.saliency:  # above the eight bits of the labels, so that both are cropped, resized and flipped alike
             labels = labels | (self.dataset.read_saliency(self.split, record).astype(np.uint16) << 8)
         image, labels = self.transform(image, labels, augmentation_generator(self.seed, draw))
         salient = np.ascontiguousarray(labels >= 256) if self.saliency else None

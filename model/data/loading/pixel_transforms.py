@@ -130,7 +130,7 @@ class Crop:
 
 
 def crop(side: int, border: int, size: int, generator: np.random.Generator) -> Crop:
-    """A crop of a length, drawn from a side with a border at both ends; what still lacks is added in equal parts."""
+    """A crop of a length, drawn from a side with a border at both ends; what is still missing is added in equal parts."""
     padded = side + 2 * border
     first = int(generator.integers(max(padded, size) - size + 1)) - border - max(0, size - padded) // 2
     start, end = max(0, first), min(side, first + size)
@@ -162,7 +162,7 @@ class ResizeCentreCrop:
 
 @dataclass(frozen=True)
 class FullImage:
-    """The image as it is: batches of one, unless all images have one size."""
+    """The unchanged image: batches of one, unless all images have the same size."""
 
     def __call__(self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> Pair:
         return image, labels

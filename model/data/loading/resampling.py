@@ -1,8 +1,8 @@
-"""Resizing, and resizing where only a window of the result is wanted.
+"""Resizing, and resizing where only a window of the result is needed.
 
 Images are resized by Pillow's bilinear filter, anti-aliased when shrinking, as the released methods do; label maps by the
-nearest pixel centre, or as torch's ``nearest`` does, which looks at corners. A window is bit for bit the same as cut out of the
-whole result.
+nearest pixel centre, or as torch's ``nearest`` does, which uses corners. A window is bit for bit the same as if cropped from the
+full result.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def resize_image(image: np.ndarray, size: tuple[int, int], window: Window | None
     """Bilinear, to (height, width); of that only the window, if one is given.
 
     When an image grows, Pillow filters along rows first and along columns second, and every pixel sees a few neighbours only.
-    So the rows that the window needs are filtered first, its columns are cut out, and those are filtered second: the same
-    numbers, fewer of them. When it shrinks, the whole result is small, and the order depends on Pillow's release.
+    So the rows that the window needs are filtered first, its columns are cropped, and those are filtered second: the same
+    numbers, fewer of them. When shrinking, the full result is small, and the order depends on Pillow's release.
 
     Args:
         image: (H, W, 3) uint8.
@@ -60,7 +60,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], window: Window | None
         rows = rows.crop((window.left, 0, window.left + window.width, last - first))
     if before[0] == height:
         return np.asarray(rows)
-    if (first, last) != (0, before[0]):  # columns are filtered as those of the whole image
+    if (first, last) != (0, before[0]):  # columns are filtered as those of the full image
         whole = Image.new("RGB", (window.width, before[0]))
         whole.paste(rows, (0, first))
         rows = whole
@@ -105,10 +105,10 @@ def resize_as_torch(layers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _rows_needed(before: int, after: int, window: Window) -> tuple[int, int]:
-    """Rows of a growing image, from the first to behind the last, that the window's rows are made of."""
+    """Rows of an image that is enlarged, from the first to behind the last, from which the window's rows are computed."""
     if before == after:
         return window.top, window.top + window.height
-    factor, reach = before / after, 2.0  # one more than the filter reaches, whatever is rounded
+    factor, reach = before / after, 2.0  # one more than the filter reaches, to be safe with rounding
     first = math.floor((window.top + 0.5) * factor - reach)
     last = math.ceil((window.top + window.height - 0.5) * factor + reach)
     return max(0, first), min(before, last)

@@ -1,4 +1,4 @@
-"""Which item stands at which place of which batch: a pure function of (seed, epoch, index).
+"""Which item is at which place of which batch: a pure function of (seed, epoch, index).
 
 Batches are numbered through all epochs, so training can start at any of them, with any number of loading processes or
 devices, and see the same data.
@@ -48,7 +48,7 @@ class BatchPlan:
     Attributes:
         images: number of the step's own images.
         exemplars: number of images in the memory.
-        batch_size: places of a batch, over all devices.
+        batch_size: places per batch, over all devices.
         seed: of the experiment.
         replay_mixing: how exemplars enter the batches.
         kinds: of each item, exemplars last; the items of a batch are of one kind, except in those at the end of an epoch that
@@ -66,7 +66,7 @@ class BatchPlan:
         if self.batch_size < 1:
             raise SamplingError(f"a batch of {self.batch_size} images makes no sense")
         if self.images < 1:
-            raise SamplingError("there is no image to train on")
+            raise SamplingError("there are no images to train on")
         if self.replay_mixing not in ("concatenate", "half-batch"):
             raise SamplingError(f"replay mixing '{self.replay_mixing}' does not exist (concatenate, half-batch)")
         if self.replay_mixing == "half-batch" and self.exemplars and self.batch_size < 2:

@@ -108,7 +108,7 @@ class ClassIndex:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ClassIndexError: if the file is no class index.
+            ClassIndexError: if the file is not a class index.
         """
         try:
             content = read_arrays(file, ("header", "image_ids", "pixels"))

@@ -1,9 +1,9 @@
 """The prepared form of a dataset: the one layout that everything after preparation reads.
 
     dataset.json                    name, category table, special labels, tasks, splits
-    <split>.csv                     one image a row: id, file, height, width (a relative file is relative to this folder)
+    <split>.csv                     one image per row: id, file, height, width (a relative file is relative to this folder)
     semantic/<split>/<id>.png       category ids, 8 or 16 bit, one channel
-    saliency/<split>/<id>.png       optional: anything but 0 where an object stands out, whatever it is
+    saliency/<split>/<id>.png       optional: non-zero where the image is salient
     panoptic_<split>.json           COCO panoptic (tasks with panoptic annotation)
     panoptic/<split>/<id>.png       segment id = R + 256·G + 65536·B, 0 = void
     instances_<split>.json          COCO instances, compressed RLE (tasks with instance annotation)
@@ -76,13 +76,13 @@ class PreparedDataset:
     """A prepared folder, opened for reading.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         name: as configured.
         categories: the class table, in the dataset's natural order.
         background_id: label of pixels that belong to no class of the table; None if every pixel has a class.
         void_id: label of pixels that are never evaluated; None if there is none.
-        background_is_labelled: whether somebody saw that background pixels hold none of the classes (Pascal VOC), or they
-            are merely what nobody labelled (ADE20K's "other").
+        background_is_labelled: whether an annotator saw that background pixels hold none of the classes (Pascal VOC), or
+            they are merely unlabelled (ADE20K's "other").
         tasks: what the annotations allow, of semantic, panoptic, instance.
         splits: e.g. ``("train", "val")``.
     """
@@ -194,11 +194,11 @@ class PreparedDataset:
                 )
 
     def semantic_file(self, split: str, record: ImageRecord) -> Path:
-        """Where the label map of an image lies."""
+        """Path of the label map of an image."""
         return self.folder / "semantic" / split / f"{record.id}.png"
 
     def panoptic_file(self, split: str, record: ImageRecord) -> Path:
-        """Where the panoptic map of an image lies."""
+        """Path of the panoptic map of an image."""
         return self.folder / "panoptic" / split / f"{record.id}.png"
 
     def read_semantic(self, split: str, record: ImageRecord) -> np.ndarray:
@@ -227,7 +227,7 @@ class PreparedDataset:
             )
 
     def read_saliency(self, split: str, record: ImageRecord) -> np.ndarray:
-        """(H, W) bool, True where a saliency map sees an object.
+        """(H, W) bool, True where a saliency map shows an object.
 
         Raises:
             PreparedDatasetError: if the map is missing or is not a one-channel image of the image's size.
@@ -279,7 +279,7 @@ def write_dataset(
     splits: Sequence[str],
     background_is_labelled: bool = False,
 ) -> None:
-    """Write ``dataset.json``; written last, it says that the preparation is complete."""
+    """Write ``dataset.json``; written last, it marks the preparation as complete."""
     if background_is_labelled and background_id is None:
         raise PreparedDatasetError(f"dataset '{name}': a labelled background needs a label")
     if len({category.id for category in categories}) != len(categories):
@@ -295,7 +295,7 @@ def write_dataset(
         "background_is_labelled": background_is_labelled,
         "tasks": list(tasks),
         "splits": list(splits),
-        # What was prepared, in one number: whoever reads this file alone notices that images or labels have changed.
+        # What was prepared, in one number: readers of this file alone notice when images or labels have changed.
         "content": _content_digest(folder, splits),
     }
     write_text(folder / "dataset.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")

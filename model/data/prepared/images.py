@@ -1,4 +1,4 @@
-"""BackgroundPolicy and writing of image files: the only place that knows about file formats."""
+"""Reading and writing image files: the only place that knows about file formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from model.common.files import not_written
 
 PHOTOGRAPH_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
-"""Modes of PIL with eight bits a channel that say which red, green and blue they stand for."""
+"""Modes of PIL with eight bits per channel that define red, green and blue."""
 _END_OF_JPEG = b"\xff\xd9"
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _DRAWN = [
@@ -34,14 +34,14 @@ def read_rgb(file: Path) -> np.ndarray:
 
     Raises:
         ImageError: if the file is missing, damaged or no image, or does not hold eight bits of red, green and blue: CMYK has
-            no RGB without the profile of its printer, and wider or fractional values would be cut off at 255.
+            no RGB without the profile of its printer, and wider or floating-point values would be clipped at 255.
     """
     with _opened(file) as image:
         if image.format == "JPEG" and image.mode == "RGB" and (pixels := _decode_jpeg(file, image.size)) is not None:
             return pixels
         if image.mode not in PHOTOGRAPH_MODES:
             kind = {"CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab"}.get(image.mode)
-            what = f"a {kind} image" if kind else f"an image of mode '{image.mode}' (more than 8 bits a channel)"
+            what = f"a {kind} image" if kind else f"an image of mode '{image.mode}' (more than 8 bits per channel)"
             raise ImageError(f"{file} is {what}; expected 8-bit RGB or grey: convert it with any image program")
         return np.asarray(image.convert("RGB"))
 
@@ -129,7 +129,7 @@ def write_png(file: Path, array: np.ndarray, *, drawn: bool | None = None) -> No
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
-    """An image, and one clear error for whatever a decoder makes of a damaged file."""
+    """An image, and one clear error for whatever a decoder reports about a damaged file."""
     try:
         if file.stat().st_size == 0:
             raise ImageError(f"{file} is empty (0 bytes): {_AGAIN}")
@@ -147,7 +147,7 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 def _decode_jpeg(file: Path, size: tuple[int, int]) -> np.ndarray | None:
     """A colour JPEG by OpenCV: the values that Pillow gives, in less time. None if the file may be truncated.
 
-    Pillow refuses a file that ends too early, OpenCV fills the rest with grey; so only a file that ends as it should is read.
+    Pillow refuses a truncated file, OpenCV fills the rest with grey; so only a complete file is read.
     """
     content = file.read_bytes()
     if content[-2:] != _END_OF_JPEG:

@@ -1,4 +1,4 @@
-"""What preparing has done so far, a line an image, on disk: a later run goes on there, and memory does not grow with the data.
+"""What preparation has done so far, one line per image, on disk: a later run resumes there, and memory stays constant.
 
 A line holds the sizes and times of an image's raw files, the hashes of what was written, and its annotations. It is kept
 as long as the raw files are unchanged and the written ones have their hashes.
@@ -19,7 +19,7 @@ Line = dict[str, Any]
 
 
 class JournalLines(Sequence[Line]):
-    """Lines of a journal in a wanted order, read when they are asked for."""
+    """Lines of a journal in a given order, read on demand."""
 
     def __init__(self, file: Path, places: Sequence[int]) -> None:
         self.file = file
@@ -58,8 +58,8 @@ class Journal:
     """The journal of one split, open for writing.
 
     Args:
-        file: where it lies; made if needed.
-        header: whatever all lines depend on besides their raw files; lines under another header are dropped.
+        file: where it is; created if needed.
+        header: everything that all lines depend on besides their raw files; lines under another header are dropped.
         holds: whether a line of an earlier run is still right.
         discard: removes what a line lists that is dropped; called before the line is forgotten.
     """
@@ -105,7 +105,7 @@ class Journal:
 
 
 def earlier_lines(file: Path) -> Iterator[Line]:
-    """Lines of a journal that nobody writes to."""
+    """Lines of a journal opened for reading."""
     return (line for _, _, line in _earlier_lines(file, b""))
 
 

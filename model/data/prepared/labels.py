@@ -1,6 +1,6 @@
 """Lookup tables from raw category ids to what a network counts in.
 
-Label maps on disk are never rewritten: a step, a setting and a family of methods differ only in the table that is applied
+Label maps on disk are never rewritten: steps, settings and families of methods differ only in the table that is applied
 while loading.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 VoidInTraining = Literal["ignore", "background"]
 
 IGNORE = 255
-"""Label of pixels that no loss and no metric looks at."""
+"""Label of pixels that no loss and no metric uses."""
 
 
 class LabelError(ValueError):
@@ -38,7 +38,7 @@ def pixel_lookup(
         visible: ids whose labels may be used; all other categories become background.
         background_id: raw label of pixels without a class, becomes 0.
         void_id: raw label of pixels that are never evaluated.
-        void_in_training: whether void pixels are left out (255: PLOP, SSUL, …) or become background (MiB, SDR).
+        void_in_training: whether void pixels are ignored (255: PLOP, SSUL, …) or become background (MiB, SDR).
 
     Returns:
         (256,) or (65536,) uint8, indexed by raw label. Values that the dataset does not use are 255.
@@ -88,21 +88,21 @@ def apply_lookup(labels: np.ndarray, table: np.ndarray) -> np.ndarray:
         (H, W) in the table's type.
 
     Raises:
-        LabelError: if 16-bit labels meet a table of 8-bit ones and do not fit.
+        LabelError: if 16-bit labels exceed a table for 8-bit ones.
     """
     if labels.dtype == np.uint8 and table.dtype == np.uint8:
         return cv2.LUT(labels, table[:256])
     if labels.size and int(labels.max()) >= len(table):
-        raise LabelError(f"label {int(labels.max())} lies beyond the class table, which ends at {len(table) - 1}")
+        raise LabelError(f"label {int(labels.max())} is beyond the class table, which ends at {len(table) - 1}")
     return table[labels]
 
 
 def _empty_table(categories: Sequence[int], background_id: int | None, void_id: int | None) -> np.ndarray:
     used = [*categories, *(label for label in (background_id, void_id) if label is not None)]
     if not used or min(used) < 0 or max(used) > 65535:
-        raise LabelError(f"category ids must lie in 0…65535, got {sorted(used)[:1]}…{sorted(used)[-1:]}")
+        raise LabelError(f"category ids must be within 0…65535, got {sorted(used)[:1]}…{sorted(used)[-1:]}")
     if len(set(used)) != len(used):
-        raise LabelError("a label stands for two things (category, background or void)")
+        raise LabelError("a label has two meanings (category, background or void)")
     return np.full(256 if max(used) < 256 else 65536, IGNORE, dtype=np.uint8)
 
 

@@ -32,6 +32,6 @@ class DatasetFile(Layout):
 
 
 class Annotations(Layout):
-    """COCO's panoptic or instance annotations; there may be millions, so what each holds is looked at where it is used."""
+    """COCO's panoptic or instance annotations; there may be millions, so each is checked where it is used."""
 
     annotations: list[dict[str, Any]]

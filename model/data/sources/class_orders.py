@@ -1,4 +1,4 @@
-"""Published class orders, as data: ``class_orders_<dataset>.csv`` beside this file.
+"""Published class orders, as data: ``class_orders_<dataset>.csv`` next to this file.
 
 A row is one order of all classes, in the ids of the raw label maps, with the place it was read from. Three keys lead to it:
 

@@ -96,7 +96,7 @@ class Coco:
         rows = read_categories(file)
         ids = [int(row["id"]) for row in rows]
         if not ids or min(ids) < 1 or max(ids) >= VOID or len(set(ids)) != len(ids):
-            raise CocoError(f"{file}: category ids must differ and lie in 1…{VOID - 1}")
+            raise CocoError(f"{file}: category ids must differ and be within 1…{VOID - 1}")
         return tuple(
             Category(number, str(row["name"]), bool(row["isthing"]), _color(row, number))
             for number, row in zip(ids, rows, strict=True)
@@ -208,12 +208,12 @@ def packaged_table() -> tuple[Category, ...]:
 
 
 def read_categories(file: Path) -> list[dict[str, Any]]:
-    """The class table of an annotation, without reading the rest: COCO's has 300 MB, and every plan asks for the table.
+    """The class table of an annotation, without reading everything: COCO's has 300 MB, and every plan needs the table.
 
     Raises:
-        CocoError: if there is none, or the file breaks off before its end.
+        CocoError: if there is none, or the file is truncated.
     """
-    broken = f"{file} is not a whole panoptic annotation: unpack its archive again"
+    broken = f"{file} is not a complete panoptic annotation: unpack its archive again"
     if file.stat().st_size < 2:
         raise CocoError(broken)
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -262,7 +262,9 @@ def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) 
         found = (
             f"segment {min(strangers)}, which its annotation does not list" if strangers else "a segment listed twice"
         )
-        raise CocoError(f"{raw.labels} has {found}: map and annotation are not of one release, unpack both again")
+        raise CocoError(
+            f"{raw.labels} has {found}: map and annotation are not from the same release, unpack both again"
+        )
     if "objects" in raw.annotation:
         instances = [_object(raw, one, (height, width), things) for one in raw.annotation["objects"]]
     return PreparedImage(height, width, {**photograph, "semantic": semantic, "panoptic": encoded}, kept, instances)
@@ -271,7 +273,9 @@ def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) 
 def _object(raw: RawImage, one: Mapping[str, Any], size: tuple[int, int], things: frozenset[int]) -> dict[str, Any]:
     """An official object with its mask as compressed RLE."""
     if one["category_id"] not in things:
-        raise CocoError(f"{raw.image}: an object has class {one['category_id']}, which is no thing of the class table")
+        raise CocoError(
+            f"{raw.image}: an object has class {one['category_id']}, which is not a thing in the class table"
+        )
     shape = one["segmentation"]
     encoded = (
         coco_mask.frPyObjects(shape, *size) if isinstance(shape, list) or isinstance(shape["counts"], list) else shape
@@ -284,7 +288,7 @@ def _object(raw: RawImage, one: Mapping[str, Any], size: tuple[int, int], things
 
 
 def _check_present(annotation: Path, files: Sequence[Path]) -> None:
-    """Whether the files that an annotation names are there."""
+    """Check that the files named by an annotation exist."""
     for folder in dict.fromkeys(file.parent for file in files):
         wanted = [file.name for file in files if file.parent == folder]
         present = stems(folder, {Path(name).suffix.lower() for name in wanted})

@@ -32,7 +32,7 @@ def rows(content: Any, name: str, keys: Sequence[str], file: Path, where: str = 
     remedy = "it is not in COCO's layout, or was edited: unpack its archive again"
     found = content.get(name) if isinstance(content, Mapping) else None
     if not isinstance(found, list):
-        raise LayoutError(f"{file}: {where}{name} is no list: {remedy}")
+        raise LayoutError(f"{file}: {where}{name} is not a list: {remedy}")
     for number, row in enumerate(found):
         for key in keys:
             if not isinstance(row, Mapping) or key not in row:

@@ -13,7 +13,7 @@ class Count:
     """How many files of one sort there are, and how many were published.
 
     Attributes:
-        what: where they lie, or which list names them.
+        what: where they are, or which list names them.
         found: how many there are.
         official: how many there should be.
     """
@@ -24,7 +24,7 @@ class Count:
 
 
 class Unpublished:
-    """What a source says of archives, counts and class orders if nobody has published any."""
+    """Defaults for sources without published archives, counts or class orders."""
 
     @property
     def complete(self) -> bool:
@@ -64,6 +64,6 @@ def stems(folder: Path, endings: Collection[str]) -> dict[str, str]:
 
 
 def unmatched(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, int] | None:
-    """The first of the names that are wanted and not present, and how many there are; None if there is none."""
+    """The first of the wanted names that are missing, and how many are; None if there is none."""
     absent = sorted(set(wanted) - set(present))
     return (absent[0], len(absent)) if absent else None

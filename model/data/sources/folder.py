@@ -1,11 +1,11 @@
 """A folder of images and label maps: any data with a class list.
 
-    classes.txt                 a class a line: ``id name``, or the name only (ids count from 0)
-    train.txt, val.txt          an image name (without ending) a line
+    classes.txt                 one class per line: ``id name``, or the name only (ids count from 0)
+    train.txt, val.txt          one image name (without extension) per line
     <images>/<name>.jpg|.png    photographs
     <labels>/<name>.png         label maps, one channel or palette, 8 or 16 bit
     <instances>/<name>.png      optional: number of the instance, 0 = none, 8 or 16 bit
-    <saliency>/<name>.png       optional: anything but 0 where an object stands out, one channel (SSUL)
+    <saliency>/<name>.png       optional: non-zero where the image is salient, one channel (SSUL)
 
 All labels in the options are those of the raw label maps. Prepared ids are raw labels plus ``label_offset``.
 """
@@ -82,11 +82,11 @@ class Folder(Unpublished):
     Attributes:
         root: folder that the other paths are relative to.
         classes: file with the class list, or the list itself: names, or a mapping of raw label to name.
-        splits: per split ``images``, ``labels``, ``list`` and optionally ``instances`` and ``saliency``: paths below
+        splits: per split ``images``, ``labels``, ``list`` and optionally ``instances`` and ``saliency``: paths in
             ``root``. Defaults are ``images``, ``labels`` and ``<split>.txt`` for the splits ``train`` and ``val``.
         label_offset: added to raw labels; 1 where classes count from 0 and 0 is to stay free.
         ignore_label: raw label of pixels that are never evaluated.
-        background_label: raw label of pixels that hold none of the classes, as somebody saw.
+        background_label: raw label of pixels that hold none of the classes, as seen by an annotator.
         things: names of countable classes; needed with instances.
     """
 
@@ -143,9 +143,7 @@ class Folder(Unpublished):
         """Folders and lists that are not there."""
         root = Path(self.root)
         if not root.is_dir():
-            return [
-                f"folder {root} does not exist: correct the option 'root'; a variable that is not set stands there as $NAME"
-            ]
+            return [f"folder {root} does not exist: correct the option 'root'; unset variables appear as $NAME"]
         wanted = [root / self.classes] if isinstance(self.classes, str) else []
         for split in self.splits:
             wanted += [root / self._part(split, part) for part in ("images", "labels", "list")]
@@ -200,7 +198,7 @@ class Folder(Unpublished):
         source = root / self._part(split, "list")
         names = source.read_text(encoding="utf-8").split()
         if not names:
-            raise FolderError(f"{source} names no image: write their names there, one a line, without endings")
+            raise FolderError(f"{source} names no image: write one name per line, without extension")
         if len(set(names)) != len(names):
             raise FolderError(f"{source} names '{next(n for n in names if names.count(n) > 1)}' twice: remove a line")
 
@@ -245,7 +243,7 @@ def prepare_image(raw: RawImage, rule: LabelRule, things: frozenset[int], stuff:
         ImageError: if a file cannot be read.
     """
     height, width = image_size(raw.image)
-    read_rgb(raw.image)  # a truncated photograph is found now and not in the middle of a training
+    read_rgb(raw.image)  # a truncated photograph is found now and not in the middle of training
     labels = read_labels(raw.labels)
     if labels.shape != (height, width):
         raise FolderError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}: {_SIZE}")
@@ -268,7 +266,7 @@ def prepare_image(raw: RawImage, rule: LabelRule, things: frozenset[int], stuff:
 
 
 def read_saliency(file: Path, semantic: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 saliency map, 255 where an object stands out.
+    """(H, W) uint8 saliency map, 255 where the image is salient.
 
     Raises:
         FolderError: if it has another size than the label map.
@@ -292,7 +290,8 @@ def _read_instances(file: Path, semantic: np.ndarray, rule: LabelRule, things: f
         found = np.unique(semantic[mask]).tolist()
         if len(found) != 1 or found[0] not in things:
             raise FolderError(
-                f"{file}: instance {number} covers labels {found}; expected exactly one thing class: number its parts apart"
+                f"{file}: instance {number} covers labels {found}; expected exactly one thing class: "
+                "give each part a number of its own"
             )
         instances.append(Instance(found[0], mask))
     return instances
@@ -302,14 +301,14 @@ def _read_classes(file: Path) -> dict[int, str]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
-        raise FolderError(f"{file} does not exist; it lists a class a line: id and name, or the name only") from None
+        raise FolderError(f"{file} does not exist; it has one class per line: id and name, or the name only") from None
     rows = [line.split(maxsplit=1) for line in lines]
     numbered = [row[0].isdigit() and len(row) > 1 for row in rows]
     if any(numbered) and not all(numbered):
         raise FolderError(f"{file}: line {numbered.index(False) + 1} has no id, others have one: number all or none")
     names = {int(row[0]): row[1] for row in rows} if all(numbered) else dict(enumerate(lines))
     if len(names) != len(rows) or len(set(names.values())) != len(rows):
-        raise FolderError(f"{file} has an id or a name twice: every class stands there once")
+        raise FolderError(f"{file} has an id or a name twice: list every class once")
     return names
 
 

@@ -129,7 +129,7 @@ def pending(kind: str, options: Mapping[str, Any]) -> list[archives.Archive]:
 
 
 def archive_markers(kind: str, options: Mapping[str, Any]) -> list[Path]:
-    """Files that say that archives were fetched and unpacked, for the archives that preparing needs."""
+    """Completion markers of the archives that preparation needs."""
     return [marker for name, root in downloads(kind, options).items() for marker in archives.markers(root, [name])]
 
 
@@ -149,7 +149,7 @@ def prepare(
 ) -> None:
     """Bring raw data into the prepared form.
 
-    An interrupted preparation goes on where it stopped; what other code has prepared is done again.
+    An interrupted preparation resumes where it stopped; what other code has prepared is done again.
 
     Args:
         kind: a key of ``SOURCES``.

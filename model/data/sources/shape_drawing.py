@@ -1,4 +1,4 @@
-"""Textures and forms that the ``shapes`` scenes are made of. Everything is a function of its arguments and a generator."""
+"""Textures and forms from which the ``shapes`` scenes are composed. Everything is a function of its arguments and a generator."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Scenes of the ``shapes`` dataset: which classes there are, and one annotated picture.
 
-Stuff is told by texture, things by form (with many classes by form and pattern). Hue is a hint only: every class has its own,
-blurred so much that neighbouring classes overlap. Class frequencies have a long tail; every scene mixes classes at random, so
-that images of a later step nearly always show earlier classes, and often later ones.
+Stuff is recognised by texture, things by form (with many classes by form and pattern). Hue is only a hint: every class has its
+own, blurred so much that neighbouring classes overlap. Class frequencies have a long tail; every scene mixes classes at random,
+so that images of a later step nearly always show earlier classes, and often later ones.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _place(form: str, drawn: np.ndarray, generator: np.random.Generator) -> np.n
 def _thing_colours(
     kind: ShapeClass, behind: np.ndarray, shape: tuple[int, ...], generator: np.random.Generator
 ) -> np.ndarray:
-    """Colours that stand out from the mean colour behind, if four tries find some."""
+    """Colours that contrast with the mean colour behind, if four tries find some."""
     for _ in range(4):
         pair = tones(kind.hue + generator.normal(0, _THING_BLUR), 0.3, (0.4, 0.85), generator)
         if np.abs(pair[0] - behind).sum() > 120:
@@ -189,6 +189,6 @@ def _from_middle(names: tuple[str, ...]) -> list[str]:
 
 
 def _coprime(number: int, share: float) -> int:
-    """A stride near a share of a number, such that steps of it visit everything below the number."""
+    """A stride near a share of a number whose multiples visit all residues of the number."""
     candidates = [k for k in range(1, max(2, number)) if np.gcd(k, number) == 1]
     return min(candidates, key=lambda k: (abs(k - share * number), k))

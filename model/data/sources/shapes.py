@@ -76,7 +76,7 @@ class Shapes(Unpublished):
         Ade20k(str(folder / "raw")).prepare(folder, name, workers)
 
     def generate(self, root: Path, workers: int = 1) -> None:
-        """Write the raw layout, unless it is there already with the same options."""
+        """Write the raw layout, unless it already exists with the same options."""
         stamp, started = root / _COMPLETE, root / _STARTED
         options = {**asdict(self), "size": list(self.size)}
         if (
@@ -103,7 +103,7 @@ def scene_generator(seed: int, split: str, number: int) -> np.random.Generator:
 
 
 def _clear(root: Path) -> None:
-    """Remove what an earlier generation says that it wrote: the layout is read by listing its folders."""
+    """Remove what the record of an earlier generation lists: the layout is read by listing its folders."""
     for record in (root / _COMPLETE, root / _STARTED):
         if record.is_file():
             remove_listed(root, _generated(Shapes(**read_json(record))))

@@ -6,8 +6,8 @@ Raw layout (``root`` may also be a folder that holds ``VOCdevkit/VOC2012`` or ``
     SegmentationClass/<name>.png                   palette image, VOC's own labels
     SegmentationClassAug/<name>.png                grey image, VOC's and SBD's labels
     sbd/cls/<name>.mat                             SBD's labels as they were published
-    ImageSets/Segmentation/{train,val}.txt         a name a line
-    <saliency>/<name>.png                          optional: anything but 0 where an object stands out (SSUL)
+    ImageSets/Segmentation/{train,val}.txt         one name per line
+    <saliency>/<name>.png                          optional: non-zero where the image is salient (SSUL)
 
 Labels are 0 = background, 1…20 = class, 255 = void, and stay as they are. The augmented training set is all images that have a
 label in VOC or SBD and are not in VOC's val: 10,582. It is listed by name, whatever order a list file has.
@@ -64,7 +64,7 @@ class Voc:
         root: folder that holds ``JPEGImages``, or one above it.
         labels: ``aug`` for the grey label maps of the augmented set, ``sbd`` for the same set from SBD's own files, ``voc``
             for VOC's own 1,464 training images.
-        saliency: folder of saliency maps of the training images, below the one that holds ``JPEGImages``; None for none.
+        saliency: folder of saliency maps of the training images, in the one that holds ``JPEGImages``; None for none.
         download: whether the workflow fetches the official archives that are not there.
         complete: whether a part of the official images is an error; always so after a download.
     """
@@ -137,7 +137,7 @@ class Voc:
         if self.labels == "aug":
             folder = base / "SegmentationClassAug"
             labels |= {name: folder / file for name, file in stems(folder, (".png",)).items()}
-        if self.labels == "sbd":  # where both have an image, VOC's own labels are the better ones
+        if self.labels == "sbd":  # where both have an image, VOC's own labels are better
             folder = base / "sbd" / "cls"
             labels = {name: folder / file for name, file in stems(folder, (".mat",)).items()} | labels
         names = self.names(split)
@@ -185,7 +185,7 @@ class Voc:
         return self._base() / "ImageSets" / "Segmentation" / f"{split}.txt"
 
     def _label_folders(self) -> tuple[Path, ...]:
-        """Where labels lie: first the folder that the training images are found in."""
+        """Folders of labels: first the one where the training images are found."""
         base, own = self._base(), self._base() / "SegmentationClass"
         return {"voc": (own,), "aug": (base / "SegmentationClassAug",), "sbd": (base / "sbd" / "cls", own)}[self.labels]
 

@@ -34,7 +34,7 @@ def test_what_is_set_is_filled_in(value, expected):
 )
 def test_what_is_not_set_is_named(text):
     for value in (text, ["$SEGUE_TEST", text], {"a": {"b": [text]}}):
-        assert not_set(value) == f"SEGUE_NOT_SET is not set (in '{text}'): export it, or write what it stands for"
+        assert not_set(value) == f"SEGUE_NOT_SET is not set (in '{text}'): export it, or write its value"
 
 
 @pytest.mark.parametrize("value", ["", "$SEGUE_TEST/a", "costs 5 $", None, 3, ["a", {"b": "~/c"}]])

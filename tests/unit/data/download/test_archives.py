@@ -141,5 +141,5 @@ def test_a_table_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_root_that_is_an_unset_variable_is_refused() -> None:
-    with pytest.raises(sources.SourceError, match=r"root '\$NOWHERE/ade' names an environment variable"):
+    with pytest.raises(sources.SourceError, match=r"NOWHERE is not set \(in '\$NOWHERE/ade'\)"):
         sources.pending("ade20k", {"root": "$NOWHERE/ade", "download": True})

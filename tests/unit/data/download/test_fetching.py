@@ -100,7 +100,7 @@ def test_without_a_published_checksum_the_first_one_is_kept(tmp_path: Path, caps
     file = tmp_path / "a.zip"
     with serving(Offer({"a.zip": CONTENT})) as address:
         fetch(f"{address}/a.zip", file)
-        assert "nobody has published a checksum; sha256" in capsys.readouterr().err
+        assert "no checksum has been published; sha256" in capsys.readouterr().err
         assert (tmp_path / "a.zip.sha256").read_text() == f"{RIGHT.digest}  a.zip\n"
         assert fetch(f"{address}/a.zip", file) == RIGHT.digest
         file.write_bytes(CONTENT[:-1])
@@ -122,5 +122,8 @@ def test_what_cannot_be_had_is_said_with_what_to_do(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small_is_noticed_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = os.statvfs(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": usage.f_frsize})())
-    with serving(Offer({"a.zip": CONTENT})) as address, pytest.raises(DownloadError, match="has room for 0: free some"):
+    with (
+        serving(Offer({"a.zip": CONTENT})) as address,
+        pytest.raises(DownloadError, match="has only 0 free: free some"),
+    ):
         fetch(f"{address}/a.zip", tmp_path / "a.zip")

@@ -51,6 +51,8 @@ def test_image_and_segments_stay_together(height: int, width: int, seed: int, pi
     change = masks[0][:, 1:] != masks[0][:, :-1]
     for shift in range(-4, 5):
         edge |= np.roll(np.pad(change, ((0, 0), (0, 1))), shift, axis=1)
+    if inner_width < 4:  # the filter reaches over the border from everywhere, even where one half has no pixel left
+        return
     assert (image[masks[0] & ~edge] > 200).all() and (image[masks[1] & ~edge] < 50).all()
 
 

@@ -23,7 +23,7 @@ def test_photographs_of_eight_bits_are_rgb(tmp_path: Path, mode: str, ending: st
     ("array", "mode", "ending", "message"),
     [
         (GREY, "CMYK", "jpg", "is a CMYK image; expected 8-bit RGB or grey"),
-        (GREY.astype(np.uint16) * 200, "I;16", "png", "more than 8 bits a channel"),
+        (GREY.astype(np.uint16) * 200, "I;16", "png", "more than 8 bits per channel"),
         (np.full((6, 8), np.nan, dtype=np.float32), "F", "tiff", "mode 'F' .more than 8 bits"),
     ],
 )

@@ -34,7 +34,7 @@ def test_rows_of_the_confusion_matrix(categories: list[int]) -> None:
 
 def test_sixteen_bit_labels_need_a_table_that_reaches_them() -> None:
     table = pixel_lookup([1, 2], [1], [1], None, None)
-    with pytest.raises(LabelError, match="label 300 lies beyond"):
+    with pytest.raises(LabelError, match="label 300 is beyond"):
         apply_lookup(np.array([[300]], dtype=np.uint16), table)
     assert apply_lookup(np.array([[2, 1]], dtype=np.uint16), table).tolist() == [[0, 1]]
 
@@ -44,7 +44,7 @@ def test_impossible_classes_are_named() -> None:
         pixel_lookup([1, 2], [1, 9], [1], None, None)
     with pytest.raises(LabelError, match=r"\[2\] are visible but not learnt"):
         pixel_lookup([1, 2], [1], [1, 2], None, None)
-    with pytest.raises(LabelError, match="stands for two things"):
+    with pytest.raises(LabelError, match="has two meanings"):
         pixel_lookup([0, 1], [1], [1], background_id=0, void_id=None)
     with pytest.raises(LabelError, match="255 classes do not fit"):
         pixel_lookup(range(255), range(255), range(255), None, None)

@@ -122,7 +122,7 @@ def test_the_class_table_is_found_wherever_it_stands(tmp_path: Path) -> None:
     whole = file.read_bytes()
     for broken in (b"", whole[: len(whole) // 2], b'{"annotations": []}'):
         file.write_bytes(broken)
-        with pytest.raises(CocoError, match=r"annotation\.json is not a whole panoptic annotation: unpack .* again"):
+        with pytest.raises(CocoError, match=r"annotation\.json is not a complete panoptic annotation: unpack .* again"):
             read_categories(file)
 
 

@@ -22,14 +22,14 @@ INSTANCES = {
 
 
 def test_the_classes_of_images_are_those_of_the_published_list(tmp_path: Path) -> None:
-    sample, root = DATA / "voc2012_320", tmp_path / "VOCdevkit/VOC2012"
+    sample, root = DATA / "voc2012_320", tmp_path / "raw/VOCdevkit/VOC2012"
     (root / "ImageSets/Segmentation").mkdir(parents=True)
     for part in ("JPEGImages", "SegmentationClass"):
         (root / part).symlink_to(sample / part)
     names = (sample / "val.txt").read_text().split()
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(names[:60]))
     (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names[60:80]))
-    sources.prepare("voc", {"root": str(tmp_path), "labels": "voc"}, tmp_path / "out", name="voc")
+    sources.prepare("voc", {"root": str(tmp_path / "raw"), "labels": "voc"}, tmp_path / "out", name="voc")
     dataset = PreparedDataset.open(tmp_path / "out")
     rows = (line.split() for line in (DATA / "protocol/voc2012_val_classes.txt").read_text().splitlines())
     published = {name: set(map(int, classes)) for name, *classes in rows}
