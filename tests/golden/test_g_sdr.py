@@ -181,7 +181,7 @@ def step_of(recording: Recording) -> Step:
 
 def method_of(config: dict[str, Any]) -> SDR:
     """The recorded switches by our names; ``lfs`` are normalisation, shrinking and form."""
-    assert config["unbiased_ce"] and config["unbiased_kd"] and config["alpha"] == 1
+    assert config["alpha"] == 1
     normalisation, shrinking, form = config["lfs"]
     method = build(
         "sdr",
@@ -191,6 +191,8 @@ def method_of(config: dict[str, Any]) -> SDR:
             "attraction_weight": config["loss_fc"],
             "repulsion_weight": config["lfc_sep_clust"],
             "sparsity_weight": config["loss_featspars"],
+            "unbiased_classification": config["unbiased_ce"],
+            "unbiased_distillation": config["unbiased_kd"],
             "matching_by_pixel": not config["sumafter"],
             "sparsity_normalisation": NORMALISATIONS[normalisation],
             "sparsity_shrinking": SHRINKINGS[shrinking],

@@ -30,7 +30,8 @@ The published figures contain what the release does differently, a switch each:
     ``released_attraction``    w of the j-th of n classes is n^-(n-j+1) instead of 1/n: the last class dominates
     ``released_matching``      the mean square that stands above, where the paper has the norm ‖m̂_c − p_c‖
 
-Together with ``background_initialisation`` it is the "SDR + MiB" of the paper.
+The released preset has MiB's unbiased losses (``unbiased_classification``, ``unbiased_distillation``) but not its initialisation;
+with ``background_initialisation`` as well it is "SDR + MiB". Uncertain: whether the paper's plain SDR had the unbiased losses.
 
 Verified against: g_sdr (prototypes, all terms and their options; values and gradients of whole training steps).
 """
@@ -54,7 +55,7 @@ from model.losses.class_prototypes import (
     running_prototypes,
 )
 from model.losses.classification import cross_entropy, unbiased_cross_entropy
-from model.losses.distillation import unbiased_knowledge_distillation
+from model.losses.distillation import knowledge_distillation, unbiased_knowledge_distillation
 from model.losses.precision import at_least_single
 from model.losses.reduced_labels import labels_at
 from model.losses.sparsity import Form, Normalisation, Shrinking, sparsity
@@ -88,6 +89,8 @@ class SDR(PixelMethod):
     attraction_weight: Weight = 1e-3
     repulsion_weight: Weight = 1e-3
     sparsity_weight: Weight = 1e-3
+    unbiased_classification: bool = True
+    unbiased_distillation: bool = True
     background_initialisation: bool = False
     cluster_background: bool = True
     unit_features: bool = False
@@ -123,9 +126,14 @@ class SDR(PixelMethod):
         if old_outputs is None:
             return {"classification": cross_entropy(outputs.logits, targets)}
         old_channels = old_outputs.logits.shape[1]
-        losses = {"classification": unbiased_cross_entropy(outputs.logits, targets, old_channels)}
+        losses = {
+            "classification": unbiased_cross_entropy(outputs.logits, targets, old_channels)
+            if self.unbiased_classification
+            else cross_entropy(outputs.logits, targets)
+        }
         if self.distillation_weight:
-            distillation = unbiased_knowledge_distillation(outputs.logits, old_outputs.logits)
+            distil = unbiased_knowledge_distillation if self.unbiased_distillation else knowledge_distillation
+            distillation = distil(outputs.logits, old_outputs.logits)
             losses["distillation"] = self.distillation_weight * distillation
         if self.matching_weight:
             places = self.old_class_labels(context, labels, old_outputs)

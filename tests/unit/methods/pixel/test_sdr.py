@@ -131,6 +131,8 @@ def test_a_weight_of_zero_leaves_its_term_out_and_nothing_else(term: str) -> Non
         ({"released_layout": False}, {"matching", "attraction", "repulsion"}),
         ({"released_attraction": False}, {"attraction"}),
         ({"released_matching": False}, {"matching"}),
+        ({"unbiased_classification": False}, {"classification"}),
+        ({"unbiased_distillation": False}, {"distillation"}),
         ({"matching_by_pixel": True}, {"matching"}),
         ({"unit_features": True}, {"attraction", "repulsion"}),
         ({"cluster_background": False}, {"attraction", "repulsion"}),
