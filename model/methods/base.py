@@ -4,15 +4,15 @@ A method is a frozen dataclass whose fields are its hyper-parameters, plus a few
 this order (steps count from 0, the base step):
 
     check           while planning: what the method cannot work on
-    grow            once a step, before the optimiser exists: build and initialise this step's outputs
-    trainable       once a step: what trains, with which learning-rate factor, what stays in evaluation mode
-    before_step     once a step: a pass over the data before training
+    grow            once per step, before the optimiser exists: build and initialise this step's outputs
+    trainable       once per step: what trains, with which learning-rate factor, what stays in evaluation mode
+    before_step     once per step: a pass over the data before training
     forward         every batch: the network's outputs; the old model has run already
     targets         every batch: the labels that the loss sees
     losses          every batch: named, weighted terms; the loop adds them up
     after_backward  every optimiser step: gradients are unscaled, reduced and accumulated, not yet clipped
     after_update    every optimiser step, when the parameters have moved
-    after_step      once a step: may change the network; returns the state that the next step gets
+    after_step      once per step: may change the network; returns the state that the next step gets
     predict         at evaluation: network outputs to a label map
 
 Every hook has a default, so that fine-tuning is an almost empty file. Hooks never see an optimiser, a scaler, a
@@ -40,7 +40,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 Reduction = Literal["sum", "mean", "max", "min"]
 Reduce = Callable[[Tensor, Reduction], Tensor]
-"""Combines a tensor over all processes of a training; the identity where there is one process."""
+"""Combines a tensor over all processes of a training; the identity with a single process."""
 
 
 class MethodError(ValueError):
@@ -53,7 +53,7 @@ def prediction_field(default: Any) -> Any:
 
 
 class BatchLike(Protocol):
-    """What every batch has, whatever its family."""
+    """What every batch has, in both families."""
 
     @property
     def images(self) -> Tensor:
@@ -110,7 +110,7 @@ class Trainable:
     """The answer to "what trains in this step".
 
     Attributes:
-        groups: parameters handed to the optimiser; all others get ``requires_grad = False``.
+        groups: parameters for the optimiser; all others get ``requires_grad = False``.
         evaluation_modules: modules kept in evaluation mode (frozen normalisation statistics, no dropout).
     """
 
@@ -120,13 +120,13 @@ class Trainable:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where training stands; every hook of a batch gets it.
+    """The current position of training, passed to every hook of a batch.
 
     Attributes:
         step: classes learnt before and now.
         setting: of the scenario: overlapped, disjoint, sequential or partition.
         iteration: number of the present optimiser step, from 0; ``iterations`` once training is over.
-        iterations: optimiser steps of the whole step.
+        iterations: optimiser steps of the complete step.
         iterations_per_epoch: optimiser steps that one pass over the data takes.
         network: in training, never wrapped.
         old_model: frozen network of the previous step, None at the base step or if the method does not ask for it.
@@ -160,7 +160,7 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class StepContext(Context, Generic[Batch]):
-    """What the passes before and after a step may look at besides.
+    """What the hooks before and after a step get in addition.
 
     Attributes:
         batches: call it for one fresh pass over this step's training batches, on ``device``.

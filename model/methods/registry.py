@@ -1,7 +1,7 @@
 """Names of the methods.
 
 A row maps a name to ``module:Class`` as a string, which is imported when it is asked for: nothing depends on this table,
-and adding a method is one file and one row. A method outside Segue needs no row: ``package.module:Class`` stands for it.
+and adding a method is one file and one row. A method outside Segue needs no row: it is given as ``package.module:Class``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ METHODS: dict[Family, dict[str, str]] = {
         "plop": "model.methods.mask.plop:MaskPLOP",
     },
 }
-"""Methods by the family of networks they work on: the same name may stand in both."""
+"""Methods by network family; the same name may be in both."""
 
 
 def _registry(family: Family) -> Registry:
@@ -84,19 +84,19 @@ def resolve(name: str, family: Family = "per-pixel") -> type[Method[Any, Any]]:
     """The class of a method.
 
     Raises:
-        MethodError: for an unknown name; the message suggests the nearest one. Also for what is no method.
+        MethodError: for an unknown name, with the nearest one in the message; also for a class that is not a method.
     """
     _refuse_other_family(name, family)
     found: type[Method[Any, Any]] = _registry(family).resolve(name)
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise MethodError(f"'{name}' is no method: it does not derive from model.methods.base.Method")
+        raise MethodError(f"'{name}' is not a method: it does not derive from model.methods.base.Method")
     return found
 
 
 def build(
     name: str, hyper_parameters: Mapping[str, Any] | None = None, family: Family = "per-pixel"
 ) -> Method[Any, Any]:
-    """A method with hyper-parameters as they stand in a configuration; those not given keep their defaults.
+    """A method with the hyper-parameters of a configuration; those not given keep their defaults.
 
     Types are strict: no text for a number, no fraction for an integer, no number for a switch.
 

@@ -1,6 +1,6 @@
 """The checkpoint of a step: what the next step and the evaluation need, and nothing that changes between equal runs.
 
-Checkpoints may come from elsewhere. They are read without executing anything they contain, and everything that must
+Checkpoints may come from other people. They are read without executing anything they contain, and everything that must
 hold is verified before a weight is used: the classes, their order, the step, the network's arguments and its keys.
 """
 
@@ -36,7 +36,7 @@ class Checkpoint:
         step: index of the step after which it was written.
         network_arguments: the recipe's network: name and constructor arguments.
         method_state: what the method carries to the next step: tensors and plain values.
-        spec: the whole job it was trained by; informative.
+        spec: the complete job it was trained by; informative.
     """
 
     network: dict[str, Tensor]
@@ -178,7 +178,7 @@ def refuse_unsafe(value: Any, where: str) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str | int):
-                raise CheckpointError(f"{where}: the key {key!r} is neither text nor a whole number")
+                raise CheckpointError(f"{where}: the key {key!r} is neither text nor an integer")
             refuse_unsafe(item, f"{where}[{key!r}]")
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):
@@ -193,7 +193,7 @@ def to_cpu(value: Any) -> Any:
     """The same nested value with detached CPU tensors that own exactly their memory."""
     if isinstance(value, Tensor):
         tensor = value.detach().cpu()
-        # A view would write the whole storage behind it.
+        # A view would be written with the complete storage behind it.
         whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
         return tensor if whole else tensor.clone()
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """The files that a training job reads besides images: the split of its step and the memory of exemplars.
 
 Both were written by other jobs. Here they are checked against the job's own description, so that a file of another
-scenario, setting or step is an error at the start and not a wrong figure at the end.
+scenario, setting or step is an error at the start and not a wrong number at the end.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_step_images(spec: TrainingSpec, split: Path, memory: Path | None) -> St
     """Read the split file and, where there is one, the memory file.
 
     Raises:
-        FileError: if a file cannot be read, or is not laid out as such a file.
+        FileError: if a file cannot be read, or does not have the expected layout.
         InputError: if it belongs to another dataset, task, setting or step.
     """
     step = spec.step

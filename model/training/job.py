@@ -48,7 +48,7 @@ class StepLoader(Protocol):
 
 
 class JobError(ValueError):
-    """Parts of a job that do not go together; the message says which and what to do."""
+    """Parts of a job that do not fit together; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ def run_job(
         spec: the description.
         files: what the job reads.
         device: where to train.
-        make_reporter: from the number of iterations to what is told about them.
+        make_reporter: number of iterations to the reporter that is informed of them.
         snapshots: where to continue from and save to; None does neither.
         workers: processes that load images; without effect on the result.
 
     Raises:
-        ValueError: of the class of whatever is wrong, naming file or key.
+        ValueError: of the class of the problem, naming file or key.
         Interrupted: after SIGTERM or SIGUSR1.
     """
     step, recipe = spec.step.step, spec.recipe
@@ -191,7 +191,7 @@ def network_arguments(recipe: RecipeSpec) -> dict[str, Any]:
 
 
 def initial_weights(spec: TrainingSpec) -> dict[str, str] | None:
-    """Which initial weights a base step starts from, told by their content; None without, and at every later step.
+    """The initial weights of a base step, identified by their content; None without, and at every later step.
 
     Raises:
         OSError: if the file cannot be read.

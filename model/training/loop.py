@@ -28,11 +28,11 @@ MAX_SKIPPED = 32
 
 
 class TrainingError(ValueError):
-    """Training that cannot go on; the message names step, iteration and images."""
+    """Training that cannot continue; the message names step, iteration and images."""
 
 
 class Reporter(Protocol):
-    """What wants to know how training goes."""
+    """Receives the progress of training."""
 
     def iteration(self, iteration: int, learning_rate: float, terms: Mapping[str, float]) -> None:
         """One optimiser step is done: its number from 1, the rate of the first group, each term and their ``total``."""
@@ -61,7 +61,7 @@ def train(
         batches: yields at least ``accumulate`` batches an iteration.
         optimiser: every group holds its ``initial_lr``.
         schedule: factor of the learning rates for an iteration, from 0.
-        reporter: told about every iteration.
+        reporter: called after every iteration.
         scaler: of :func:`gradient_scaler`.
         accumulate: batches whose mean loss one optimiser step follows.
         clip_norm: largest global L2 norm of the gradient; None does not clip.
@@ -70,7 +70,7 @@ def train(
         after_iteration: called with the number of iterations done, when everything belonging to them has happened.
 
     Raises:
-        TrainingError: for a loss term or gradient that is not finite, a term that is no scalar, or too few batches.
+        TrainingError: for a loss term or gradient that is not finite, a term that is not a scalar, or too few batches.
     """
     parameters = optimised_parameters(optimiser)
     step, device, iterations = context.step, context.device, context.iterations
@@ -143,7 +143,7 @@ def _next_batch(batches: Iterator[Any], step: Step, iteration: int, iterations: 
     except StopIteration:
         raise TrainingError(
             f"step {step.index}: the batches ran out after {iteration} of {iterations} iterations; "
-            "the loader must go on as long as training does"
+            "the loader must last as long as training does"
         ) from None
 
 
@@ -180,7 +180,7 @@ def _read(passes: Sequence[_Pass], parameters: Sequence[nn.Parameter]) -> tuple[
 
 
 def _non_finite_terms(passes: Sequence[_Pass]) -> str:
-    """What to say about the first pass with a term that is not finite."""
+    """The message about the first pass with a term that is not finite."""
     for p in passes:
         values = dict(zip(p.terms, p.values.tolist(), strict=True))
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
@@ -206,6 +206,6 @@ def _refuse_non_finite_gradient(
         )
     if skipped >= MAX_SKIPPED:
         raise TrainingError(
-            f"{where}: the fp16 gradient was not finite for {skipped} iterations in a row, at last with a loss "
+            f"{where}: the fp16 gradient was not finite for {skipped} iterations in a row, the last with a loss "
             f"scale of {scaler.get_scale():g}; images: {images}. Train in bf16 or fp32"
         )

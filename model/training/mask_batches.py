@@ -3,10 +3,10 @@
 The label of a category is its position in the learning order, from 0. An exemplar shows the classes that were labelled when
 it was chosen, and no class of the present step, even where the step has the same image with those (BalConpas).
 
-``leak_next_class`` reproduces a quirk of BalConpas's released semantic loader, which hides the labels below a step's block of
+``leak_next_class`` reproduces a quirk of BalConpas's released semantic loader, which hides the labels below a step's range of
 ids and those *above its end*, the end itself being the next step's first class. That class stays visible in the images of
 every step but the last; its label is the number of classes seen, which is "no object" to the network, and it makes an image
-look like an exemplar to the class loss, in the base step too. The published semantic figures contain the quirk. It is defined
+look like an exemplar to the class loss, in the base step too. The published semantic numbers contain the quirk. It is defined
 for the natural order of classes only, as in the released code.
 """
 

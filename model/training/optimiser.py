@@ -64,7 +64,7 @@ def build_optimiser(
         learning_rate: of a group with factor 1.
         weight_decay: of every group that does not bring its own.
         backbone_factor: multiplies the rates of the groups that hold the backbone.
-        minimum_rate: no schedule lets the rate of any group fall below it, a warm-up included; a group whose own rate is
+        minimum_rate: lower bound of the rate of every group, warm-up included; a group whose own rate is
             smaller trains at this one. SSUL and BARM have 1e-6, in their released code.
 
     Raises:

@@ -18,7 +18,7 @@ def reduce_over_processes(tensor: Tensor, reduction: Reduction) -> Tensor:
     """Combine a tensor that every process holds for its own batches; all of them get the result.
 
     Args:
-        tensor: of equal shape and type in every process; left as it is.
+        tensor: of equal shape and type in every process; left unchanged.
         reduction: sum, mean, max or min.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a running step tells: lines in the log, a bar on a terminal, curves on disk, and TensorBoard if it is there.
+"""What a running step reports: lines in the log, a bar on a terminal, curves on disk, and TensorBoard if it is installed.
 
 Curves are averages over equal stretches of iterations and depend on the run alone; lines of the log follow the clock.
 """
@@ -44,7 +44,7 @@ class Averages:
         return means
 
     def state_dict(self) -> dict[str, list[float]]:
-        """Plain values to go on from."""
+        """Plain values to resume from."""
         return {name: [total, count] for name, (total, count) in self._sums.items()}
 
     def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
@@ -56,7 +56,7 @@ class Progress:
     """The reporter of :func:`model.training.loop.train`.
 
     Args:
-        iterations: of the whole step.
+        iterations: of the step.
         log: where lines go.
         seconds: at least this long between two lines.
         rows: number of stretches that the curves divide the step into, at most.
@@ -156,13 +156,13 @@ class Progress:
 
     @contextmanager
     def _without_events_if_not_written(self) -> Iterator[None]:
-        """Events are a convenience: if they cannot be written, that is told, and training goes on."""
+        """Events are a convenience: if they cannot be written, a line says so and training continues."""
         try:
             yield
         except OSError as error:
             self._events = None
             file = error.filename or self._tensorboard
-            line = f"{file} cannot be written: {explained(error)}; training goes on without TensorBoard's events"
+            line = f"{file} cannot be written: {explained(error)}; training continues without TensorBoard's events"
             with tqdm.external_write_mode(file=self._log):
                 print(line, file=self._log, flush=True)
 
@@ -197,6 +197,6 @@ _excepthook = threading.excepthook
 
 
 def _quiet_events(problem: Any) -> None:
-    """TensorBoard's thread keeps its error for the next call, which tells it in a line; its traceback says nothing more."""
+    """TensorBoard's thread keeps its error for the next call, which reports it in a line; its traceback adds nothing."""
     if not (isinstance(problem.exc_value, OSError) and type(problem.thread).__module__.startswith("tensorboard.")):
         _excepthook(problem)

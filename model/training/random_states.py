@@ -28,7 +28,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 def set_random_states(states: dict[str, Any], device: torch.device) -> None:
     """Put every generator back to where :func:`random_states` found it.
 
-    A state taken on a GPU says nothing on a CPU, nor the other way round: such a generator stays as it is.
+    A state taken on a GPU means nothing on a CPU, and vice versa: such a generator is left unchanged.
     """
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -1,4 +1,4 @@
-"""What a training records about itself: everything needed to say later how a figure came about."""
+"""What a training records about itself: everything needed to say later how a number came about."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where this process runs: device, processor, threads, the compiled op if used, and what SLURM or a lease gave it."""
+    """Where this process runs: device, processor, threads, the compiled op if used, and what SLURM or the workflow assigned."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_model(),

@@ -1,9 +1,9 @@
 """Going on in the middle of a step after the process was stopped.
 
-Snapshots live in a work directory that is no declared output, since the workflow deletes the outputs of a job that did
+Snapshots are kept in a work directory that is not a declared output, since the workflow deletes the outputs of a job that did
 not finish. A snapshot belongs to one *key*: hashes of everything the result depends on. A snapshot of another key is
-refused, and the log says what differs, so that an edited configuration never continues a foreign training. The name of
-a snapshot holds the checksum of its content: one that is damaged is told by it, and the one before takes its place.
+refused, and the log says what differs, so an edited configuration never continues another training. The name of a
+snapshot holds the checksum of its content: damage is detected, and the previous one is used instead.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ class ResumeKey:
 
 
 def say_on_stderr(text: str) -> None:
-    """Where messages go if nobody says otherwise."""
+    """The default receiver of messages."""
     print(text, file=sys.stderr, flush=True)
 
 
 class SnapshotError(ValueError):
-    """A time between snapshots that is none."""
+    """An invalid time between snapshots."""
 
 
 def snapshot_minutes(wanted: float | None, environment: Mapping[str, str]) -> float:
-    """Minutes between two snapshots: what is wanted, else what the environment says, else 10.
+    """Minutes between two snapshots: the given value, else that of the environment, else 10.
 
     Raises:
         SnapshotError: naming the variable, if it holds no number of at least 0.
@@ -89,7 +89,7 @@ class Snapshots:
         folder: made when the first one is written.
         key: what the training depends on.
         seconds: at least this long between two periodic snapshots.
-        say: told what is continued, and what is refused and why.
+        say: called with what is continued, and what is refused and why.
         clock: seconds of a clock that never goes back.
     """
 
@@ -112,7 +112,7 @@ class Snapshots:
         """Write a snapshot, then remove all but the newest two of this key.
 
         Returns:
-            Whether it was written. A full disk is told, and training goes on: what was saved before stays.
+            Whether it was written. If the disk is full, a line says so and training continues; what was saved before stays.
 
         Raises:
             CheckpointError: if the content holds more than tensors and plain values.
@@ -128,7 +128,7 @@ class Snapshots:
             name = f"snapshot-{self.key.digest[:12]}-{iteration:09d}-{hashing.digest.hexdigest()[:16]}.pt"
             unnamed.replace(self.folder / name)
         except (OSError, FileError) as error:
-            self.say(f"{self.folder}: no snapshot after iteration {iteration} ({error}); training goes on without it")
+            self.say(f"{self.folder}: no snapshot after iteration {iteration} ({error}); training continues without it")
             return False
         kept = self._own()[:KEPT]
         for path in self._files():
@@ -142,7 +142,7 @@ class Snapshots:
         for path in self._own():
             snapshot = self._read(path)
             if snapshot is not None and snapshot["key"] == self.key.parts:
-                self.say(f"going on after iteration {snapshot['iteration']}, from {path}")
+                self.say(f"continuing after iteration {snapshot['iteration']}, from {path}")
                 return int(snapshot["iteration"]), snapshot["content"]
         self._refuse_foreign()
         return None
@@ -169,20 +169,20 @@ class Snapshots:
             path.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        """Content of a snapshot whose checksum is right; otherwise None, and it is said."""
+        """Content of a snapshot with a matching checksum; otherwise None, with a message."""
         try:
             if not path.stem.endswith(checksum(path)[:16]):
                 raise CheckpointError("its checksum is wrong")
             snapshot = load_data(path)
             if not (isinstance(snapshot, dict) and snapshot.keys() >= {"key", "iteration", "content"}):
-                raise CheckpointError("it is no snapshot")
+                raise CheckpointError("it is not a snapshot")
         except (CheckpointError, OSError) as error:
-            self.say(f"{path}: damaged, not used ({error}); an older snapshot takes its place if there is one")
+            self.say(f"{path}: damaged, not used ({error}); an older snapshot is used if there is one")
             return None
         return snapshot
 
     def _refuse_foreign(self) -> None:
-        """Say why snapshots of other keys are not continued; the first one stands for all of its key."""
+        """Say why snapshots of other keys are not continued; once per key."""
         told = set()
         for path in self._files():
             prefix = path.name.split("-")[1]

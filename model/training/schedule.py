@@ -23,7 +23,7 @@ class Poly:
     .. math:: f(i) = w(i)\,(1 - i/I)^p, \quad
               w(i) = \begin{cases} a + (1 - a)\, i / (qI) & i < qI \\ 1 & \text{else} \end{cases}
 
-    The warm-up multiplies the decay, which runs from the first iteration on: it does not start anew after the warm-up.
+    The warm-up multiplies the decay, which runs from the first iteration on and does not restart after the warm-up.
 
     Attributes:
         iterations: I, length of the step in optimiser steps.
@@ -47,7 +47,7 @@ class Poly:
             raise ScheduleError(f"power of a poly schedule is at least 0, not {self.power}")
         for name in ("warmup_fraction", "warmup_factor"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ScheduleError(f"{name} of a poly schedule lies between 0 and 1, not at {getattr(self, name)}")
+                raise ScheduleError(f"{name} of a poly schedule must be between 0 and 1, not {getattr(self, name)}")
 
     def __call__(self, iteration: int) -> float:
         """Factor for an iteration, counted from 0."""

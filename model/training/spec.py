@@ -1,6 +1,6 @@
 """The description of one training job, as the workflow hands it over in canonical JSON.
 
-Everything that the result depends on stands here, already resolved for this step; nothing else does.
+Everything that the result depends on is here, already resolved for this step; nothing else is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StepSpec(_Typed):
             raise ValueError("exactly the base step (index 0) has no past classes")
         if self.index and self.future:
             raise ValueError(
-                "only the base step (index 0) is told about future classes; later ones read its checkpoint"
+                "only the base step (index 0) has 'future' classes; later steps get them from its checkpoint"
             )
         if len({*self.past, *self.current}) != len(self.past) + len(self.current):
             raise ValueError("a class is listed twice")
@@ -162,7 +162,7 @@ class RecipeSpec(_Typed):
 class TrainingSpec(_Typed):
     """One training job.
 
-    ``selection`` tells how its images were chosen where the setting does not: which list, which annotation.
+    ``selection`` says how its images were chosen besides the setting: which list, which annotation.
     """
 
     dataset: str
@@ -185,7 +185,7 @@ def parse_spec(text: str) -> TrainingSpec:
     """Read a job description from JSON.
 
     Raises:
-        SpecError: if it is no JSON, lacks a key, has an unknown one, or a value is out of range.
+        SpecError: if it is not JSON, lacks a key, has an unknown one, or a value is out of range.
     """
     try:
         return TrainingSpec.model_validate_json(text)

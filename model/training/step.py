@@ -40,7 +40,7 @@ class StepResult:
     Attributes:
         state: the method's state for the next step.
         trainable_parameters: number of scalars that were trained.
-        resumed_at: iterations that a snapshot had already done; 0 if the step ran in one go.
+        resumed_at: iterations that a snapshot had already done; 0 if the step ran without interruption.
     """
 
     state: State
@@ -89,20 +89,20 @@ def train_step(
         one_pass: one fresh pass over this step's images, for the hooks before and after training.
         make_optimiser: parameter groups to optimiser.
         schedule: factor of the learning rates for an iteration.
-        learning_rate: that the schedule starts from; told to the method.
+        learning_rate: that the schedule starts from; passed to the method.
         iterations: optimiser steps of this step.
         iterations_per_epoch: optimiser steps that one pass over the data takes.
         device: where tensors live.
         state: the method's state from the step before.
         seed: of the draws that training itself makes, such as dropout.
-        reporter: told about every iteration.
+        reporter: called after every iteration.
         accumulate, clip_norm, precision: see :func:`model.training.loop.train`.
         snapshots: where to continue from and to save to; None does neither.
         reduce: combines what the method counts over the processes of this training.
 
     Raises:
         OptimiserError: for parameter groups that make no optimiser.
-        TrainingError: if training cannot go on.
+        TrainingError: if training cannot continue.
         Interrupted: after SIGTERM or SIGUSR1, when the snapshot is written.
     """
     trainable = method.trainable(network, step)
@@ -148,7 +148,7 @@ def train_step(
                 saved = snapshots.save(done, _content(network, optimiser, scaler, reporter, context.state, device))
             if stops:
                 what = f"stopped by {signal.Signals(stops[0]).name} after iteration {done} of {iterations}"
-                again = "run it again to go on from there" if saved else "this state was not kept"
+                again = "run it again to continue from there" if saved else "this state was not kept"
                 raise Interrupted(f"{what}; {again}", stops[0])
 
         train(

@@ -1,7 +1,7 @@
-"""The work folder of a training or evaluation: who may use it, and what it keeps after the end.
+"""The work folder of a training or evaluation: its lock, and what it keeps after the end.
 
 The workflow deletes the outputs of a job whose end it did not see. It does not see the end if it was killed itself while a
-cluster, or the operating system, let the training go on. Therefore
+cluster, or the operating system, lets the training continue. Therefore
 
 * two processes never work on one result: the second waits until the first has ended, however it ends;
 * a finished job leaves hard links to its outputs here, which take no room. If it is asked for again by a workflow
@@ -32,8 +32,8 @@ def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder for as long as the block runs; wait if another process holds it.
 
     Args:
-        folder: made if needed; its file ``user`` names host and process of whoever holds it.
-        say: told if there is something to wait for, or if the file system knows no locks.
+        folder: created if needed; its file ``user`` names host and process of the holder.
+        say: called if there is something to wait for, or if the file system has no locks.
     """
     lock = NamedLock(folder / "user")
     try:
@@ -41,7 +41,7 @@ def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
             say(f"{folder}: {lock.holder or 'another process'} is making this; waiting for it to end")
             lock.take(wait=True)
     except NoLocksError as error:
-        say(f"{folder}: no lock ({error}); see to it that no second process makes the same")
+        say(f"{folder}: no lock ({error}); make sure that no second process makes the same")
     try:
         yield
     finally:
@@ -76,8 +76,8 @@ def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: C
     Args:
         folder: the work folder.
         key: digest of everything that the result depends on.
-        outputs: name to the place where the workflow wants the file; the last one is put there last.
-        say: told where the outputs come from, or that they are damaged.
+        outputs: name to the path where the workflow expects the file; the last one is put there last.
+        say: called with where the outputs come from, or that they are damaged.
 
     Returns:
         Whether there was one.
@@ -88,7 +88,7 @@ def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: C
         if record["key"] != key or record["files"].keys() != outputs.keys():
             return False
         if any(checksum(kept / name) != expected for name, expected in record["files"].items()):
-            say(f"{kept}: damaged, not used; it is made again")
+            say(f"{kept}: damaged, not used; it will be made again")
             return False
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False

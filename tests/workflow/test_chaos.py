@@ -181,4 +181,4 @@ def test_a_training_that_outlives_its_workflow_is_not_lost(micro: Checkout, tmp_
         other = micro.folder / base.relative_to(checkout.folder)
         assert base.read_bytes() == other.read_bytes()
     logs = [file.read_text() for file in checkout.folder.glob("results/logs/base/**/train.log")]
-    assert any("its outputs are taken from" in text or "going on after iteration" in text for text in logs), logs
+    assert any("its outputs are taken from" in text or "continuing after iteration" in text for text in logs), logs

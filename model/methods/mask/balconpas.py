@@ -17,7 +17,7 @@ only here and there: their unmatched queries do not count as "no object", and th
 
 Targets are pseudo targets, then ground truth; exemplars have ground truth only, but queries matched to their first n targets
 enter S_i, n being the number of pseudo targets that were found and set aside (released code). An image is an exemplar if it
-has a label that is none of the step's: that is the released code's rule, and where exemplars are drawn from one memory it
+has a label that does not belong to the step: that is the released code's rule, and where exemplars are drawn from one memory it
 is the same. Where nothing is in S_i, the distillation is 0; the released code stops with NaN.
 
 Verified against: d_balconpas (pseudo targets, all terms, gradients, order of the class heads), d_memory (selection).

@@ -1,4 +1,4 @@
-"""Base of the methods on networks that predict sets of masks (Mask2Former): the common losses and readings.
+"""Base of the methods on networks that predict sets of masks (Mask2Former): the common losses and post-processing.
 
 Targets of an image are a class and a mask for each segment. The hooks of :mod:`model.methods.base` keep their meaning:
 
@@ -12,7 +12,7 @@ Targets of an image are a class and a mask for each segment. The hooks of :mod:`
 * ``predict`` chooses the class and mask logits that count at test time; ``semantic``, ``panoptic`` and ``instances`` read
   class logits and mask probabilities, one image at a time.
 
-Verified against: c_matcher_criterion (losses), b_inference (readings).
+Verified against: c_matcher_criterion (losses), b_inference (post-processing).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
     def trainable(self, network: nn.Module, step: Step) -> Trainable:
         """All parameters; normalisations and embeddings without weight decay (as released).
 
-        How much slower the backbone trains (0.1 as released) is said by the recipe's ``optimiser.backbone_factor``.
+        The recipe's ``optimiser.backbone_factor`` (0.1 as released) sets how much slower the backbone trains.
         """
         return Trainable(parameter_groups(network))
 
@@ -90,7 +90,7 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
         """The network's own class loss.
 
         Where labels of the next step leak into the batch (``leak_next_class`` of a recipe, a quirk of BalConpas's released
-        semantic figures), the released class loss takes such images for exemplars, in the base step too.
+        semantic numbers), the released class loss takes such images for exemplars, in the base step too.
         """
         if batch.leaked:
             strange = strange_images(batch.labels, context.step)
@@ -174,7 +174,7 @@ def parameter_groups(network: nn.Module) -> tuple[ParameterGroup, ...]:
 
 
 def strange_images(ground_truth: Sequence[MaskTargets], step: Step) -> Tensor:
-    """(B,) bool: images with at least one label that is none of the step's."""
+    """(B,) bool: images with at least one label that does not belong to the step."""
     past, seen = len(step.past), len(step.seen)
     return torch.stack([((target.labels < past) | (target.labels >= seen)).any() for target in ground_truth])
 

@@ -2,7 +2,7 @@
 
 Kim, Yu & Hwang, "ECLIPSE: Efficient Continual Learning in Panoptic Segmentation with Visual Prompt Tuning", CVPR 2024.
 
-The base step trains a whole network. Each later step adds a group of N prompts (queries with positions for every decoder
+The base step trains the complete network. Each later step adds a group of N prompts (queries with positions for every decoder
 layer), a mask head and a class head, and trains these and the shared head of "no object"; nothing else changes, so there is no
 old model, no distillation and no replay. Only the newest prompts run in training, but their classes are compared with those of
 all steps, so that they learn to be silent about old ones.
@@ -22,13 +22,13 @@ when to be silent; logits z of K classes and "no object" ∅:
     z_∅ ← logit(clip(|δ_g| · σ(z_∅)))  if δ_g < 0 (released code only), and is left alone if δ_g = 0
     z_c ← −10                          for c ∉ C_g
 
-δ is the field ``deltas``, a value for each step; the last one stands for all further steps. The released values differ between
-scenarios, see docs/methods.md. The base step by itself is read as it is: there is no other class that could say anything.
+δ is the field ``deltas``, a value for each step; the last one holds for all further steps. The released values differ between
+scenarios, see docs/methods.md. The base step alone is not manipulated: there are no other classes yet.
 
-Named switches for what the release does and the paper does not say:
+Named switches for what the release does and the paper does not mention:
 
     ``released_supervision``  increments: losses of the raw prompts and of the last layer only, not of every layer
-    ``released_statistics``   increments: batch statistics of the frozen network go on changing (not with ``frozen-bn``)
+    ``released_statistics``   increments: batch statistics of the frozen network keep changing (not with ``frozen-bn``)
 
 Verified against: e_eclipse (decoder in training and test mode, logits before and after, criterion with gradients, readings,
 initial weights of a step).
@@ -131,7 +131,7 @@ def manipulate_logits(
         logits: (B, Q, K + 1), groups one after the other, "no object" last.
         group_sizes: queries of each group; group t belongs to step t.
         classes_per_step: classes of each step.
-        deltas: δ of each step; the last one stands for all further steps.
+        deltas: δ of each step; the last one holds for all further steps.
 
     Returns:
         New logits (B, Q, K + 1).

@@ -1,6 +1,6 @@
 """Fine-tuning of a mask-classification network: no protection against forgetting, the lower bound of every table.
 
-The network goes on training on the segments of the current step; everything else is "no object" there.
+The network continues to train on the segments of the current step; everything else is "no object" there.
 
     L = Σ_layers  λ_class · CE + λ_mask · BCE + λ_dice · Dice
 

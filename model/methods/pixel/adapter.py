@@ -22,8 +22,8 @@ decision, and new classes keep away from the prototypes where these have moved t
 
 UAC alone reaches old classifiers. Two switches:
 
-    ``adaptation``    the call is commented out in the released code; which reading the published numbers come from cannot be
-                      told. True is the method of the paper, false the released program
+    ``adaptation``    the call is commented out in the released code; which of the two the published numbers come from is
+                      unknown. True is the method of the paper, false the released program
     ``replay_rule``   how many features are replayed, and how often the background: ``adapter`` as released for PASCAL VOC,
                       ``star`` as released for ADE20K
 
@@ -52,7 +52,7 @@ from model.methods.pixel.star_replay_plan import ReplayPlan
 from model.networks.deeplabv3.outputs import PixelOutputs
 
 ADAPTED = ("adapted_prototypes", "adapted_deviations")
-"""Entries of the state that stand for the stored ones once prototypes have moved."""
+"""Entries of the state that replace the stored ones once prototypes have moved."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ Where no new class is labelled, the network keeps what the old one thought, the 
 
 ``released_product`` is the code of SDR to the letter: + Σ p · softmax(z) in place of − Σ p · log softmax(z), which drives the
 networks apart when it is minimised. Besides, its preset compares where it should assign, so that the term is off unless it is
-switched on by hand. Which of the published figures were made with which form is uncertain: those of the sequential and the
+switched on by hand. Which of the published numbers were made with which form is uncertain: those of the sequential and the
 disjoint setting are above fine-tuning, the overlapped ones and those of ADE20K are about equal to it.
 
 Verified against: g_cil (both readings, values and gradients).

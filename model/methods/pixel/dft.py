@@ -19,7 +19,7 @@ The switches, all off in ``dft`` and all on in ``dft-star``:
                                  frozen; the base step then knows how many classes each later step brings
 
 Without preallocation a new classifier starts with random weights. The decision is the largest logit of the classes learnt so far;
-the released one may also answer a class that nobody has learnt yet, which its evaluation cannot count.
+the released one may also predict a class that has not been learnt yet, which its evaluation cannot count.
 
 Verified against: g_dft (whole steps of a small network: losses, gradients, weights and running statistics after every step).
 """

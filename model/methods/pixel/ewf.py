@@ -10,7 +10,7 @@ whose old classifiers are frozen besides:
     θ ← (1 − α) · θ_old + α · θ               after the step, entry by entry, running statistics too
     α = sqrt(N / (N + K_old))
 
-    θ_old   the previous step's network as it was handed on: averaged itself, and before this step's classifier was initialised
+    θ_old   the previous step's network as it was passed on: averaged itself, and before this step's classifier was initialised
     N       number of the step's classes
     K_old   channels before the step, background included
     λ       distillation_weight, 10 on VOC and in 100-50, 100 in ADE20K 100-10 and 100-5

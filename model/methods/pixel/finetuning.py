@@ -1,6 +1,6 @@
 """Fine-tuning: no protection against forgetting, the lower bound of every table.
 
-The network goes on training on the labels of the current step; classes of earlier steps are background there.
+The network continues to train on the labels of the current step; classes of earlier steps are background there.
 
     L = CE(z, y)
 
@@ -9,7 +9,7 @@ The network goes on training on the labels of the current step; classes of earli
 
 Its base step is the one that most methods continue from, and trained on the scenario ``joint`` it is the upper bound.
 
-Verified against: g_mib_losses (step_FT: value and gradient of a whole training step).
+Verified against: g_mib_losses (step_FT: value and gradient of a complete training step).
 """
 
 from __future__ import annotations

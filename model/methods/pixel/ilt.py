@@ -3,7 +3,7 @@
 Michieli & Zanuttigh, "Incremental Learning Techniques for Semantic Segmentation", ICCV Workshops 2019, in the form that the
 released MiB code compares with.
 
-The previous step's network is kept in mind twice: at the output, as in LwF, and in the features that the backbone hands to
+The previous step's network is distilled twice: at the output, as in LwF, and in the features that the backbone passes to
 the head.
 
     L = CE(z, y) + λ · KD(z, z_old) + μ · mean (F - F_old)²
@@ -17,7 +17,7 @@ the head.
 Two options of the released code of SDR, off there as here: ``feature_region: old`` leaves out pixels labelled as a new class, and
 ``feature_cosine`` compares directions, 1 − cos of the two vectors of a pixel.
 
-Verified against: g_mib_losses (step_ILT: value and gradients of a whole training step), g_sdr (the options).
+Verified against: g_mib_losses (step_ILT: value and gradients of a complete training step), g_sdr (the options).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What EWC, Path Integral and Riemannian Walk have in common: statistics of parameters, and a penalty on their movement.
 
 The state of a method holds one entry ``<statistic>/<parameter name>`` for each trained parameter. Statistics that a step
-hands on:
+passes on:
 
     fisher/…    running Fisher information, not normalised
     path/…      path-integral importance, summed over the steps
@@ -45,11 +45,11 @@ ITERATION = "iteration"
 
 
 class ImportanceError(ValueError):
-    """A step that should protect what was learnt, but was not told what matters."""
+    """A step that should protect what was learnt, but has no importances."""
 
 
 class Statistic(Protocol):
-    """Something measured along a step."""
+    """A statistic measured during a step."""
 
     def start(self, network: nn.Module, state: State) -> None:
         """Entries that observing needs."""
@@ -137,7 +137,7 @@ class Penalty:
     """What holds parameters where they were.
 
     Attributes:
-        statistics: those of earlier steps whose sum says how much a parameter matters.
+        statistics: those of earlier steps whose sum is the importance of a parameter.
         weight: λ.
         normalise: whether each tensor of each statistic is stretched to 0 … 1 first.
     """
@@ -168,16 +168,16 @@ def start_step(statistics: Iterable[Statistic], penalty: Penalty | None, context
     Args:
         statistics: to be measured along the step.
         penalty: what is to be held; new parameters have no importance and move freely.
-        context: of a network that is grown, but not trained yet; its state is left as it is.
+        context: of a network that has grown but not trained yet; its state is left unchanged.
 
     Raises:
-        ImportanceError: if the step before handed on nothing of what is to be penalised.
+        ImportanceError: if the previous step passed on none of the needed statistics.
     """
     network, state = context.network, context.state
     important = () if penalty is None else penalty.statistics
     if context.step.index > 0 and not all(entries(state, statistic) for statistic in important):
         raise ImportanceError(
-            f"step {context.step.index}: the checkpoint of the step before says nothing about {' and '.join(important)}; "
+            f"step {context.step.index}: the checkpoint of the previous step has no {' and '.join(important)}; "
             "its training must have measured it: continue from one of method 'finetuning-observed'"
         )
     started: State = {key: value.clone() for key, value in state.items()}
@@ -215,11 +215,11 @@ def penalise(weight: float, network: nn.Module, state: State) -> None:
 
 @dataclass(frozen=True)
 class ImportanceMethod(PixelMethod):
-    """Base of the methods that say what they measure along a step, and what they hold."""
+    """Base of the methods that measure statistics during a step and penalise changes of important parameters."""
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """What is measured along a step, in this order."""
+        """What is measured during a step, in this order."""
         raise NotImplementedError(f"{type(self).__name__} measures nothing")
 
     @property

@@ -22,7 +22,7 @@ these targets, in addition to the losses of a host:
 Released weights (previous, novel): VOC 19-1: 5, 0.5; 15-5: 5, 1 (the defaults); 15-1: 1, 0; ADE20K 100-50: 1, 20; 100-10: 1, 1;
 50-50: 2, 10. In the sequential setting the label of an old class counts like background.
 
-Verified against: g_lgkd (distillation alone; values and gradients of whole training steps on both hosts).
+Verified against: g_lgkd (distillation alone; values and gradients of complete training steps on both hosts).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ images, and the new one is asked to keep that opinion about the classes both kno
 
 The paper's temperature of 2 is 1 in the released segmentation codes, as here.
 
-Verified against: g_mib_losses (step_LWF: value and gradient of a whole training step).
+Verified against: g_mib_losses (step_LWF: value and gradient of a complete training step).
 """
 
 from __future__ import annotations

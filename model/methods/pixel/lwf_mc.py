@@ -22,7 +22,7 @@ sigmoid, a new channel its label; there is no weight to choose, and ``hard_backg
 The base step already trains with BCE and is therefore not shared with the softmax methods. The decision is the largest
 logit, which is also the largest sigmoid.
 
-Verified against: g_mib_losses (step_LWF-MC: value and gradient of a whole training step; the disjoint form alone).
+Verified against: g_mib_losses (step_LWF-MC: value and gradient of a complete training step; the disjoint form alone).
 """
 
 from __future__ import annotations

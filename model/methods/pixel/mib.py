@@ -18,7 +18,7 @@ the old network:
 
 Labels of old classes (setting ``sequential``, or exemplars) count as background in the class loss.
 
-Verified against: g_mib_losses (step_MiB: value and gradient of a whole training step; init_classifier).
+Verified against: g_mib_losses (step_MiB: value and gradient of a complete training step; init_classifier).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Segmentation", ECCV 2024.
 
 A new classifier that fits nothing pulls at all features while it learns. Before each step, NeST builds it from the old ones,
 channel by channel, starting from how these react to the new class, and tunes the combination for some epochs while the
-network stays as it is. Then the host learns the step:
+network stays unchanged. Then the host method learns the step:
 
     w_k = Σ_c v_kc (M_kc ⊙ W_c)      rows of the new classifier while it is tuned, by MiB's unbiased cross-entropy
     L   = the loss of MiB or PLOP    of the step itself

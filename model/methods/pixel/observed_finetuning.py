@@ -2,7 +2,7 @@
 
 Nothing acts on the network: with equal seeds it is trained exactly like fine-tuning's base step. It is a training of its own
 all the same, so that asking for one of those methods later leaves the shared base step, and everything that continues
-from it, as it is. One such training gathers what all of them need.
+from it unchanged. One such training gathers what all of them need.
 
     L = CE(z, y)
 

@@ -16,15 +16,15 @@ several grids of cells. New classifiers start from the background's, as in MiB:
     Φ        means over width and over height in the cells of 1, 4 and 16 cells a map
     λ_m      feature_weight, and logit_weight for the logits: 0.01 and 5e-4 on VOC (the defaults), 1e-3 and 1e-5 on ADE20K
 
-A pixel is sure if its uncertainty lies below a threshold of the predicted class: the median over the background pixels of
+A pixel is certain if its uncertainty is below a threshold of the predicted class: the median over the background pixels of
 this step's images, at least ``min_threshold``. The released code computes both in ways that differ from the paper's words:
 
     ``released_entropy``   the mean over classes instead of the sum, and divided by log K besides: at most 1 / (K_old · log K)
     ``released_median``    the first bin of a histogram that alone holds about half of everything
 
-Together they let nearly everything pass on ADE20K. The published figures contain both; set to false, they are the paper's.
+Together they let nearly everything pass on ADE20K. The published numbers contain both; set to false, they follow the paper.
 
-Verified against: g_plop (thresholds, pseudo-labels, both losses and gradients of whole training steps).
+Verified against: g_plop (thresholds, pseudo-labels, both losses and gradients of complete training steps).
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class PLOP(PixelMethod):
         return losses
 
     def after_step(self, context: StepContext[PixelBatch]) -> State:
-        """Nothing is handed on: the next step measures its own thresholds."""
+        """Nothing is passed on: the next step measures its own thresholds."""
         return {}
 
     def distillation(self, outputs: PixelOutputs, old_outputs: PixelOutputs) -> Tensor:

@@ -3,7 +3,7 @@
 Zhang, Xiao, Liu, Chen & Cheng, "Representation Compensation Networks for Continual Semantic Segmentation", CVPR 2022.
 
 Every 3x3 convolution of the backbone and the parallel convolutions of the head have a twin. Before a step both twins are merged
-into the first one, which is frozen and carries what was learnt, while the second one goes on learning; in training a
+into the first one, which is frozen and carries what was learnt, while the second one continues to learn; in training a
 channel takes one of them or their mean by chance, at test always the mean. Intermediate maps are held together by local
 averages of their energy over space and over neighbouring channels. Labels are read, and outputs distilled, as in MiB:
 
@@ -21,10 +21,10 @@ The network that starts a step is not the old one: the merged branch alone would
 averaged with the second branch once more. The old model is the network before the merge. A released choice has a switch:
 
     ``released_initialisation``   new classifiers take the background's weights, but their biases stay random and that of the
-                                  background is not lowered; false is the whole background initialisation of MiB
+                                  background is not lowered; false is the full background initialisation of MiB
 
 Verified against: g_rcil (twin blocks and heads: training, gradients, running statistics, several merges; pooled cube
-distillation; loss and gradients of a whole training step).
+distillation; loss and gradients of a complete training step).
 """
 
 from __future__ import annotations

@@ -23,17 +23,17 @@ other, and the channels that describe a pixel are few. Labels and outputs are th
 A weight of 0 leaves a term out, as in the ablation of the paper. The background has a prototype where it is known to be nothing
 else: in the sequential setting, and at the base step of the disjoint one. The base step is fine-tuning that counts prototypes.
 
-The published figures contain what the release does differently, a switch each:
+The published numbers contain what the release does differently, each with a switch:
 
     ``released_layout``        features of a class are read in a wrong order, see model/losses/class_prototypes.py
     ``released_background``    the smallest label that occurs is left out where the background is meant to be
     ``released_attraction``    w of the j-th of n classes is n^-(n-j+1) instead of 1/n: the last class dominates
-    ``released_matching``      the mean square that stands above, where the paper has the norm ‖m̂_c − p_c‖
+    ``released_matching``      the mean square given above, where the paper has the norm ‖m̂_c − p_c‖
 
 The released preset has MiB's unbiased losses (``unbiased_classification``, ``unbiased_distillation``) but not its initialisation;
 with ``background_initialisation`` as well it is "SDR + MiB". Uncertain: whether the paper's plain SDR had the unbiased losses.
 
-Verified against: g_sdr (prototypes, all terms and their options; values and gradients of whole training steps).
+Verified against: g_sdr (prototypes, all terms and their options; values and gradients of complete training steps).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Cha, Kim, Yoo & Moon, "SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental Learning", NeurIPS
 2021.
 
-What stands out in an image and has no label is *unknown*, a class of its own: neither background nor anything learnt yet. The
+What is salient in an image and has no label is *unknown*, a class of its own: neither background nor anything learnt yet. The
 feature extractor is frozen after the base step, each step adds a head that starts as a copy of the unknown one, and the old
 network's confident predictions are labels. All channels are binary classifiers:
 
@@ -13,7 +13,7 @@ network's confident predictions are labels. All channels are binary classifiers:
     ỹ   (B, H, W)          the visible label; the old network's class where none is visible, its largest sigmoid is that
                            class's and at least score_threshold; else unknown or background; 255 = ignore
 
-Unlabelled pixels are unknown where a saliency map, read from a file of the dataset, sees an object (``unknown: saliency``, VOC),
+Unlabelled pixels are unknown where a saliency map, read from a file of the dataset, shows an object (``unknown: saliency``, VOC),
 or everywhere (``unknown: everything``, ADE20K, where the release has no saliency and no background). After the base step only
 the newest head, the unknown head and, very slowly, the background head train; all normalisation is frozen. At test time the
 sigmoid of unknown is added to that of the background, and the largest one decides. With a memory (SSUL-M) half of every

@@ -4,7 +4,8 @@ Chen, Cong, Luo, Ip & Wang, "Saving 100x Storage: Prototype Replay for Reconstru
 Class-Incremental Semantic Segmentation", NeurIPS 2023.
 
 Each class has a binary classifier; there is no background channel. New classifiers are shown what they would have seen had all
-data still been there: features drawn from the statistics of old classes, and the current background repeated for the lost one.
+data still been there: features drawn from the statistics of old classes, and the current background repeated in place of the
+old one.
 Where the old network sees an old class, features stay as they were; new classes keep away from the most similar old one:
 
     L = Σ_new (ℓ_image + w_r ℓ_replay + w_b ℓ_background) / (1 + w_r + w_b) + λ_m · OCFM + λ_s · SAD
@@ -21,10 +22,10 @@ Where the old network sees an old class, features stay as they were; new classes
 
 After every step two passes over its images measure its classes: 2C + 3 numbers each, 2 060 bytes at C = 256. From step 1 on
 all normalisation layers and dropout are frozen, and new classifiers learn 100 times as fast as the backbone, the rest of the
-head 10 times. Released defects that the published figures contain, each with a switch:
+head 10 times. Released defects that the published numbers contain, each with a switch:
 
     ``released_threshold``   in training, the old network's *logit* has to exceed 0.5, at test its sigmoid (logit 0)
-    ``released_norms``       the random norm of a drawn feature is drawn anew for each channel
+    ``released_norms``       the random norm of a drawn feature is drawn separately for each channel
     ``released_deviations``  from step 1 on, deviations of the j-th new class are measured from the j-th *old* prototype
 
 The file is longer than most because the method has all four phases: it measures classes after a step, plans what to replay before
@@ -154,7 +155,7 @@ class STAR(PixelMethod):
         return decide_foreground(old_outputs.logits, self.threshold)
 
     def statistics_in_use(self, state: State) -> ClassStatistics:
-        """What features of old classes are drawn from, and new classes keep away from."""
+        """The statistics that features of old classes are drawn from and that new classes are kept away from."""
         return stored_statistics(state)
 
     def targets(self, context: Context, batch: PixelBatch, old_outputs: PixelOutputs | None) -> StarTargets:
@@ -244,7 +245,7 @@ class STAR(PixelMethod):
 
 @dataclass(frozen=True)
 class StarM(STAR):
-    """STAR with exemplars beside the prototypes (50 images in the paper, class-balanced); past labels in them are hidden."""
+    """STAR with exemplars in addition to prototypes (50 images in the paper, class-balanced); past labels in them are hidden."""
 
     base_method = "star"
     memory_policy = "annotations"

@@ -19,7 +19,7 @@ Draw = Callable[[Sequence[int]], Tensor]
 
 
 class FeatureError(ValueError):
-    """Labels and features that do not lie on a common grid."""
+    """Labels and features that do not share a grid."""
 
 
 def grid_labels(labels: Tensor, features: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def grid_labels(labels: Tensor, features: Tensor) -> Tensor:
         features: (B, C, h, w), H = s·h and W = s·w.
 
     Raises:
-        FeatureError: if the sizes are no such multiples.
+        FeatureError: if the sizes are not such multiples.
     """
     stride = labels.shape[1] // features.shape[2]
     found = labels[:, stride // 2 :: stride, stride // 2 :: stride] if stride else labels
@@ -107,7 +107,7 @@ def measure_classes(
             norm_sums[place] += found.norm(dim=1).sum()
             counts[place] += len(found)
     if sums is None:
-        raise FeatureError("there is no batch to measure classes in")
+        raise FeatureError("there are no batches to measure classes in")
     some = counts.clamp(min=1)
     prototypes, means = functional.normalize(sums, dim=1), norm_sums / some
     centres = prototypes if reference is None else reference(prototypes.to(kind)).double()

@@ -20,7 +20,7 @@ class ReplayPlan:
 
     Attributes:
         counts: features to draw of each old class in every iteration.
-        background_ratio: ρ, how often the current background stands for the lost one.
+        background_ratio: ρ, how often the current background replaces the old one.
         numbers: pixels of the background and of each old class, as if all data were still there.
     """
 

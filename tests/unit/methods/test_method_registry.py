@@ -146,7 +146,7 @@ def test_a_method_from_outside_needs_a_label_and_its_code_counts(monkeypatch, tm
     assert "my_own_method" in training_code(later.spec)
     for changed, message in (
         ({"label": None}, r"give 'my_own_method:Mine' a 'label'"),
-        ({"name": "os:system"}, "'os:system' is no method"),
+        ({"name": "os:system"}, "'os:system' is not a method"),
         ({"name": "my_own_metod:Mine"}, "cannot be imported: No module named 'my_own_metod'"),
         ({"hyper_parameters": {"rate": 1}}, "has no hyper-parameter 'rate'; did you mean 'rates'?"),
     ):

@@ -49,7 +49,7 @@ def test_the_newest_snapshot_comes_back_and_two_are_kept(tmp_path):
     assert iterations(tmp_path) == [10, 15]
     iteration, content = kept.load()
     assert iteration == 15 and content["weights"].tolist() == [15.0, 15.0]
-    assert len(told) == 1 and told[0].startswith("going on after iteration 15, from ")
+    assert len(told) == 1 and told[0].startswith("continuing after iteration 15, from ")
     kept.clear()
     assert iterations(tmp_path) == []
 

@@ -78,7 +78,7 @@ def test_old_parameters_are_pulled_back_and_new_ones_are_free(name, base_network
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_statistics_a_step_is_refused(name, base_network) -> None:
-    with pytest.raises(ImportanceError, match=r"says nothing about (fisher|path).*finetuning-observed"):
+    with pytest.raises(ImportanceError, match=r"has no (fisher|path).*finetuning-observed"):
         build(name).before_step(step_context(INCREMENT, base_network, old_model=None, batches=[], state={}))
 
 
