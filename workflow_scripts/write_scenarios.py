@@ -18,11 +18,11 @@ from model.workflow.plan import Plan
 HEAD = """# Scenarios
 
 Classes and numbers of training images of every step of the scenarios in `config/published`;
-[protocols.md](protocols.md) says what they mean. This page is made by `workflow_scripts/write_scenarios.py`.
+[protocols.md](protocols.md) explains them. This page is written by `workflow_scripts/write_scenarios.py`.
 
-*overlapped*, *disjoint*: images that the rule gives; `sequential` has those of `disjoint`. *partition*: images of the
+*overlapped*, *disjoint*: images selected by the rule; `sequential` has those of `disjoint`. *partition*: images of the
 published list. *validation*: validation images with a class learnt so far. Labels are those of the raw label maps, which in
-ADE20K count from 1. The rules are counted on the complete official data, by the label maps; where no number stands, they have
+ADE20K count from 1. Images are counted on the complete official data, by the label maps; where there is no number, they have
 not been counted (panoptic segments, objects, COCO).
 """
 
@@ -46,7 +46,7 @@ def key(name: str) -> tuple[object, ...]:
 
 
 def page(configs: list[Config], indices: Mapping[tuple[str, str], ClassIndex]) -> str:
-    """The whole page.
+    """The complete page.
 
     Args:
         configs: of config/published.

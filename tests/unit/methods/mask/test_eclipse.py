@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 from contexts import step_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trainings import train
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.methods.mask.balconpas import BalConpas
@@ -23,8 +23,6 @@ from model.networks.layers import normalisations
 from model.networks.mask2former.prompted_network import PromptedMask2Former, build_eclipse
 from model.networks.registry import UnsuitableNetworkError, check_requirements
 from model.scenario import Step
-from model.training.optimiser import build_optimiser
-from model.training.step import train_step
 
 BASE = Step(0, (), (10, 11, 12))
 STEP = Step(1, (10, 11, 12), (13, 14))
@@ -53,49 +51,31 @@ def terms(method: Eclipse, model: PromptedMask2Former, images: MaskBatch) -> dic
     return method.losses(step_context(STEP, model), images, model.train()(images.images), None, images.labels)
 
 
-class Silent:
-    def iteration(self, iteration: int, learning_rate: float, terms: dict[str, float]) -> None:
-        self.terms = terms
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass
-
-
-def train(model: PromptedMask2Former, method: Eclipse, step: Step, images: MaskBatch) -> tuple[int, dict[str, float]]:
-    reporter = Silent()
-    result = train_step(
-        network=model,
-        old_model=None,
-        method=method,
-        step=step,
-        batches=lambda start: itertools.repeat(images),
-        setting="overlapped",
-        one_pass=lambda: [images],
-        make_optimiser=partial(build_optimiser, "adamw", learning_rate=1e-2, weight_decay=0.05),
-        schedule=lambda iteration: 1.0,
-        learning_rate=0.01,
+def run(model: PromptedMask2Former, method: Eclipse, step: Step, images: MaskBatch) -> tuple[int, dict[str, float]]:
+    """Two iterations on one batch: the number of trained parameters, and the last loss terms."""
+    done = train(
+        model,
+        method,
+        step,
+        lambda start: itertools.repeat(images),
+        optimiser="adamw",
+        learning_rate=1e-2,
+        weight_decay=0.05,
         iterations=2,
-        iterations_per_epoch=2,
-        device=torch.device("cpu"),
-        state={},
         seed=step.index,
-        reporter=reporter,
     )
-    return result.trainable_parameters, reporter.terms
+    return done.result.trainable_parameters, done.terms[-1]
 
 
 def test_three_steps_leave_everything_old_as_it_was() -> None:
     model, method = network(), Eclipse()
-    count, reported = train(model, method, BASE, batch(0, 2))
+    count, reported = run(model, method, BASE, batch(0, 2))
     assert count == sum(parameter.numel() for parameter in model.parameters())
     for step, images in ((STEP, batch(3, 4)), (THIRD, batch(5))):
         before = copy.deepcopy(model.state_dict())
         method.grow(model, step)
         grown = copy.deepcopy(model.state_dict())
-        count, reported = train(model, method, step, images)
+        count, reported = run(model, method, step, images)
         after = model.state_dict()
         changed = {key for key in before if not torch.equal(before[key], after[key])}
         assert changed == {key for key in before if ".class_embed.cls.0." in key}  # "no object" goes on learning
@@ -116,7 +96,7 @@ def test_answers_of_old_groups_change_with_no_object_alone() -> None:
         before = method.predict(model.eval()(images.images), STEP)
         train_step_images = batch(5)
         method.grow(model, THIRD)
-    train(model, method, THIRD, train_step_images)
+    run(model, method, THIRD, train_step_images)
     with torch.no_grad():
         after = method.predict(model.eval()(images.images), THIRD)
     assert after.logits.shape[1:] == (16, 7) and before.logits.shape[1:] == (12, 6)
@@ -166,7 +146,7 @@ def test_the_class_weight_of_increments_is_their_own() -> None:
 def test_statistics_of_the_frozen_network_drift_only_as_released(released: bool) -> None:
     model = network((3, 2), norm="bn")
     means = [layer.running_mean.clone() for layer in normalisations(model) if hasattr(layer, "running_mean")]
-    train(model, Eclipse(released_statistics=released), STEP, batch(3))
+    run(model, Eclipse(released_statistics=released), STEP, batch(3))
     after = [layer.running_mean for layer in normalisations(model) if hasattr(layer, "running_mean")]
     assert means and any(not torch.equal(a, b) for a, b in zip(means, after, strict=True)) == released
 

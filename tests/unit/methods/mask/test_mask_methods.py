@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from functools import partial
 
 import pytest
 import torch
 from contexts import step_context
+from trainings import train
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
@@ -20,8 +20,7 @@ from model.methods.mask.base import parameter_groups, strange_images
 from model.methods.mask.finetuning import MaskFinetuning
 from model.networks.mask2former.network import Mask2Former, build_mask2former
 from model.scenario import Step
-from model.training.optimiser import build_optimiser
-from model.training.step import frozen_copy, train_step
+from model.training.step import frozen_copy
 
 STEP = Step(1, past=(10, 11, 12), current=(13, 14))
 
@@ -235,17 +234,6 @@ def test_thresholds_of_the_method_reach_the_panoptic_reading() -> None:
     }
 
 
-class Silent:
-    def iteration(self, iteration: int, learning_rate: float, terms: dict[str, float]) -> None:
-        self.terms = terms
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        pass
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_steps_through_the_training_loop(precision: str) -> None:
     model, method, state = network(), BalConpasR(pseudo_overlap_threshold=0.0), {}
@@ -255,44 +243,39 @@ def test_two_steps_through_the_training_loop(precision: str) -> None:
         if step.index:
             old = frozen_copy(certain(model))
             method.grow(model, step)
-        reporter = Silent()
-        result = train_step(
-            network=model,
-            old_model=old,
-            method=method,
-            step=step,
-            batches=lambda start, images=images: itertools.repeat(images),
-            setting="overlapped",
-            one_pass=lambda images=images: [images],
-            make_optimiser=partial(build_optimiser, "adamw", learning_rate=1e-4, weight_decay=0.05),
-            schedule=lambda iteration: 1.0,
-            learning_rate=0.01,
+        done = train(
+            model,
+            method,
+            step,
+            lambda start, images=images: itertools.repeat(images),
+            optimiser="adamw",
+            learning_rate=1e-4,
+            weight_decay=0.05,
             iterations=2,
-            iterations_per_epoch=2,
-            device=torch.device("cpu"),
+            old_model=old,
             state=state,
             seed=step.index,
-            reporter=reporter,
             clip_norm=0.01,
             precision=precision,
         )
-        state = result.state
-        assert result.trainable_parameters == sum(parameter.numel() for parameter in model.parameters())
-        assert all(math.isfinite(value) for value in reporter.terms.values())
+        state = done.state
+        assert done.result.trainable_parameters == sum(parameter.numel() for parameter in model.parameters())
+        assert all(math.isfinite(value) for terms in done.terms for value in terms.values())
     assert model.classes_per_step == [3, 2]
-    assert {"classification", "mask", "dice", "query_distillation", "total"} == reporter.terms.keys()
-    assert 0 < reporter.terms["query_distillation"] < reporter.terms["total"]
+    assert {"classification", "mask", "dice", "query_distillation", "total"} == done.terms[-1].keys()
+    assert 0 < done.terms[-1]["query_distillation"] < done.terms[-1]["total"]
 
 
 def test_a_few_updates_lower_the_loss() -> None:
     model, images = network(), batch(targets(0, 2), targets(1))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    step, method = Step(0, (), (10, 11, 12)), MaskFinetuning()
-    values = []
-    for _ in range(30):
-        total = sum(terms(method, model, None, step, images).values())
-        optimiser.zero_grad()
-        total.backward()
-        optimiser.step()
-        values.append(total.item())
+    done = train(
+        model,
+        MaskFinetuning(),
+        Step(0, (), (10, 11, 12)),
+        lambda start: itertools.repeat(images),
+        optimiser="adamw",
+        learning_rate=2e-3,
+        iterations=30,
+    )
+    values = [terms["total"] for terms in done.terms]
     assert sum(values[-5:]) < 0.6 * sum(values[:5])
