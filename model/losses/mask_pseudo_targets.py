@@ -110,3 +110,58 @@ def pseudo_targets(
     kept, won, area = (x.flatten(1).sum(dim=1) for x in (masks, owned, confident))
     accepted = (kept > 0) & ((kept if counted == "mask" else won) > overlap_threshold * area)
     return MaskTargets(old.labels[accepted], masks[accepted])
+
+
+SHARPNESS = 0.06
+"""Temperature of the softmax that sharpens scores, in the release of SimCIS."""
+
+
+def sharpened(probabilities: Tensor) -> Tensor:
+    r"""How much the largest of a query's probabilities stands out: :math:`\max_c softmax(p / 0.06)_c`, (Q, K) to (Q,).
+
+    Source: SimCIS (CVPR 2025), released code.
+    """
+    return (probabilities / SHARPNESS).softmax(dim=-1).amax(dim=-1)
+
+
+def certain_prediction(
+    logits: Tensor,
+    masks: Tensor,
+    size: tuple[int, int],
+    threshold: float,
+    known: int,
+    refused: Literal["next", "unknown"] = "next",
+    sharpen: bool = True,
+) -> OldPrediction:
+    """Queries of an old model without "no object" that are sure enough of a class, most certain first.
+
+    Args:
+        logits: (Q, K) class logits, each a yes-or-no question.
+        masks: (Q, h, w) mask logits.
+        size: (H, W) of the targets, to which mask logits are enlarged.
+        threshold: the probability of the class has to be larger.
+        known: classes that the old model knows.
+        refused: ``next``: queries of the class after those, which has the place of "no object" in other networks; those of
+            other unknown classes pass (released code). ``unknown``: queries of all unknown classes.
+        sharpen: whether scores are sharpened before they compete for pixels (panoptic).
+
+    Source: SimCIS (CVPR 2025), released code.
+    """
+    probabilities = at_least_single(logits).sigmoid()
+    best, labels = probabilities.max(dim=-1)
+    possible = labels != known if refused == "next" else labels < known
+    kept = (possible & (best > threshold)).nonzero().squeeze(1)
+    scores = sharpened(probabilities) if sharpen else best
+    kept = kept[scores[kept].argsort(descending=True, stable=True)]
+    return OldPrediction(labels[kept], scores[kept], enlarged_masks(masks, kept, size, "sigmoid"))
+
+
+def united(targets: MaskTargets) -> MaskTargets:
+    """One target for each class, in ascending order: the union of its masks."""
+    labels, inverse = targets.labels.unique(return_inverse=True)
+    masks = (
+        torch.stack([targets.masks[inverse == k].any(dim=0) for k in range(len(labels))])
+        if len(labels)
+        else targets.masks
+    )
+    return MaskTargets(labels, masks)

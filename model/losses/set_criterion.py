@@ -194,9 +194,12 @@ def target_masks(targets: Sequence[MaskTargets], matches: Sequence[Match], dtype
     return torch.cat(wanted).to(dtype)[:, None]
 
 
-def query_labels(targets: Sequence[MaskTargets], matches: Sequence[Match], logits: Tensor) -> Tensor:
-    """The label each query should predict: (B, Q) int64, "no object" where it answers for no target."""
-    labels = torch.full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.int64, device=logits.device)
+def query_labels(
+    targets: Sequence[MaskTargets], matches: Sequence[Match], logits: Tensor, nothing: int | None = None
+) -> Tensor:
+    """The label each query should predict: (B, Q) int64, where it answers for no target ``nothing``, the last column if None."""
+    nothing = logits.shape[-1] - 1 if nothing is None else nothing
+    labels = torch.full(logits.shape[:2], nothing, dtype=torch.int64, device=logits.device)
     for row, target, match in zip(labels, targets, matches, strict=True):
         row[match.queries.to(row.device)] = target.labels[match.targets.to(row.device)]
     return labels

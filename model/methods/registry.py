@@ -56,6 +56,7 @@ METHODS: dict[Family, dict[str, str]] = {
         "joint": "model.methods.mask.joint:MaskJoint",
         "mib": "model.methods.mask.mib:MaskMiB",
         "plop": "model.methods.mask.plop:MaskPLOP",
+        "simcis": "model.methods.mask.simcis:SimCIS",
     },
 }
 """Methods by network family; the same name may be in both."""

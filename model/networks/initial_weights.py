@@ -23,6 +23,7 @@ BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3-ssul": ("torchvision",),
     "mask2former": ("torchvision", "detectron2"),
     "mask2former-eclipse": ("torchvision", "detectron2"),
+    "mask2former-simcis": ("torchvision", "detectron2"),
 }
 """Projects whose ImageNet backbones can be loaded."""
 
@@ -32,6 +33,7 @@ NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3-ssul": ("ssul",),
     "mask2former": ("mask2former",),
     "mask2former-eclipse": ("eclipse",),
+    "mask2former-simcis": ("simcis",),
 }
 """Projects whose checkpoints of a complete network can be loaded."""
 

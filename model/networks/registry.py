@@ -21,6 +21,7 @@ NETWORKS: Mapping[str, str] = {
     "deeplabv3-ssul": "model.networks.deeplabv3.ssul_network:SsulDeepLabV3",
     "mask2former": "model.networks.mask2former.network:build_mask2former",
     "mask2former-eclipse": "model.networks.mask2former.prompted_network:build_eclipse",
+    "mask2former-simcis": "model.networks.mask2former.selecting_network:build_simcis",
 }
 """Name to ``module:callable``; the callable takes ``classes_per_step`` and keyword arguments."""
 

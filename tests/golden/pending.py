@@ -6,5 +6,4 @@ A row is a strict expected failure: whoever adds ``test_<group>.py`` removes the
 
 PENDING: dict[str, str] = {
     "g_mbs": "MBS is not written yet",
-    "i_simcis": "SimCIS is not written yet",
 }

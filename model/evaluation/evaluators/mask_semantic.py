@@ -29,7 +29,7 @@ def evaluate(inputs: EvaluationInputs) -> EvaluationResult:
         has_seen = bool(np.isin(np.unique(labels), step.seen).any())
         if labels.shape != size:
             labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        prediction = inputs.method.semantic(seen.logits, seen.masks_at(seen.inside), size).cpu().numpy()
+        prediction = inputs.method.semantic(seen.logits, seen.masks_at(seen.inside), size, len(step.seen)).cpu().numpy()
         counts.add(labels, prediction, has_seen)
         if record.id in names:
             image = seen.image if seen.image.shape[:2] == size else cv2.resize(seen.image, size[::-1])

@@ -67,7 +67,7 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
     semantic_reading: Literal["votes", "regions"] = prediction_field("votes")
 
     family = "mask"
-    tasks = ("panoptic", "semantic", "instance")
+    tasks: ClassVar[tuple[str, ...]] = ("panoptic", "semantic", "instance")
     base_method: ClassVar[str | None] = "finetuning"
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("mask2former",)}
     base_fields: ClassVar[tuple[str, ...] | None] = ("class_weight", "mask_weight", "dice_weight", "no_object_weight")
@@ -121,13 +121,16 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
         """Queries of one image that may claim pixels; arguments as in :meth:`panoptic`."""
         return sure_queries(self.probabilities(logits), masks, self.object_threshold)
 
-    def semantic(self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def semantic(
+        self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None, known: int | None = None
+    ) -> Tensor:
         """Label map of one image.
 
         Args:
             logits: (Q, K + 1).
             masks: (Q, H, W) mask probabilities.
             size: (height, width) of the answer, to which votes or regions are resized. None keeps that of the masks.
+            known: classes learnt so far; None: all that there are logits for. A network may have columns for classes to come.
 
         Returns:
             (H, W) int64, k + 1 for the class at position k of the learning order; 0, "nothing", which is never voted for.
