@@ -32,8 +32,8 @@ class _Typed(BaseModel):
 class StepLength(_Typed):
     """How long one step trains: iterations (in all, or for each of its classes) or epochs.
 
-    ``learning_rate`` overrides the optimiser's and ``batch_size`` the recipe's; ``network`` adds arguments of the network to
-    those of the recipe.
+    ``learning_rate`` overrides the optimiser's, ``batch_size`` and ``schedule`` the recipe's; ``network`` adds arguments of the
+    network to those of the recipe.
     """
 
     iterations: Positive | None = None
@@ -41,6 +41,7 @@ class StepLength(_Typed):
     epochs: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     batch_size: Positive | None = None
+    schedule: ScheduleSpec | None = None
     network: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -118,11 +119,12 @@ class Recipe(_Typed):
         optimiser = self.optimiser.model_dump()
         if length.learning_rate is not None:
             optimiser["learning_rate"] = length.learning_rate
-        kept = {"family", "schedule", "accumulate", "clip_norm", "precision", "transform"}
+        kept = {"family", "accumulate", "clip_norm", "precision", "transform"}
         added = {"added_arguments": sorted(length.network)} if length.network else {}
         return {
             **added,
             **self.model_dump(include=kept | {"void_in_training", "leak_next_class", "threads"}),
+            "schedule": (length.schedule or self.schedule).model_dump(),
             "batch_size": length.batch_size or self.batch_size,
             "network": {**self.network, **length.network},
             "optimiser": optimiser,

@@ -57,6 +57,8 @@ METHODS: dict[Family, dict[str, str]] = {
         "mib": "model.methods.mask.mib:MaskMiB",
         "plop": "model.methods.mask.plop:MaskPLOP",
         "simcis": "model.methods.mask.simcis:SimCIS",
+        "simcis-finetuning": "model.methods.mask.simcis:SimCISFinetuning",
+        "simcis-joint": "model.methods.mask.simcis:SimCISJoint",
     },
 }
 """Methods by network family; the same name may be in both."""

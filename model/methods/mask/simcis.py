@@ -122,8 +122,8 @@ class SimCIS(MaskMethod):
     semantic_reading: ClassVar[str] = "regions"  # type: ignore[misc]  # the only one
 
     tasks: ClassVar[tuple[str, ...]] = ("panoptic", "semantic")
-    needs_old_model = True
-    base_method = None
+    needs_old_model: ClassVar[bool] = True
+    base_method: ClassVar[str | None] = None
     base_fields = ("class_weight", "mask_weight", "dice_weight", "box_weight", "overlap_weight", "bank_size")
     network_arguments: ClassVar[dict[str, tuple[Any, ...]]] = {"name": ("mask2former-simcis",)}
 
@@ -310,3 +310,20 @@ class SimCIS(MaskMethod):
     def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
         countable = None if things is None else F.pad(things, (0, max(0, logits.shape[-1] - len(things))))
         return best_instances(logits.sigmoid(), masks, self.max_detections, countable)
+
+
+@dataclass(frozen=True)
+class SimCISFinetuning(SimCIS):
+    """Fine-tuning of SimCIS's network, from the same base step: no old model, no virtual query."""
+
+    needs_old_model = False
+    base_method = "simcis"
+
+
+@dataclass(frozen=True)
+class SimCISJoint(SimCIS):
+    """Joint training of SimCIS's network."""
+
+    all_at_once = True
+    needs_old_model = False
+    base_method = "simcis"

@@ -30,6 +30,13 @@ def test_a_step_may_have_its_own_batch_size():
     assert recipe.resolved(1, 4) == Recipe.model_validate({**RECIPE, "increment": {"iterations": 5}}).resolved(1, 4)
 
 
+def test_a_step_may_have_its_own_schedule():
+    falling = {"name": "multi-step", "milestones": [0.5]}
+    recipe = Recipe.model_validate({**RECIPE, "increment": {"iterations": 5, "schedule": falling}})
+    assert [recipe.resolved(step, 4)["schedule"]["name"] for step in (0, 1)] == ["poly", "multi-step"]
+    assert recipe.resolved(1, 4)["schedule"]["milestones"] == (0.5,)
+
+
 def test_an_increment_may_be_as_long_as_its_classes_are_many():
     recipe = Recipe.model_validate({**RECIPE, "increment": {"iterations_per_class": 100}})
     assert [recipe.resolved(1, classes)["iterations"] for classes in (1, 5)] == [100, 500]

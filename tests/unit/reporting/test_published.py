@@ -14,7 +14,7 @@ from model.evaluation.protocols import get
 from model.reporting.published import COLUMNS, PublishedError, PublishedResults, read_published
 
 TABLE = Path(__file__).parents[3] / "config" / "published_results.csv"
-CLASSES = {"voc": 20, "ade20k": 150}
+CLASSES = {"voc": 20, "ade20k": 150, "coco": 133}
 
 Row = tuple[str, ...]
 
