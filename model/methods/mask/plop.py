@@ -28,14 +28,10 @@ from torch import Tensor
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.pooled_distillation import local_pod
-from model.methods.base import Context, MethodError, RecipeLike, Weight, prediction_field
+from model.methods.base import Context, Weight, prediction_field
 from model.methods.mask.base import MaskMethod, sum_of
 from model.methods.mask.pseudo_targets import followed_by_pseudo_targets
 from model.networks.mask2former.outputs import MaskOutputs
-from model.scenario import Scenario
-
-COARSEST = 32
-"""Stride of the backbone's last map."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +47,6 @@ class MaskPLOP(MaskMethod):
     semantic_reading: Literal["votes", "regions"] = prediction_field("regions")
 
     needs_old_model = True
-
-    def check(self, recipe: RecipeLike, scenario: Scenario, setting: str, task: str) -> None:
-        super().check(recipe, scenario, setting, task)
-        side = recipe.transform.get("size")
-        if isinstance(side, int) and side // COARSEST < max(self.scales):
-            raise MethodError(
-                f"crops of {side} pixels have {side // COARSEST} x {side // COARSEST} cells in the coarsest map, too few for "
-                f"scales = {list(self.scales)}; use smaller scales or larger crops"
-            )
 
     def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> tuple[MaskTargets, ...]:
         return followed_by_pseudo_targets(

@@ -11,16 +11,14 @@ import torch
 from contexts import step_context
 from torch import Tensor
 
-from model.config.recipes import parse_recipe
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.methods.base import MethodError
 from model.methods.mask.base import MaskMethod
 from model.methods.mask.comformer import CoMFormer
 from model.methods.mask.finetuning import MaskFinetuning
 from model.methods.mask.mib import MaskMiB
 from model.methods.mask.plop import MaskPLOP
 from model.networks.mask2former.network import Mask2Former, build_mask2former
-from model.scenario import Scenario, Step
+from model.scenario import Step
 
 STEP = Step(1, past=(10, 11, 12), current=(13, 14))
 SOFTMAX = {"mask_activation": "softmax", "class_loss": "focal", "head": "separate-no-object"}
@@ -142,22 +140,3 @@ def test_all_five_maps_are_compared_by_plop() -> None:
     assert sorted(outputs.features) == ["res2", "res3", "res4", "res5"]
     whole = method.distillation(outputs, old(images(3).images + 1.0))
     assert whole.requires_grad and whole > 0
-
-
-def test_crops_have_to_hold_the_cells_of_plop() -> None:
-    recipe = parse_recipe(
-        {
-            "family": "mask",
-            "network": {"name": "mask2former", **SOFTMAX},
-            "transform": {"name": "shortest-edge-crop", "size": 96, "shortest": [96]},
-            "optimiser": {"name": "adamw", "learning_rate": 1e-3},
-            "base": {"iterations": 1},
-            "increment": {"iterations": 1},
-            "batch_size": 2,
-        },
-        "recipe",
-    )
-    given = (Scenario.from_name("3-1", range(5), {}), "overlapped", "panoptic")
-    MaskPLOP(scales=(1, 2, 3)).check(recipe, *given)
-    with pytest.raises(MethodError, match=r"96 pixels have 3 x 3 cells .* scales = \[1, 2, 4\]"):
-        MaskPLOP().check(recipe, *given)
