@@ -94,10 +94,12 @@ def running_prototypes(prototypes: Tensor, counts: Tensor, sums: Tensor, new_cou
 
     Source: SDR (2021), running prototypes; released code.
     """
-    sums, new_counts = sums.to(prototypes), new_counts.to(counts)
-    total = counts + new_counts
-    means = (sums + counts.unsqueeze(1) * prototypes) / total.clamp(min=1).unsqueeze(1)
-    return torch.where((new_counts > 0).unsqueeze(1), means, prototypes), total
+    total = counts + new_counts.to(counts)
+    known = (
+        counts.double().unsqueeze(1) * prototypes.double()
+    )  # counts grow beyond what single precision counts one by one
+    means = (sums.double() + known) / total.double().clamp(min=1).unsqueeze(1)
+    return torch.where((new_counts > 0).unsqueeze(1), means.to(prototypes), prototypes), total
 
 
 def prototype_matching(

@@ -145,7 +145,8 @@ class SDR(PixelMethod):
         """Add a batch, of all processes, to the means; new classes get rows of zeros first."""
         features, state = at_least_single(features), context.state
         channels = 1 + len(context.step.seen)
-        prototypes, counts = features.new_zeros(channels, features.shape[1]), features.new_zeros(channels)
+        prototypes = features.new_zeros(channels, features.shape[1])
+        counts = features.new_zeros(channels, dtype=torch.float64)
         if "prototypes" in state:
             known = len(state["counts"])
             prototypes[:known], counts[:known] = state["prototypes"], state["counts"]

@@ -55,6 +55,15 @@ def test_a_class_that_is_not_in_the_batch_keeps_its_prototype() -> None:
     assert not torch.equal(after[1], prototypes[1])
 
 
+def test_a_long_training_still_counts_single_pixels() -> None:
+    counts, prototypes = torch.tensor([3e8], dtype=torch.float64), torch.zeros(1, CHANNELS)
+    sums, new = torch.full((1, CHANNELS), 3.0), torch.tensor([1.0])
+    for _ in range(3):
+        prototypes, counts = running_prototypes(prototypes, counts, sums, new)
+    assert counts.item() == 3e8 + 3
+    torch.testing.assert_close(prototypes, torch.full((1, CHANNELS), 3e-8), rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize(("images", "equal"), [(1, True), (2, False)])
 def test_the_released_order_is_right_for_one_image_only(images: int, equal: bool) -> None:
     features, labels = features_and_labels(1, images)
