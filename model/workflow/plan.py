@@ -19,6 +19,7 @@ from model.common.names import unknown_name
 from model.config.messages import ConfigError
 from model.config.schema import Config, DatasetEntry, Experiment, Memory, MethodEntry, Recipe
 from model.data.prepared.dataset import Category
+from model.data.prepared.labels import MOST_CLASSES
 from model.data.sources import registry as sources
 from model.evaluation import protocols
 from model.evaluation.evaluators import registry as evaluators
@@ -107,6 +108,11 @@ class Plan:
                 raise ConfigError(
                     f"{where}.scenarios: '{scenario.name}' already means other classes of '{experiment.dataset}'; "
                     "give it another name"
+                )
+            if self.config.recipes[experiment.recipe].family == "per-pixel" and len(scenario.order) > MOST_CLASSES:
+                raise ConfigError(
+                    f"{where}.scenarios: '{scenario.name}' has {len(scenario.order)} classes, but label maps of per-pixel "
+                    f"networks hold {MOST_CLASSES}; use the recipe of a mask network, or fewer classes"
                 )
             for setting in experiment.settings:
                 steps, together = splits_of(experiment, scenario, setting, dataset, categories, where)

@@ -16,6 +16,8 @@ VoidInTraining = Literal["ignore", "background"]
 
 IGNORE = 255
 """Label of pixels that no loss and no metric uses."""
+MOST_CLASSES = IGNORE - 1
+"""As many classes as a label map of a per-pixel network can hold, beside the background and what is ignored."""
 
 
 class LabelError(ValueError):
@@ -46,8 +48,8 @@ def pixel_lookup(
     Raises:
         LabelError: for unknown or invisible classes, or more classes than 8 bits hold.
     """
-    if len(seen) >= IGNORE:
-        raise LabelError(f"{len(seen)} classes do not fit a per-pixel label map, which ends at {IGNORE - 1}")
+    if len(seen) > MOST_CLASSES:
+        raise LabelError(f"{len(seen)} classes do not fit a per-pixel label map, which ends at {MOST_CLASSES}")
     table = _empty_table(categories, background_id, void_id)
     _check_classes(categories, seen, visible)
     table[list(categories)] = 0

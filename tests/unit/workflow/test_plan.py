@@ -233,6 +233,20 @@ def test_a_recipe_is_checked_before_anything_runs(change, expected):
         plan({}, recipe={**RECIPE, **change})
 
 
+def test_per_pixel_networks_take_no_more_classes_than_their_label_maps_hold():
+    names = [f"class {number}" for number in range(300)]
+
+    def of_classes(count):
+        experiment = {**EXPERIMENT, "scenarios": [{"name": "many", "steps": [names[:count]]}]}
+        dataset = {"kind": "folder", "root": "raw", "classes": names}
+        config = {"schema_version": 1, "datasets": {"toy": dataset}, "recipes": {"small": RECIPE}}
+        return Plan(parse_config({**config, "experiments": [experiment]}))
+
+    assert len(of_classes(254).runs[0].scenario.order) == 254
+    with pytest.raises(ConfigError, match=r"experiments\[0\]\.scenarios: 'many' has 255 classes, .* hold 254; use"):
+        of_classes(255)
+
+
 def test_a_dataset_option_of_the_wrong_type_is_named():
     with pytest.raises(ConfigError, match=r"datasets\.toy: option 'train_images' of dataset kind 'shapes' is 'many'"):
         plan({}, dataset={"train_images": "many"})
