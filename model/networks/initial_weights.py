@@ -31,7 +31,7 @@ NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("mib", "dkd"),
     "deeplabv3-barm": ("barm",),
     "deeplabv3-ssul": ("ssul",),
-    "mask2former": ("mask2former",),
+    "mask2former": ("mask2former", "comformer"),
     "mask2former-eclipse": ("eclipse",),
     "mask2former-simcis": ("simcis",),
 }

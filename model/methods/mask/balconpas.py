@@ -25,9 +25,10 @@ Verified against: d_balconpas (pseudo targets, all terms, gradients, order of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -66,6 +67,10 @@ class BalConpas(MaskMethod):
     pseudo_overlap_threshold: Weight = 0.8
 
     needs_old_model = True
+    network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "name": ("mask2former",),
+        "class_loss": ("cross-entropy",),
+    }
 
     def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> BalConpasTargets:
         step = context.step
