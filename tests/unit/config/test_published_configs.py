@@ -162,3 +162,27 @@ def test_bounds_run_on_comformers_network_and_are_read_as_it_is(file):
                 read = evaluation.spec["method"]["hyper_parameters"]
                 assert (read["object_threshold"], read["overlap_threshold"]) == (0.0, 0.0)
                 assert read["semantic_reading"] == "regions"
+
+
+@pytest.mark.parametrize(
+    ("name", "increments", "joint"),
+    [("ade20k-panoptic-simcis", 5 + 10 + 5 + 10 + 1 + 2, 1), ("ade20k-semantic-simcis", 5 + 10 + 1, 1)],
+)
+def test_simcis_shares_base_steps_and_falls_as_published(name, increments, joint):
+    found = Plan(load(name))
+    bases = {run.trainings[0].directory for run in found.runs if run.method == "simcis"}
+    assert sum(not training.shared for training in found.trainings.values()) == increments
+    assert len(bases) == (2 if "panoptic" in name else 1)
+    assert len(found.trainings) == increments + len(bases) + joint
+    falls = {
+        "100-50": (0.8, 0.9) if "panoptic" in name else (0.85, 0.95),
+        "100-10": (0.85, 0.95),
+        "100-5": (0.85, 0.95),
+    }
+    for run in found.runs:
+        if run.method == "simcis" and run.scenario.name in falls:
+            base, first = (training.spec["recipe"] for training in run.trainings[:2])
+            assert base["iterations"] == 160_000 and base["schedule"]["milestones"] == (0.84375, 0.9375)
+            assert first["iterations"] == 1_000 * len(run.trainings[1].spec["step"]["current"])
+            assert first["schedule"]["milestones"] == falls[run.scenario.name]
+            assert first["network"]["classes"] == 150
