@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -69,7 +70,7 @@ def archive_markers(dataset):
     """Completion markers of the official archives that a dataset asks for."""
     entry = PLAN.dataset(dataset)
     try:
-        return [str(marker) for marker in sources.archive_markers(entry.kind, entry.options)]
+        return [str(marker) for marker in sources.archive_markers(entry.kind, entry.options, prepared(dataset).parent)]
     except ValueError as error:
         raise WorkflowError(f"dataset '{dataset}': {error}") from None
 
@@ -96,6 +97,21 @@ GPUS_PER_TRAINING = gpus_per_training()
 def preparation_spec(wildcards):
     entry = PLAN.dataset(wildcards.dataset)
     return canonical_json({"name": wildcards.dataset, "kind": entry.kind, "options": entry.model_extra or {}})
+
+
+@cache
+def raw_token(dataset):
+    """Text that changes when raw data are not what the dataset was prepared from any more."""
+    entry, folder = PLAN.dataset(dataset), RESULTS / "data" / dataset
+    try:
+        state = sources.state_of(entry.kind, entry.options, folder, entry.verify == "content")
+    except (ValueError, OSError) as error:
+        return f"unreadable: {error}"
+    if state.changes:
+        print(f"dataset '{dataset}' is prepared again: {state.sentence}", file=sys.stderr)
+    if state.note:
+        print(f"note: dataset '{dataset}': {state.note}", file=sys.stderr)
+    return state.token
 
 
 def split_job(wildcards):

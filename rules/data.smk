@@ -34,8 +34,9 @@ rule prepare_dataset:
         code=lambda wildcards: fingerprint(
             "prepare_dataset.py", sources.module_of(PLAN.dataset(wildcards.dataset).kind)
         ),
+        raw=lambda wildcards: raw_token(wildcards.dataset),
     shell:
-        "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --token={params.raw:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
 
 
 rule class_index:

@@ -12,6 +12,7 @@ from pathlib import Path
 from model.common.command_line import run
 from model.config.reading import load_config
 from model.data.download.archives import describe
+from model.data.prepared.dataset import DATASET
 from model.data.sources import registry as sources
 from model.networks.initial_weights import weights_file
 
@@ -114,18 +115,22 @@ def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
     lines = []
     for name, entry in config.datasets.items():
         try:
-            categories = sources.categories(entry.kind, entry.options)
+            folder = Path(config.results) / "data" / name
+            sources.refuse_overlaps(entry.kind, entry.options, name, Path(config.results))
+            categories = sources.categories(entry.kind, entry.options, folder)
             problems = sources.missing(entry.kind, entry.options)
             pending = ", ".join(describe(one) for one in sources.pending(entry.kind, entry.options))
             if pending:
                 lines.append((f"dataset {name}", True, f"the workflow will download {pending}"))
                 continue
             short, is_error = sources.incomplete(entry.kind, entry.options) if not problems else ([], False)
-            prepared = Path(config.results) / "data" / name / "dataset.json"
-            state = "prepared" if prepared.is_file() else "not prepared yet: `make demo` or snakemake does it"
+            raw = sources.state_of(entry.kind, entry.options, folder, entry.verify == "content")
+            state = "prepared" if (folder / DATASET).is_file() else "not prepared yet: `make demo` or snakemake does it"
+            if raw.changes:
+                state = f"will be prepared again: {raw.sentence}"
             part = f" (incomplete: {'; '.join(short)})" if short else ""
-            text = "; ".join(problems) or f"{len(categories)} classes, {state}{part}"
-            lines.append((f"dataset {name}", not problems and not (short and is_error), text))
+            text = raw.note or "; ".join(problems) or f"{len(categories)} classes, {state}{part}"
+            lines.append((f"dataset {name}", bool(raw.note) or not (problems or (short and is_error)), text))
         except (ValueError, OSError) as error:
             lines.append((f"dataset {name}", False, str(error)))
     return lines

@@ -16,6 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help='JSON: {"name": …, "kind": …, "options": {…}}')
     parser.add_argument("--manifest", required=True, type=Path, help="dataset.json to write; its folder holds the data")
+    parser.add_argument("--token", default="", help="what planning says of the raw data; other text, other data")
     parser.add_argument("--workers", type=int, default=1, help="processes that read and write images")
     arguments = parser.parse_args()
     spec = json.loads(read_argument(arguments.spec))
@@ -23,8 +24,16 @@ def main() -> None:
     code = job_code("prepare_dataset.py", module_of(spec["kind"]))
     record = record_beside(arguments.manifest)
     made_from = basis(spec, code, {}, record)
-    folder, fingerprint = arguments.manifest.parent, combined_fingerprint(code)
-    prepare(spec["kind"], options, folder, name=spec["name"], workers=arguments.workers, code=fingerprint)
+    prepare(
+        spec["kind"],
+        options,
+        arguments.manifest.parent,
+        name=spec["name"],
+        workers=arguments.workers,
+        code=combined_fingerprint(code),
+        spec=spec,
+        token=arguments.token,
+    )
     write_record(record, made_from, [arguments.manifest])
 
 

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from model.common.command_line import read_argument, run
-from model.common.files import write_json
 from model.common.fingerprints import job_code
+from model.common.json_files import write_checked
 from model.common.provenance import basis, record_beside, write_record
 from model.data.prepared.class_index import ClassIndex
 from model.memory.memory_file import read_memory
@@ -36,7 +36,7 @@ def main() -> None:
         seed=spec["seed"],
     )
     print(f"{len(memory['images'])} exemplars of {len(memory['classes'])} classes for step {memory['step']}")
-    write_json(arguments.output, memory)
+    write_checked(arguments.output, memory)
     write_record(record, made_from, [arguments.output])
 
 

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from model.common.command_line import read_argument, run
-from model.common.files import write_json
 from model.common.fingerprints import job_code
+from model.common.json_files import write_checked
 from model.common.provenance import basis, record_beside, write_record
 from model.data.prepared.class_index import ClassIndex
 from model.scenario import Step
@@ -45,7 +45,7 @@ def main() -> None:
         selection=spec.get("selection", ""),
     )
     print(f"step {step.index}: {len(split['images'])} images, {len(step.current)} new classes, {len(step.past)} past")
-    write_json(arguments.output, split)
+    write_checked(arguments.output, split)
     write_record(record, made_from, [arguments.output])
 
 

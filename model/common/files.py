@@ -118,12 +118,27 @@ def read_json(path: Path, remedy: str = "delete it to have it made again") -> di
         FileError: if the file is missing, is not JSON, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json_content(path.read_bytes(), path, remedy)
     except FileNotFoundError:
         raise FileError(f"{path} does not exist: run the workflow, which makes it") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {explained(error)}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+
+
+def json_content(text: bytes, path: Path, remedy: str = "delete it to have it made again") -> dict[str, Any]:
+    """The keys and values of JSON text.
+
+    Args:
+        text: content of a file.
+        path: of the file, for messages.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        FileError: if it is no JSON, or holds something else.
+    """
+    try:
+        content = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is not valid JSON ({error}); {remedy}") from None
     if not isinstance(content, dict):
         raise FileError(f"{path}: expected keys and values, found a {type(content).__name__}; {remedy}")

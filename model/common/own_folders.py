@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from model.common.files import FileError, read_json, write_json
 
@@ -21,8 +20,8 @@ class ForeignFolderError(ValueError):
     """A folder that does not belong to Segue; the message names it and the remedy."""
 
 
-def read_marker(folder: Path, what: str) -> dict[str, Any] | None:
-    """Content of a folder's marker; None without one that says that Segue made the folder for this.
+def is_ours(folder: Path, what: str) -> bool:
+    """Whether a folder has a marker that says that Segue made it for this.
 
     Args:
         folder: that may be Segue's.
@@ -32,8 +31,8 @@ def read_marker(folder: Path, what: str) -> dict[str, Any] | None:
     try:
         content = read_json(file) if file.is_file() else {}
     except FileError:
-        return None
-    return content if content.get("made_by") == "segue" and content.get("holds") == what else None
+        return False
+    return bool(content.get("made_by") == "segue" and content.get("holds") == what)
 
 
 def check_claimable(folder: Path, what: str) -> None:
@@ -42,7 +41,7 @@ def check_claimable(folder: Path, what: str) -> None:
     Raises:
         ForeignFolderError: naming the folder.
     """
-    if not folder.exists() or read_marker(folder, what) is not None:
+    if not folder.exists() or is_ours(folder, what):
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise ForeignFolderError(
@@ -51,29 +50,29 @@ def check_claimable(folder: Path, what: str) -> None:
         )
 
 
-def claim(folder: Path, what: str, **notes: str) -> None:
+def claim(folder: Path, what: str) -> None:
     """Make a folder Segue's own, and write its marker.
 
     Args:
         folder: made if needed.
         what: it holds.
-        notes: kept in the marker.
 
     Raises:
         ForeignFolderError: as :func:`check_claimable`.
         NotWrittenError: if the marker cannot be written.
     """
     check_claimable(folder, what)
-    write_marker(folder, what, **notes)
+    write_marker(folder, what)
 
 
-def write_marker(folder: Path, what: str, **notes: str) -> None:
+def write_marker(folder: Path, what: str) -> None:
     """Write the marker of a folder that may hold other things besides those of Segue.
 
     Raises:
         NotWrittenError: if it cannot be written.
     """
-    write_json(folder / MARKER, {"made_by": "segue", "holds": what, **notes})
+    if not is_ours(folder, what):
+        write_json(folder / MARKER, {"made_by": "segue", "holds": what})
 
 
 def remove_listed(folder: Path, names: Iterable[str]) -> None:

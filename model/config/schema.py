@@ -230,6 +230,7 @@ class DatasetEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: str
+    verify: Literal["times", "content"] = "times"
     orders: dict[Annotated[str, Field(pattern="^[a-z]$|^[a-z][a-z0-9-]+$")], list[int]] = {}
     lists: ImageLists | None = None
 

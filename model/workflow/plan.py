@@ -86,7 +86,8 @@ class Plan:
         for name in sorted(used):
             entry = config.datasets[name]
             try:
-                self.categories[name] = tuple(sources.categories(entry.kind, entry.options))
+                prepared = Path(config.results) / "data" / name
+                self.categories[name] = tuple(sources.categories(entry.kind, entry.options, prepared))
             except (ValueError, OSError) as error:
                 raise ConfigError(f"datasets.{name}: {not_set(entry.options) or error}") from None
         for name in sorted({experiment.recipe for experiment in config.experiments}):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.common.locks import NamedLock, NoLocksError
-from model.common.own_folders import MARKER, ForeignFolderError, check_claimable, read_marker, write_marker
+from model.common.own_folders import MARKER, ForeignFolderError, check_claimable, is_ours, write_marker
 from model.config.messages import ConfigError
 from model.config.schema import DatasetEntry
 from model.data.prepared.preparation import PREPARED
@@ -63,8 +63,7 @@ class ResultsLock:
         except NoLocksError:
             pass  # other workflows cannot be detected
         self._lock = lock
-        if read_marker(self.results, RESULTS) is None:
-            write_marker(self.results, RESULTS)
+        write_marker(self.results, RESULTS)
 
 
 def check_folders(results: Path, datasets: Mapping[str, DatasetEntry]) -> None:
@@ -98,7 +97,7 @@ def check_results(results: Path) -> None:
     Raises:
         ForeignFolderError: naming the folder.
     """
-    if read_marker(results, RESULTS) is not None or _prepared_by_hand(results):
+    if is_ours(results, RESULTS) or _prepared_by_hand(results):
         return
     for name in _WRITTEN:
         if (results / name).exists():
@@ -110,7 +109,7 @@ def check_results(results: Path) -> None:
 
 def _prepared_by_hand(results: Path) -> bool:
     """Whether single commands of Segue have worked here, without the workflow."""
-    return any(read_marker(folder, PREPARED) is not None for folder in results.glob("data/*"))
+    return any(is_ours(folder, PREPARED) for folder in results.glob("data/*"))
 
 
 def failures(logs: Path, since: float) -> list[str]:

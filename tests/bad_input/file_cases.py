@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from bad_case import Case, Section
 from bad_workspace import Command, Workspace
+from PIL import Image
 from raw_cases import edit_json, halve, remove
 
+from model.common.json_files import CHECKSUM, write_checked
 from model.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 Damage = Callable[[Workspace], Command]
@@ -45,7 +47,7 @@ def memory(change: Callable[[dict[str, Any]], object]) -> Damage:
     """Edit the memory of step 1, then train with it."""
 
     def do(workspace: Workspace) -> Command:
-        edit_json(change)(workspace.memory)
+        edit_own(change)(workspace.memory)
         return workspace.train(1, "finetuning-replay")
 
     return do
@@ -55,6 +57,36 @@ def truncated_memory(workspace: Workspace) -> Command:
     """A truncated memory is read when the next one is selected."""
     halve(workspace.memory)
     return workspace.select_memory(2)
+
+
+def edit_own(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Change a JSON file of Segue's as another job would have written it, its checksum included."""
+
+    def edit(file: Path) -> None:
+        content = {key: value for key, value in json.loads(file.read_text()).items() if key != CHECKSUM}
+        change(content)
+        write_checked(file, content)
+
+    return edit
+
+
+def flip_a_letter(file: Path) -> None:
+    """One letter of the text is another one."""
+    text = file.read_text()
+    place = text.index("semantic")
+    file.write_text(text[:place] + "S" + text[place + 1 :])
+
+
+def shorter(file: Path) -> None:
+    """An image without its last rows."""
+    image = Image.open(file)
+    image.crop((0, 0, image.width, image.height - 8)).save(file)
+
+
+def all_shorter(folder: Path) -> None:
+    """The same for all images of a folder."""
+    for file in folder.iterdir():
+        shorter(file)
 
 
 def rename_exemplar(content: dict[str, Any]) -> None:
@@ -216,7 +248,8 @@ DATA = Section(
         Case(
             "A prepared label map is missing",
             prepared("semantic/train/*.png", remove, Workspace.index_classes),
-            "…shapes-micro/semantic/train/….png does not exist: prepare the dataset again",
+            "…shapes-micro/semantic/train/….png does not exist: delete …shapes-micro/dataset.json and start the workflow, which "
+            "prepares what is missing or has changed",
             "A file of the prepared dataset was deleted.",
             "Delete its `dataset.json` and start the workflow again; only what is missing is made.",
         ),
@@ -227,11 +260,35 @@ DATA = Section(
                 lambda file: __import__("raw_cases").strange_label(file),
                 Workspace.index_classes,
             ),
-            "…shapes-micro/semantic/train/….png has label 77, which is not in the class table of "
-            "'shapes-micro': prepare the "
-            "dataset again with the right class list",
+            "…shapes-micro/semantic/train/….png has label 77, which is neither in the class table of 'shapes-micro' nor "
+            "background nor void: delete …shapes-micro/dataset.json and start the workflow, which prepares what is missing or "
+            "has changed",
             "The map was changed after it was prepared.",
             "Delete `dataset.json` and start the workflow again.",
+        ),
+        Case(
+            "A prepared label map has another size",
+            prepared("semantic/train/*.png", shorter, Workspace.index_classes),
+            "…shapes-micro/semantic/train/….png is … x …, but image '…' of dataset 'shapes-micro' was prepared with … x … "
+            "(width x height): put the original back, or start the workflow, which prepares what has changed",
+            "The map was replaced after it was prepared.",
+            "Delete `dataset.json` of the prepared dataset and start the workflow again.",
+        ),
+        Case(
+            "A photograph has another size than when it was prepared",
+            prepared("raw/images/training", all_shorter, lambda workspace: workspace.train(0)),
+            "…shapes-micro/raw/images/training/….png is … x …, but image '…' of dataset 'shapes-micro' was prepared with … x … "
+            "(width x height): put the original back, or start the workflow, which prepares what has changed",
+            "Photographs are read from where they are, and this one was replaced: its labels belong to other pixels.",
+            "Start the workflow again: it notices replaced files and prepares them.",
+        ),
+        Case(
+            "The description of a prepared dataset was edited",
+            prepared("dataset.json", flip_a_letter, Workspace.index_classes),
+            "…shapes-micro/dataset.json: its content does not match the checksum stored with it: it is damaged or was edited; "
+            "delete it to have the dataset prepared again",
+            "The file was changed by hand, or the disk damaged it.",
+            "Delete it. Class names are changed in the raw data; the next run notices.",
         ),
         Case(
             "A photograph disappeared after it was prepared",
@@ -269,8 +326,16 @@ DATA = Section(
             "Delete it.",
         ),
         Case(
+            "A split file was edited",
+            split(0, flip_a_letter),
+            "…results/splits/….json: its content does not match the checksum stored with it: it is damaged or was edited; "
+            "delete it to have it made again",
+            "The file was changed by hand, or the disk damaged it.",
+            "Delete it. To choose images yourself, give lists, see `docs/protocols.md`.",
+        ),
+        Case(
             "A split file belongs to another step",
-            split(1, edit_json(lambda c: c.update(current=[0, 1]))),
+            split(1, edit_own(lambda c: c.update(current=[0, 1]))),
             "…results/splits/….json: has current = [0, 1], but the job is about current = [4, 5]; give the "
             "job's own file, or "
             "delete this one to have it made again",

@@ -120,6 +120,33 @@ def edit_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], No
     return edit
 
 
+def rotated(file: Path) -> None:
+    """As a camera writes that was held upright: the metadata say that the image is to be rotated."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(file).save(file, exif=exif)
+
+
+def in_capitals(file: Path) -> None:
+    """A second photograph, whose extension is in capitals."""
+    file.with_suffix(".JPG").write_bytes(file.read_bytes())
+
+
+def latin1(file: Path) -> None:
+    """Text as old programs write it."""
+    file.write_bytes("sky\ngräss\nball\nbox".encode("latin-1"))
+
+
+def name_outside(file: Path) -> None:
+    """The list names an image above its folder."""
+    file.write_text("one\n../../two")
+
+
+def repeat_path(file: Path) -> None:
+    """Two names that lead to one image."""
+    file.write_text("one\ntwo\n./one")
+
+
 def repeat_name(file: Path) -> None:
     """The list names an image twice."""
     file.write_text(file.read_text() + "\none")
@@ -255,6 +282,59 @@ IMAGES = Section(
             "Remove one of them.",
         ),
         Case(
+            "The image list names an image in two ways",
+            photos("train.txt", repeat_path),
+            "…photos/train.txt names './one', which is 'one', twice: remove a line",
+            "Two lines lead to the same image.",
+            "Remove one of them.",
+        ),
+        Case(
+            "The image list leads out of its folder",
+            photos("train.txt", name_outside),
+            "…photos/train.txt: the name '../../two' leads out of the folder of the images: names are relative to it, without "
+            "'..'",
+            "Names of images become names of prepared files, and nothing is written outside the results.",
+            "Copy the image into the folder, or name a folder above both under `splits`.",
+        ),
+        Case(
+            "Two photographs have the same name",
+            photos("images/two.jpg", in_capitals),
+            "…photos/images has two files named 'two' (two.JPG, two.jpg): remove one",
+            "Lists name images without extensions, so it is unclear which of the two is meant.",
+            "Remove or rename one of them.",
+        ),
+        Case(
+            "A list is not UTF-8",
+            photos("classes.txt", latin1),
+            "…photos/classes.txt is not UTF-8 text (line 2, byte 0xe4): save it as UTF-8 in an editor",
+            "The file was saved in another encoding, as older programs do.",
+            "Save it again as UTF-8.",
+        ),
+        Case(
+            "A label does not fit into a label map",
+            options(ignore_label=65536),
+            "ignore_label has 65536, but labels of 16-bit maps are 0…65535: correct it",
+            "Label maps have 8 or 16 bits.",
+            "Correct the option.",
+        ),
+        Case(
+            "The name of a split is a path",
+            options(splits={"../train": {}}),
+            "'../train' is no name of a split: use letters, digits, dot, hyphen and underscore, such as 'train'",
+            "The name of a split becomes the name of files and folders of the prepared dataset.",
+            "Choose a plain name; `images`, `labels` and `list` say where the files are.",
+        ),
+        Case(
+            "A photograph is rotated by its metadata, its label map is not",
+            photos("images/two.jpg", rotated),
+            "…photos/labels/two.png is (32, 24), its image …photos/images/two.jpg is (24, 32) as its metadata rotate it, and as "
+            "viewers show it; if the map was drawn on the stored image, remove the orientation from the metadata: sizes are "
+            "(width, height); make both from the same original",
+            "Cameras that are held upright store the image sideways and say so in the metadata (EXIF). Segue applies the "
+            "orientation everywhere, as viewers and annotation tools do.",
+            "Draw the map on what viewers show, or remove the orientation, for instance with `exiftool -Orientation= FILE`.",
+        ),
+        Case(
             "The image list is empty",
             photos("train.txt", empty),
             "…photos/train.txt names no image: write one name per line, without extension",
@@ -291,6 +371,26 @@ IMAGES = Section(
             "unpack its archive again",
             "The file is not in the layout that COCO publishes, or was edited.",
             "Compare it with a published one; `docs/add-a-dataset.md` describes the layout.",
+        ),
+        Case(
+            "A panoptic annotation has a value of the wrong type",
+            panoptic(
+                "annotations/panoptic_some.json",
+                edit_json(lambda c: c["annotations"][1]["segments_info"][0].update(category_id=None)),
+            ),
+            "…annotations/panoptic_some.json: annotations[1].segments_info[0].category_id is 'None', expected a valid integer: "
+            "it is not in COCO's layout, or was edited: unpack its archive again",
+            "Every entry is checked before the first image is prepared.",
+            "Correct the entry, or unpack the archive again.",
+        ),
+        Case(
+            "A panoptic annotation has two entries for an image",
+            panoptic(
+                "annotations/panoptic_some.json", edit_json(lambda c: c["annotations"].append(c["annotations"][0]))
+            ),
+            "…annotations/panoptic_some.json: annotations[0] and annotations[3] both have image_id 0: remove one",
+            "It is unclear which of the two is right.",
+            "Remove one of them.",
         ),
     ),
 )

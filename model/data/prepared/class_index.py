@@ -139,7 +139,8 @@ def build_class_index(dataset: PreparedDataset, split: str, workers: int = 1) ->
         workers: threads that read label maps.
 
     Raises:
-        ClassIndexError: if a label map holds an unknown label or does not have the size of its image.
+        PreparedDatasetError: if a label map holds an unknown label or does not have the size of its image.
+        ClassIndexError: if an annotation is of an image or a class that the dataset does not have.
     """
     records = dataset.records(split)
     rows = row_lookup(dataset.category_ids, dataset.background_id, dataset.void_id)
@@ -168,21 +169,7 @@ def build_class_index(dataset: PreparedDataset, split: str, workers: int = 1) ->
 def _scan_image(dataset: PreparedDataset, split: str, rows: np.ndarray, record: ImageRecord) -> np.ndarray:
     """(C,) labelled pixels of one image."""
     labels = dataset.read_semantic(split, record)
-    file = dataset.semantic_file(split, record)
-    if labels.shape != (record.height, record.width):
-        raise ClassIndexError(
-            f"{file} has size {labels.shape}, its image {(record.height, record.width)} (height, width): "
-            "prepare the dataset again"
-        )
     histogram = np.bincount(labels.ravel(), minlength=len(rows))
-    known = [*dataset.category_ids, *(i for i in (dataset.background_id, dataset.void_id) if i is not None)]
-    unknown = histogram.copy()
-    unknown[[label for label in known if label < len(unknown)]] = 0
-    if unknown.any():
-        raise ClassIndexError(
-            f"{file} has label {int(np.flatnonzero(unknown)[0])}, which is not in the class table of "
-            f"'{dataset.name}': prepare the dataset again with the right class list"
-        )
     return histogram[list(dataset.category_ids)]
 
 

@@ -7,7 +7,7 @@
     panoptic_<split>.json           COCO panoptic (tasks with panoptic annotation)
     panoptic/<split>/<id>.png       segment id = R + 256·G + 65536·B, 0 = void
     instances_<split>.json          COCO instances, compressed RLE (tasks with instance annotation)
-    manifest.json                   counts and hashes of what was written
+    manifest.json                   from what and by which code it was prepared; counts and hashes of what was written
 
 Label maps keep the dataset's own category ids; which of them a step may see is decided while loading
 (``model.data.prepared.labels``).
@@ -18,9 +18,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from model.common.files import read_json, write_text
-from model.common.json_files import check_layout, read_checked
+from model.common.files import json_content, read_json, write_text
+from model.common.json_files import check_layout, without_checksum, write_checked
 from model.data.prepared.images import read_rgb
 from model.data.prepared.layout import Annotations, DatasetFile
 
-FORMAT = 2
+DATASET = "dataset.json"
+FORMAT = 3
 _COLUMNS = ("id", "file", "height", "width")
 
 
@@ -85,6 +85,7 @@ class PreparedDataset:
             they are merely unlabelled (ADE20K's "other").
         tasks: what the annotations allow, of semantic, panoptic, instance.
         splits: e.g. ``("train", "val")``.
+        annotations: SHA-256 of the files in COCO's form.
     """
 
     folder: Path
@@ -95,6 +96,7 @@ class PreparedDataset:
     background_is_labelled: bool
     tasks: tuple[str, ...]
     splits: tuple[str, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedDataset:
@@ -105,11 +107,12 @@ class PreparedDataset:
             PreparedDatasetError: if it is of another format.
         """
         folder = Path(folder).resolve()
-        file = folder / "dataset.json"
+        file = folder / DATASET
         content = read_json(file, _PREPARE)
         if content.get("format") != FORMAT:
             raise PreparedDatasetError(f"{file} has format {content.get('format')}, expected {FORMAT}; {_PREPARE}")
         check_layout(content, file, DatasetFile, _PREPARE)
+        content = without_checksum(content, file, _PREPARE)
         return cls(
             folder=folder,
             name=content["name"],
@@ -122,6 +125,7 @@ class PreparedDataset:
             background_is_labelled=bool(content["background_is_labelled"]),
             tasks=tuple(content["tasks"]),
             splits=tuple(content["splits"]),
+            annotations=content["annotations"],
         )
 
     @property
@@ -177,8 +181,20 @@ class PreparedDataset:
 
         Raises:
             ImageError: if the file cannot be read as an image.
+            PreparedDatasetError: if it does not have the size that it was prepared with.
         """
-        return read_rgb(record.file)
+        return self._of_size(read_rgb(record.file), record, record.file)
+
+    def _of_size(self, pixels: np.ndarray, record: ImageRecord, file: Path) -> np.ndarray:
+        """An array that has the recorded size: labels of another raster would be learnt without a word."""
+        if pixels.shape[:2] != (record.height, record.width):
+            height, width = pixels.shape[:2]
+            raise PreparedDatasetError(
+                f"{file} is {width} x {height}, but image '{record.id}' of dataset '{self.name}' was prepared with "
+                f"{record.width} x {record.height} (width x height): put the original back, or start the workflow, which "
+                "prepares what has changed"
+            )
+        return pixels
 
     def check_photographs(self, records: Iterable[ImageRecord]) -> None:
         """Refuse images whose photograph is not there any more, before anything is computed with the others.
@@ -190,7 +206,7 @@ class PreparedDataset:
             if not record.file.is_file():
                 raise PreparedDatasetError(
                     f"{record.file} does not exist, but dataset '{self.name}' was prepared with it: put it back, or "
-                    f"delete {self.folder / 'dataset.json'} to have the dataset prepared again"
+                    f"delete {self.folder / DATASET} to have the dataset prepared again"
                 )
 
     def semantic_file(self, split: str, record: ImageRecord) -> Path:
@@ -205,14 +221,35 @@ class PreparedDataset:
         """(H, W) uint8 or uint16 category ids.
 
         Raises:
-            PreparedDatasetError: if the map is missing or is not a one-channel image.
+            PreparedDatasetError: if the map is missing, is not a one-channel image, has another size than its image, or a label
+                that the dataset does not have.
         """
         file = self.semantic_file(split, record)
         labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         if labels is None or labels.ndim != 2:
             state = "is not a one-channel image" if file.exists() else "does not exist"
-            raise PreparedDatasetError(f"{file} {state}: prepare the dataset again")
+            raise PreparedDatasetError(f"{file} {state}: {self._again}")
+        labels = self._of_size(labels, record, file)
+        known = cv2.LUT(labels, self._is_label[:256]) if labels.dtype == np.uint8 else self._is_label[labels]
+        if not known.all():
+            raise PreparedDatasetError(
+                f"{file} has label {int(labels[known == 0][0])}, which is neither in the class table of '{self.name}' nor "
+                f"background nor void: {self._again}"
+            )
         return labels
+
+    @cached_property
+    def _is_label(self) -> np.ndarray:
+        """(65536,) uint8: 1 for every value that a label map may hold."""
+        table = np.zeros(65536, dtype=np.uint8)
+        special = [label for label in (self.background_id, self.void_id) if label is not None]
+        table[[*self.category_ids, *special]] = 1
+        return table
+
+    @property
+    def _again(self) -> str:
+        """How a prepared folder is repaired; what is right is kept."""
+        return f"delete {self.folder / DATASET} and start the workflow, which prepares what is missing or has changed"
 
     def check_saliency(self, split: str) -> None:
         """Refuse a split that was prepared without saliency maps.
@@ -234,23 +271,23 @@ class PreparedDataset:
         """
         file = self.folder / "saliency" / split / f"{record.id}.png"
         saliency = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        if saliency is None or saliency.shape != (record.height, record.width):
-            state = f"is not {record.width} x {record.height} with one channel" if file.exists() else "does not exist"
-            raise PreparedDatasetError(f"{file} {state}: prepare the dataset again")
-        return saliency > 0
+        if saliency is None or saliency.ndim != 2:
+            state = "is not a one-channel image" if file.exists() else "does not exist"
+            raise PreparedDatasetError(f"{file} {state}: {self._again}")
+        return self._of_size(saliency, record, file) > 0
 
     def read_panoptic(self, split: str, record: ImageRecord) -> np.ndarray:
         """(H, W) int32 segment ids, 0 = void.
 
         Raises:
-            PreparedDatasetError: if the map is missing or is not an RGB image.
+            PreparedDatasetError: if the map is missing, is not an RGB image, or has another size than its image.
         """
         file = self.panoptic_file(split, record)
         encoded = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         if encoded is None or encoded.ndim != 3:
             state = "is not an RGB image" if file.exists() else "does not exist"
-            raise PreparedDatasetError(f"{file} {state}: prepare the dataset again")
-        bgr = encoded.astype(np.int32)
+            raise PreparedDatasetError(f"{file} {state}: {self._again}")
+        bgr = self._of_size(encoded, record, file).astype(np.int32)
         return bgr[..., 2] + 256 * bgr[..., 1] + 65536 * bgr[..., 0]
 
     def panoptic_annotations(self, split: str) -> dict[str, Any]:
@@ -265,7 +302,12 @@ class PreparedDataset:
         file = self.folder / name
         if not file.exists():
             raise PreparedDatasetError(f"{file} does not exist: dataset '{self.name}' has no such annotation")
-        return read_checked(file, Annotations, _PREPARE)
+        text = file.read_bytes()
+        if name in self.annotations and hashlib.sha256(text).hexdigest() != self.annotations[name]:
+            raise PreparedDatasetError(f"{file} was damaged or edited after it was prepared: {self._again}")
+        content = json_content(text, file, _PREPARE)
+        check_layout(content, file, Annotations, _PREPARE)
+        return content
 
 
 def write_dataset(
@@ -278,15 +320,29 @@ def write_dataset(
     tasks: Sequence[str],
     splits: Sequence[str],
     background_is_labelled: bool = False,
+    content: str = "",
+    annotations: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``dataset.json``; written last, it marks the preparation as complete."""
+    """Write ``dataset.json``; written last, it says that the preparation is complete.
+
+    Args:
+        folder: the prepared folder.
+        name, categories, background_id, void_id, tasks, splits, background_is_labelled: as in :class:`PreparedDataset`.
+        content: digest of everything that was prepared and of the photographs: whoever reads this file alone notices that
+            images or labels have changed.
+        annotations: SHA-256 of the files in COCO's form.
+
+    Raises:
+        PreparedDatasetError: if the table of classes contradicts itself.
+        NotWrittenError: if the file cannot be written.
+    """
     if background_is_labelled and background_id is None:
         raise PreparedDatasetError(f"dataset '{name}': a labelled background needs a label")
     if len({category.id for category in categories}) != len(categories):
         raise PreparedDatasetError(f"dataset '{name}': the class table has an id twice")
     if len({category.name for category in categories}) != len(categories):
         raise PreparedDatasetError(f"dataset '{name}': the class table has a name twice")
-    content = {
+    whole = {
         "format": FORMAT,
         "name": name,
         "categories": [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)} for c in categories],
@@ -295,19 +351,10 @@ def write_dataset(
         "background_is_labelled": background_is_labelled,
         "tasks": list(tasks),
         "splits": list(splits),
-        # What was prepared, in one number: readers of this file alone notice when images or labels have changed.
-        "content": _content_digest(folder, splits),
+        "annotations": dict(annotations or {}),
+        "content": content,
     }
-    write_text(folder / "dataset.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _content_digest(folder: Path, splits: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for name in ("manifest.json", *(f"{split}.csv" for split in splits)):
-        file = folder / name
-        digest.update(name.encode())
-        digest.update(file.read_bytes() if file.exists() else b"")
-    return digest.hexdigest()
+    write_checked(folder / DATASET, whole)
 
 
 def write_records(folder: Path, split: str, records: Iterable[ImageRecord]) -> None:

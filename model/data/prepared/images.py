@@ -1,4 +1,8 @@
-"""Reading and writing image files: the only place that knows about file formats."""
+"""Reading and writing of image files: the only place that knows about file formats.
+
+The orientation in a photograph's metadata is applied wherever it is read, as viewers and annotation tools do: its label map is
+drawn on what they show. A label map itself has none.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from model.common.files import not_written
 
@@ -30,20 +34,19 @@ class ImageError(ValueError):
 def read_rgb(file: Path) -> np.ndarray:
     """Photograph as (H, W, 3) uint8 RGB; grey, palette and alpha are converted.
 
-    A rotation noted in the file's metadata is not applied, because label maps are drawn on the stored raster.
-
     Raises:
         ImageError: if the file is missing, damaged or no image, or does not hold eight bits of red, green and blue: CMYK has
             no RGB without the profile of its printer, and wider or floating-point values would be clipped at 255.
     """
     with _opened(file) as image:
+        orientation = _orientation(image)
         if image.format == "JPEG" and image.mode == "RGB" and (pixels := _decode_jpeg(file, image.size)) is not None:
-            return pixels
+            return _turned(pixels, orientation)
         if image.mode not in PHOTOGRAPH_MODES:
             kind = {"CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab"}.get(image.mode)
             what = f"a {kind} image" if kind else f"an image of mode '{image.mode}' (more than 8 bits per channel)"
             raise ImageError(f"{file} is {what}; expected 8-bit RGB or grey: convert it with any image program")
-        return np.asarray(image.convert("RGB"))
+        return _turned(np.asarray(image.convert("RGB")), orientation)
 
 
 def read_cmyk(file: Path) -> np.ndarray | None:
@@ -55,7 +58,17 @@ def read_cmyk(file: Path) -> np.ndarray | None:
         ImageError: if the file is missing or no image.
     """
     with _opened(file) as image:
-        return np.asarray(image.convert("RGB")) if image.mode == "CMYK" else None
+        return _turned(np.asarray(image.convert("RGB")), _orientation(image)) if image.mode == "CMYK" else None
+
+
+def is_turned(file: Path) -> bool:
+    """Whether the metadata of a photograph say that it is shown turned or mirrored.
+
+    Raises:
+        ImageError: if the file is missing or no image.
+    """
+    with _opened(file) as image:
+        return _orientation(image) != 1
 
 
 def read_labels(file: Path) -> np.ndarray:
@@ -88,16 +101,6 @@ def read_channels(file: Path) -> np.ndarray:
     if labels.ndim != 3 or labels.dtype != np.uint8:
         raise ImageError(f"{file} is not an 8-bit RGB image, in which segments or instances are drawn: {_AGAIN}")
     return labels
-
-
-def image_size(file: Path) -> tuple[int, int]:
-    """(height, width), read from the header only.
-
-    Raises:
-        ImageError: if the file is missing or no image.
-    """
-    with _opened(file) as image:
-        return image.height, image.width
 
 
 def write_png(file: Path, array: np.ndarray, *, drawn: bool | None = None) -> None:
@@ -158,7 +161,31 @@ def _decode_jpeg(file: Path, size: tuple[int, int]) -> np.ndarray | None:
 
 def _read_raw(file: Path) -> np.ndarray:
     with _opened(file) as image:
+        if _orientation(image) != 1:
+            raise ImageError(
+                f"{file} is a map with an orientation in its metadata, which programs disagree about: save it without metadata"
+            )
         return np.asarray(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the metadata say that the stored raster is shown, 1…8 as in EXIF; 1 is as it is stored."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # metadata that cannot be read say nothing, to viewers neither
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The raster as it is shown."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def one_thread_before_fork() -> None:

@@ -29,6 +29,8 @@ class DatasetFile(Layout):
     background_is_labelled: bool
     tasks: list[str]
     splits: list[str]
+    annotations: dict[str, str]
+    content: str
 
 
 class Annotations(Layout):

@@ -75,7 +75,7 @@ def instance_annotation(instance: Instance) -> dict[str, Any]:
 
 def write_annotations(
     folder: Path, split: str, categories: Sequence[Category], lines: Sequence[Mapping[str, Any]]
-) -> None:
+) -> tuple[Path, Path]:
     """Write ``panoptic_<split>.json`` and ``instances_<split>.json`` from the lines of the preparation, one at a time."""
     table = [{"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in categories]
     panoptic = (
@@ -84,8 +84,10 @@ def write_annotations(
     annotations = ({"image_id": line["id"], **annotation} for line in lines for annotation in line["instances"])
     instances = ({"id": number, **annotation} for number, annotation in enumerate(annotations, start=1))
     things = [row for row in table if row["isthing"]]
-    _write_lists(folder / f"panoptic_{split}.json", images=_images(lines), annotations=panoptic, categories=table)
-    _write_lists(folder / f"instances_{split}.json", images=_images(lines), annotations=instances, categories=things)
+    files = folder / f"panoptic_{split}.json", folder / f"instances_{split}.json"
+    _write_lists(files[0], images=_images(lines), annotations=panoptic, categories=table)
+    _write_lists(files[1], images=_images(lines), annotations=instances, categories=things)
+    return files
 
 
 def _images(lines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -17,12 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.common.files import write_text
-from model.common.own_folders import read_marker, remove_listed
+from model.common.files import read_json, write_json
+from model.common.own_folders import claim
 from model.common.progress_bar import progress_bar
-from model.data.prepared.dataset import ImageRecord
-from model.data.prepared.images import one_thread_before_fork, read_cmyk, read_rgb, write_png
-from model.data.prepared.journal import Journal, JournalLines, Line, digest, earlier_lines
+from model.data.prepared.dataset import DATASET, ImageRecord
+from model.data.prepared.images import is_turned, one_thread_before_fork, read_cmyk, read_rgb, write_png
+from model.data.prepared.journal import Journal, JournalLines, Line
+from model.data.prepared.names import image_name, refuse_repetition, split_name
+from model.data.prepared.raw_files import confirmed, content_hash, file_state
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,8 +37,8 @@ CONVERTED = "images"
 """Folder of photographs that were converted to RGB."""
 PREPARED = "a prepared dataset"
 """What the marker of a prepared folder says that it holds."""
-JOURNALS = "journal"
-"""Folder of the records of what was prepared, a file a split."""
+JOURNALS, NOTES = "journal", "preparation.json"
+"""Folder of the records of what was prepared, a file a split, and what is being prepared."""
 
 
 class PreparationError(ValueError):
@@ -64,9 +66,16 @@ class RawImage:
     annotation: Any = None
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """All raw files."""
-        return tuple(file for file in (self.image, self.labels, self.instances, self.saliency) if file is not None)
+    def files(self) -> dict[str, Path]:
+        """All raw files, by what they are."""
+        files = {"image": self.image, "labels": self.labels, "instances": self.instances, "saliency": self.saliency}
+        return {part: file for part, file in files.items() if file is not None}
+
+    @property
+    def annotation_hash(self) -> str | None:
+        """Digest of the annotation."""
+        text = None if self.annotation is None else json.dumps(self.annotation, sort_keys=True)
+        return None if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -106,17 +115,24 @@ def prepare_split(
         workers: processes.
 
     Returns:
-        One journal line an image: ``id``, ``height``, ``width``, ``files`` {path: sha256}, ``segments``, ``instances``.
+        One journal line an image: ``id``, ``height``, ``width``, ``raw`` {part: state and hash of the raw file}, ``annotation``
+        (its hash), ``files`` {path: sha256}, ``segments``, ``instances``.
 
     Raises:
+        NameOfDataError: if a name leads out of its folder, or two images would get one name.
         PreparationError: if several images cannot be prepared; a single one raises its own error.
     """
+    for image in images:
+        if image_name(image.id, image.image) != image.id:
+            raise PreparationError(f"{image.image}: '{image.id}' is not the plain name of an image")
+    refuse_repetition(((image.id, image.labels) for image in images), split_name(split))
     wanted = {image.id: image for image in images}
     work = partial(_prepare_one, folder, split, prepare_image)
     problems: list[ValueError | OSError] = []
-    header = {"settings": settings, "code": (read_marker(folder, PREPARED) or {}).get("code", "")}
-    holds, discard = partial(_holds, folder, wanted), partial(_discard, folder)
-    with Journal(folder / JOURNALS / f"{split}.jsonl", header, holds, discard) as journal:
+    notes = notes_of(folder)
+    header = {"settings": settings, "code": notes.get("code", "")}
+    confirm = partial(_confirm, folder, wanted, notes.get("verify", False))
+    with Journal(journal_file(folder, split), header, confirm) as journal:
         todo = [image for image in images if image.id not in journal]
         with (
             progress_bar(len(images), f"preparing {split}", "image", start=len(journal)) as progress,
@@ -139,6 +155,27 @@ def prepare_split(
                 f"{'; '.join(map(str, problems))}"
             )
         return journal.lines([image.id for image in images])
+
+
+def begin(folder: Path, **notes: Any) -> None:
+    """Make a prepared folder, and note what is about to be prepared.
+
+    Args:
+        folder: made if needed.
+        notes: ``code`` that prepares, ``spec`` of the preparation, ``token`` and ``inputs`` of the raw data, and whether to
+            ``verify`` the content of what looks unchanged.
+
+    Raises:
+        ForeignFolderError: if the folder holds files that Segue did not make.
+    """
+    claim(folder, PREPARED)
+    write_json(folder / JOURNALS / NOTES, notes)
+
+
+def notes_of(folder: Path) -> dict[str, Any]:
+    """What :func:`begin` noted; nothing where it was not called."""
+    file = folder / JOURNALS / NOTES
+    return read_json(file) if file.is_file() else {}
 
 
 def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result, None, None]:
@@ -177,6 +214,17 @@ def read_photograph(raw: RawImage) -> tuple[int, int, dict[str, Any]]:
     return *read_rgb(raw.image).shape[:2], {}
 
 
+def size_problem(map_file: Path, shape: Sequence[int], photograph: Path, size: Sequence[int]) -> str:
+    """What to say about a map whose (height, width) is not that of its photograph, up to the remedy."""
+    turned = ""
+    if is_turned(photograph):
+        turned = (
+            " as its metadata rotate it, and as viewers show it; if the map was drawn on the stored image, remove the "
+            "orientation from the metadata"
+        )
+    return f"{map_file} is {tuple(shape[1::-1])}, its image {photograph} is {tuple(size[1::-1])}{turned}"
+
+
 def image_records(
     folder: Path, split: str, images: Sequence[RawImage], lines: Sequence[Mapping[str, Any]]
 ) -> Iterator[ImageRecord]:
@@ -187,74 +235,51 @@ def image_records(
         yield ImageRecord(image.id, file, line["height"], line["width"])
 
 
-def write_manifest(folder: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Write ``manifest.json``: how many images, segments and instances, and the hash of every written map.
-
-    What was prepared of other splits is removed.
-    """
-    forget_other_splits(folder, splits)
-    content: dict[str, dict[str, Any]] = {}
-    for split, lines in splits.items():
-        entry = content[split] = {"images": len(lines), "segments": 0, "instances": 0, "files": {}}
-        for line in lines:
-            entry["segments"] += len(line["segments"])
-            entry["instances"] += len(line["instances"])
-            entry["files"].update(sorted(line["files"].items()))
-    write_text(folder / "manifest.json", json.dumps(content, indent=1) + "\n")
+def journal_file(folder: Path, split: str) -> Path:
+    """The record of what was prepared of a split."""
+    return folder / JOURNALS / f"{split}.jsonl"
 
 
 def _prepare_one(
     folder: Path, split: str, prepare_image: Callable[[RawImage], PreparedImage], raw: RawImage
 ) -> Line | ValueError | OSError:
     try:
+        before = {part: file_state(file) for part, file in raw.files.items() if file.exists()}
         result = prepare_image(raw)
+        hashes = {part: content_hash(file) for part, file in raw.files.items()}
+        for part, file in raw.files.items():
+            if before.get(part) != file_state(file):
+                raise PreparationError(f"{file} was written while it was read: start again when nothing writes to it")
     except (ValueError, OSError) as error:
         return error
+    (folder / DATASET).unlink(missing_ok=True)  # what it says was prepared does not hold any more
     digests = {}
     for kind, array in result.maps.items():
         name = f"{kind}/{split}/{raw.id}.png"
         write_png(folder / name, array, drawn=kind != CONVERTED)
-        digests[name] = digest(folder / name)
+        digests[name] = content_hash(folder / name)
     return {
         "id": raw.id,
-        "raw": _state(raw),
+        "raw": {part: [str(file), *before[part], hashes[part]] for part, file in raw.files.items()},
+        "annotation": raw.annotation_hash,
         "height": result.height,
         "width": result.width,
+        "turned": is_turned(raw.image),
         "files": digests,
         "segments": list(result.segments),
         "instances": list(result.instances),
     }
 
 
-def _holds(folder: Path, wanted: Mapping[str, RawImage], line: Line) -> bool:
-    """Whether a line of an earlier run is of a wanted image whose raw and written files have not changed."""
+def _confirm(folder: Path, wanted: Mapping[str, RawImage], verify: bool, line: Line) -> Line | None:
+    """A line of an earlier run if it is of a wanted image whose raw and written files have not changed."""
     image = wanted.get(line["id"])
-    if image is None or line["raw"] != _state(image):
-        return False
-    return all((folder / name).is_file() and digest(folder / name) == known for name, known in line["files"].items())
-
-
-def _discard(folder: Path, line: Line) -> None:
-    remove_listed(folder, line["files"])
-
-
-def forget_other_splits(folder: Path, splits: Collection[str]) -> None:
-    """Remove what was prepared of splits that the dataset does not have any more, by what their journals list."""
-    for journal in (folder / JOURNALS).glob("*.jsonl"):
-        if (split := journal.stem) not in splits:
-            for line in earlier_lines(journal):
-                _discard(folder, line)
-            tables = f"{split}.csv", f"panoptic_{split}.json", f"instances_{split}.json"
-            remove_listed(folder, (*tables, f"{JOURNALS}/{journal.name}"))
-
-
-def _state(raw: RawImage) -> list[list[Any]]:
-    """Name, size and time of the raw files; a file that is not there has neither. The hash of an annotation."""
-    states: list[list[Any]] = []
-    for file in raw.files:
-        stat = file.stat() if file.exists() else None
-        states.append([file.name, stat.st_size if stat else -1, stat.st_mtime_ns if stat else -1])
-    if raw.annotation is not None:
-        text = json.dumps(raw.annotation, sort_keys=True)
-        states.append(["annotation", hashlib.sha256(text.encode()).hexdigest()])
-    return states
+    if image is None or line["raw"].keys() != image.files.keys() or line["annotation"] != image.annotation_hash:
+        return None
+    rows = {part: confirmed(line["raw"][part], file, verify) for part, file in image.files.items()}
+    if None in rows.values():
+        return None
+    for name, known in line["files"].items():
+        if not (folder / name).is_file() or content_hash(folder / name) != known:
+            return None
+    return {**line, "raw": rows}

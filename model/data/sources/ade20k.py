@@ -21,18 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from model.common.text_files import read_text
 from model.data.download import archives
-from model.data.prepared.dataset import Category, write_dataset, write_records
+from model.data.prepared.dataset import Category
 from model.data.prepared.images import read_channels, read_labels
-from model.data.prepared.panoptic_form import Instance, compose_panoptic, instance_annotation, write_annotations
-from model.data.prepared.preparation import (
-    PreparedImage,
-    RawImage,
-    image_records,
-    prepare_split,
-    read_photograph,
-    write_manifest,
-)
+from model.data.prepared.manifest import PreparedSplit, write_prepared
+from model.data.prepared.panoptic_form import Instance, compose_panoptic, instance_annotation
+from model.data.prepared.preparation import PreparedImage, RawImage, prepare_split, read_photograph, size_problem
+from model.data.prepared.raw_files import RawInputs
 from model.data.sources.class_orders import published_orders
 from model.data.sources.colors import class_color
 from model.data.sources.completeness import Count, stems, unmatched
@@ -101,9 +97,11 @@ class Ade20k:
             problems.append(f"{root / 'images'} has neither of {', '.join(SPLITS.values())}: {where}")
         return problems
 
-    def folders(self) -> Sequence[Path]:
-        """The folder that is read."""
-        return (Path(self.root),)
+    def inputs(self) -> RawInputs:
+        """The folder, its tables, and the photographs of each split."""
+        root = Path(self.root)
+        tables = [*sorted(root.glob("objectInfo*.txt")), *filter(Path.is_file, [root / INSTANCE_CLASSES])]
+        return RawInputs((root,), tables, [root / "images" / raw for raw in SPLITS.values()])
 
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are asked for."""
@@ -131,22 +129,18 @@ class Ade20k:
         work = partial(prepare_image, table=table)
         settings = {"labels": list(table.names), "instances": sorted(table.instance_labels.items())}
         splits = {split: raw for split, raw in SPLITS.items() if (root / "images" / raw).is_dir()}
-        lines = {}
+        prepared = {}
         for split, raw in splits.items():
             images = list_images(root, raw, self.instances)
-            lines[split] = prepare_split(folder, split, images, work, settings, workers)
-            write_records(folder, split, image_records(folder, split, images, lines[split]))
-            if self.instances:
-                write_annotations(folder, split, table.categories, lines[split])
-        write_manifest(folder, lines)
-        write_dataset(
+            prepared[split] = PreparedSplit(images, prepare_split(folder, split, images, work, settings, workers))
+        write_prepared(
             folder,
             name=name,
             categories=table.categories,
             background_id=OTHER,
             void_id=None,
             tasks=("semantic", "panoptic", "instance") if self.instances else ("semantic",),
-            splits=tuple(splits),
+            splits=prepared,
         )
 
     def _archives(self) -> tuple[str, ...]:
@@ -160,16 +154,13 @@ def list_images(root: Path, split: str, instances: bool) -> list[RawImage]:
     """Raw files of a split, sorted by name.
 
     Raises:
-        Ade20kError: if there is no image, two images share a name, or photographs, label maps and instance maps do not match.
+        Ade20kError: if there is no image, or photographs, label maps and instance maps do not match.
+        AmbiguousError: if two images share a name.
     """
     folder = root / "images" / split
     photographs = stems(folder, _PHOTOGRAPHS)
     if not photographs:
         raise Ade20kError(f"{folder} has no image ({', '.join(_PHOTOGRAPHS)}): unpack the archive again")
-    for ending in _PHOTOGRAPHS:
-        for stem, name in stems(folder, (ending,)).items():
-            if photographs[stem] != name:
-                raise Ade20kError(f"{folder} has two images named '{stem}': remove one")
     labels = stems(root / "annotations" / split, (".png",))
     objects = stems(root / "annotations_instance" / split, (".png",)) if instances else {}
     _check_pairs(root, split, "annotations_instance", objects, "annotations", labels)
@@ -211,10 +202,8 @@ def prepare_image(raw: RawImage, table: ClassTable) -> PreparedImage:
     height, width, photograph = read_photograph(raw)
     labels = read_labels(raw.labels)
     if labels.shape != (height, width):
-        raise Ade20kError(
-            f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}: "
-            "unpack both from the same archive"
-        )
+        problem = size_problem(raw.labels, labels.shape, raw.image, (height, width))
+        raise Ade20kError(f"{problem}: unpack both from the same archive")
     if int(labels.max()) > len(table.names):
         raise Ade20kError(
             f"{raw.labels} has label {int(labels.max())}, but the class table ends at {len(table.names)}: "
@@ -269,7 +258,7 @@ def read_class_table(root: Path) -> ClassTable:
     if len(found) != 1:
         raise Ade20kError(f"{root} has {len(found)} class tables (objectInfo*.txt), expected one")
     names: list[str] = []
-    for line in found[0].read_text(encoding="utf-8").splitlines()[1:]:
+    for line in read_text(found[0]).splitlines()[1:]:
         columns = line.split("\t")
         if not columns[0].strip().isdigit() or int(columns[0]) != len(names) + 1:
             raise Ade20kError(f"{found[0]}: row {len(names) + 1} starts with '{columns[0]}', expected {len(names) + 1}")
@@ -300,14 +289,13 @@ def packaged_table() -> ClassTable:
 
 def _read_instance_classes(file: Path, classes: int) -> dict[int, int]:
     labels: dict[int, int] = {}
-    with file.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            try:
-                instance, label = int(row["instance"]), int(row["label"])
-            except (KeyError, TypeError, ValueError):
-                raise Ade20kError(f"{file}: row {dict(row)} is not instance,label with two numbers") from None
-            if not 1 <= label <= classes:
-                raise Ade20kError(f"{file}: label {label} is not in the class table, which is 1…{classes}")
-            if labels.setdefault(instance, label) != label:
-                raise Ade20kError(f"{file}: instance class {instance} has two labels")
+    for row in csv.DictReader(read_text(file).splitlines()):
+        try:
+            instance, label = int(row["instance"]), int(row["label"])
+        except (KeyError, TypeError, ValueError):
+            raise Ade20kError(f"{file}: row {dict(row)} is not instance,label with two numbers") from None
+        if not 1 <= label <= classes:
+            raise Ade20kError(f"{file}: label {label} is not in the class table, which is 1…{classes}")
+        if labels.setdefault(instance, label) != label:
+            raise Ade20kError(f"{file}: instance class {instance} has two labels")
     return labels

@@ -18,27 +18,24 @@ from __future__ import annotations
 import csv
 import json
 import mmap
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from model.data.download import archives
-from model.data.prepared.dataset import Category, write_dataset, write_records
+from model.data.prepared.dataset import Category
 from model.data.prepared.images import read_channels
-from model.data.prepared.panoptic_form import Instance, instance_annotation, write_annotations
-from model.data.prepared.preparation import (
-    PreparedImage,
-    RawImage,
-    image_records,
-    prepare_split,
-    read_photograph,
-    write_manifest,
-)
+from model.data.prepared.manifest import PreparedSplit, write_prepared
+from model.data.prepared.names import image_name
+from model.data.prepared.panoptic_form import Instance, instance_annotation
+from model.data.prepared.preparation import PreparedImage, RawImage, prepare_split, read_photograph, size_problem
+from model.data.prepared.raw_files import RawInputs
 from model.data.sources import coco_layout
 from model.data.sources.class_orders import published_orders
 from model.data.sources.colors import class_color
@@ -89,17 +86,17 @@ class Coco:
 
         Raises:
             CocoError: if the annotation has no class table, or an id cannot be stored in a label map.
+            LayoutError: if the table is laid out otherwise.
         """
         file = self._file("train")
         if not file.is_file():
             return packaged_table()
-        rows = read_categories(file)
-        ids = [int(row["id"]) for row in rows]
-        if not ids or min(ids) < 1 or max(ids) >= VOID or len(set(ids)) != len(ids):
-            raise CocoError(f"{file}: category ids must differ and be within 1…{VOID - 1}")
+        rows = coco_layout.categories(read_categories(file), file)
+        if strange := [row["id"] for row in rows if not 1 <= row["id"] < VOID] or [None] * (not rows):
+            raise CocoError(f"{file}: category ids must be within 1…{VOID - 1}, found {strange[0]}")
         return tuple(
-            Category(number, str(row["name"]), bool(row["isthing"]), _color(row, number))
-            for number, row in zip(ids, rows, strict=True)
+            Category(row["id"], row["name"], bool(row["isthing"]), tuple(row.get("color", class_color(row["id"]))))
+            for row in rows
         )
 
     def missing(self) -> list[str]:
@@ -113,9 +110,11 @@ class Coco:
             wanted += [self._file(split, "instances") for split in self.splits]
         return [f"{path} does not exist: {where}" for path in wanted if not path.exists()]
 
-    def folders(self) -> Sequence[Path]:
-        """The folder that is read."""
-        return (Path(self.root),)
+    def inputs(self) -> RawInputs:
+        """The folder and its annotations."""
+        sorts = ("panoptic", *(("instances",) if self.instances == "official" else ()))
+        files = [self._file(split, sort) for split in self.splits for sort in sorts]
+        return RawInputs((Path(self.root),), [*filter(Path.is_file, dict.fromkeys(files))])
 
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are asked for."""
@@ -139,34 +138,37 @@ class Coco:
         things = frozenset(category.id for category in categories if category.isthing)
         known = frozenset(category.id for category in categories)
         work = partial(prepare_image, things=things, known=known)
-        lines = {}
+        prepared = {}
         for split in self.splits:
             images = self.list_images(split)
             settings = {"classes": sorted(known), "things": sorted(things)}
-            lines[split] = prepare_split(folder, split, images, work, settings, workers)
-            write_records(folder, split, image_records(folder, split, images, lines[split]))
-            write_annotations(folder, split, categories, lines[split])
-        write_manifest(folder, lines)
-        write_dataset(
+            prepared[split] = PreparedSplit(images, prepare_split(folder, split, images, work, settings, workers))
+        write_prepared(
             folder,
             name=name,
             categories=categories,
             background_id=None,
             void_id=VOID,
             tasks=("semantic", "panoptic", "instance"),
-            splits=tuple(self.splits),
+            splits=prepared,
         )
 
     def list_images(self, split: str) -> list[RawImage]:
         """Raw files and annotation of each image, in the order of the annotation.
 
         Raises:
-            LayoutError: if the annotation lacks an entry.
-            CocoError: if it is broken otherwise, or names a file that is not there.
+            LayoutError: if the annotation is laid out otherwise, or has two entries for an image.
+            NameOfDataError: if a name leads out of its folder.
+            CocoError: if the annotation names a file that is not there, or an image that it does not list.
         """
         root, raw, file = Path(self.root).resolve(), self.splits[split], self._file(split)
-        listed, annotations = coco_layout.panoptic_rows(_read_json(file), file)
-        files = {image["id"]: image["file_name"] for image in listed}
+        content = coco_layout.read(file)
+        listed, annotations = coco_layout.panoptic_rows(content, file)
+        if split == "train" and content.get("categories") != read_categories(file):
+            raise CocoError(
+                f"{file}: another list named 'categories' comes after the class table: remove it, or put it before"
+            )
+        files = {image["id"]: image_name(image["file_name"], file) for image in listed}
         objects = self._objects(split) if self.instances == "official" else None
         images = []
         for one in annotations[: self.first]:
@@ -175,8 +177,9 @@ class Coco:
             annotation = {"segments": one["segments_info"]}
             if objects is not None:
                 annotation["objects"] = objects.get(one["image_id"], [])
-            photograph, drawn = root / raw / files[one["image_id"]], root / f"panoptic_{raw}" / one["file_name"]
-            images.append(RawImage(Path(one["file_name"]).stem, photograph, drawn, annotation=annotation))
+            name = PurePosixPath(image_name(one["file_name"], file))
+            photograph, drawn = root / raw / files[one["image_id"]], root / f"panoptic_{raw}" / name
+            images.append(RawImage(str(name.with_suffix("")), photograph, drawn, annotation=annotation))
         _check_present(file, [image.image for image in images])
         _check_present(file, [image.labels for image in images])
         return images
@@ -192,8 +195,8 @@ class Coco:
         """Annotations of COCO's instance annotation by image."""
         objects: dict[Any, list[dict[str, Any]]] = {}
         file = self._file(split, "instances")
-        for one in coco_layout.rows(_read_json(file), "annotations", coco_layout.INSTANCES, file):
-            kept = {key: one[key] for key in coco_layout.INSTANCES[1:]}
+        for one in coco_layout.instance_rows(coco_layout.read(file), file):
+            kept = {key: one[key] for key in ("category_id", "segmentation", "area", "bbox", "iscrowd")}
             objects.setdefault(one["image_id"], []).append(kept)
         return objects
 
@@ -207,8 +210,10 @@ def packaged_table() -> tuple[Category, ...]:
         )
 
 
-def read_categories(file: Path) -> list[dict[str, Any]]:
+def read_categories(file: Path) -> Any:
     """The class table of an annotation, without reading everything: COCO's has 300 MB, and every plan needs the table.
+
+    It is the last list of that name in the file.
 
     Raises:
         CocoError: if there is none, or the file is truncated.
@@ -223,10 +228,9 @@ def read_categories(file: Path) -> list[dict[str, Any]]:
         head = text.find(b"[", start)
         rows = text[head:].decode("utf-8", errors="replace") if 0 <= start < head else ""
     try:
-        found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(rows)[0]
-    except json.JSONDecodeError:
+        return json.JSONDecoder().raw_decode(rows)[0]
+    except (ValueError, RecursionError):
         raise CocoError(broken) from None
-    return found
 
 
 def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) -> PreparedImage:
@@ -239,10 +243,8 @@ def prepare_image(raw: RawImage, things: frozenset[int], known: frozenset[int]) 
     height, width, photograph = read_photograph(raw)
     encoded = read_channels(raw.labels)[..., :3]
     if encoded.shape[:2] != (height, width):
-        raise CocoError(
-            f"{raw.labels} is {encoded.shape[1::-1]}, its image {raw.image} is {(width, height)}: "
-            "unpack both from the same archive"
-        )
+        problem = size_problem(raw.labels, encoded.shape, raw.image, (height, width))
+        raise CocoError(f"{problem}: unpack both from the same archive")
     ids = encoded[..., 0] + encoded[..., 1] * np.int32(256) + encoded[..., 2] * np.int32(65536)
     semantic = np.full(ids.shape, VOID, dtype=np.uint8)
     kept, instances, listed = [], [], int(np.count_nonzero(ids == 0))
@@ -277,41 +279,35 @@ def _object(raw: RawImage, one: Mapping[str, Any], size: tuple[int, int], things
             f"{raw.image}: an object has class {one['category_id']}, which is not a thing in the class table"
         )
     shape = one["segmentation"]
-    encoded = (
-        coco_mask.frPyObjects(shape, *size) if isinstance(shape, list) or isinstance(shape["counts"], list) else shape
-    )
-    if isinstance(encoded, list):
-        encoded = coco_mask.merge(encoded)
+    if isinstance(shape, dict) and tuple(shape["size"]) != size:
+        raise CocoError(
+            f"{raw.image} is {size[::-1]}, but the mask of one of its objects is {tuple(shape['size'])[::-1]}: annotation and "
+            "image are not of one release"
+        )
+    packed = isinstance(shape, dict) and isinstance(shape["counts"], str)
+    try:
+        encoded = shape if packed else coco_mask.frPyObjects(shape, *size)
+        if isinstance(encoded, list):
+            encoded = coco_mask.merge(encoded)
+        coco_mask.decode(encoded)
+    except Exception as error:  # runs that do not add up, or text that is no mask
+        raise CocoError(
+            f"{raw.image}: the mask of one of its objects cannot be read ({error}): unpack the annotation again"
+        ) from error
     counts = encoded["counts"]
     rle = {"size": list(size), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
     return {**one, "segmentation": rle, "iscrowd": int(one["iscrowd"])}
 
 
 def _check_present(annotation: Path, files: Sequence[Path]) -> None:
-    """Check that the files named by an annotation exist."""
-    for folder in dict.fromkeys(file.parent for file in files):
-        wanted = [file.name for file in files if file.parent == folder]
-        present = stems(folder, {Path(name).suffix.lower() for name in wanted})
-        if absent := unmatched(wanted, present.values()):
+    """Whether the files that an annotation names are there."""
+    named: dict[Path, list[str]] = {}
+    for file in files:
+        named.setdefault(file.parent, []).append(file.name)
+    for folder, wanted in named.items():
+        if absent := unmatched(wanted, os.listdir(folder) if folder.is_dir() else ()):
             name, number = absent
             raise CocoError(
                 f"{folder / name} does not exist, but {annotation} names it ({number:,} of {len(wanted):,} are missing): "
                 "unpack its archive again"
             )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CocoError(f"{file} does not exist: unpack its archive") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CocoError(f"{file} is not valid JSON ({error}): unpack its archive again") from None
-    return content
-
-
-def _color(row: Mapping[str, Any], number: int) -> tuple[int, int, int]:
-    if "color" in row:
-        red, green, blue = (int(value) for value in row["color"])
-        return red, green, blue
-    return class_color(number)

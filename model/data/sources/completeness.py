@@ -49,18 +49,30 @@ def shortfalls(counts: Iterable[Count]) -> list[str]:
     return [f"{c.what} has {c.found:,} images, officially {c.official:,}" for c in counts if c.found != c.official]
 
 
+class AmbiguousError(ValueError):
+    """Two files of a folder that one name stands for; the message names both."""
+
+
 def stems(folder: Path, endings: Collection[str]) -> dict[str, str]:
     """Files of a folder by name without ending; none if the folder does not exist. Hidden files do not count.
 
     Args:
         folder: to list.
-        endings: in lower case, with the dot.
+        endings: in lower case, with the dot; those of the files may be in capitals, as cameras write them.
+
+    Raises:
+        AmbiguousError: if two files differ in their endings only.
     """
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    return {name.rpartition(".")[0]: name for name in names if name[name.rfind(".") :].lower() in endings}
+    found: dict[str, str] = {}
+    for name in names:
+        stem, dot, ending = name.rpartition(".")
+        if f"{dot}{ending}".lower() in endings and found.setdefault(stem, name) != name:
+            raise AmbiguousError(f"{folder} has two files named '{stem}' ({found[stem]}, {name}): remove one")
+    return found
 
 
 def unmatched(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, int] | None:

@@ -20,16 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from model.data.prepared.dataset import Category, ImageRecord, write_dataset, write_records
-from model.data.prepared.images import image_size, read_labels, read_rgb
-from model.data.prepared.panoptic_form import Instance, compose_panoptic, instance_annotation, write_annotations
-from model.data.prepared.preparation import PreparedImage, RawImage, prepare_split, write_manifest
+from model.common.text_files import read_lines
+from model.data.prepared.dataset import Category
+from model.data.prepared.images import read_labels, read_rgb
+from model.data.prepared.manifest import PreparedSplit, write_prepared
+from model.data.prepared.names import image_name, split_name
+from model.data.prepared.panoptic_form import Instance, compose_panoptic, instance_annotation
+from model.data.prepared.preparation import PreparedImage, RawImage, prepare_split, size_problem
+from model.data.prepared.raw_files import RawInputs
 from model.data.sources.colors import class_color
-from model.data.sources.completeness import Unpublished
+from model.data.sources.completeness import Unpublished, stems
 
 VOID = 255
+_LARGEST = 65535
 _SIZE = "sizes are (width, height); make both from the same original"
-_ENDINGS = (".jpg", ".jpeg", ".png")
+_PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
+_MAPS = (".png",)
 _PARTS = ("images", "labels", "list", "instances", "saliency")
 
 
@@ -100,6 +106,7 @@ class Folder(Unpublished):
 
     def __post_init__(self) -> None:
         for split, parts in self.splits.items():
+            split_name(split)
             if unknown := sorted(set(parts) - set(_PARTS)):
                 raise FolderError(f"splits.{split} has no key '{unknown[0]}' (known: {', '.join(_PARTS)})")
         with_instances = {split for split, parts in self.splits.items() if "instances" in parts}
@@ -125,6 +132,10 @@ class Folder(Unpublished):
         Raises:
             FolderError: if two things would get one prepared id.
         """
+        given = {"background_label": self.background_label, "ignore_label": self.ignore_label}
+        for option, label in (*given.items(), *(("the class list", raw) for raw in names)):
+            if label is not None and not 0 <= label <= _LARGEST:
+                raise FolderError(f"{option} has {label}, but labels of 16-bit maps are 0…{_LARGEST}: correct it")
         ids = {raw: raw + self.label_offset for raw in names}
         rule = LabelRule(ids, self.background_label, self.ignore_label, self.label_offset)
         for what, label in (("background_label", rule.background_id), ("the ignored label", rule.void_id)):
@@ -135,8 +146,9 @@ class Folder(Unpublished):
                 )
         if rule.background_id is not None and rule.background_id == rule.void_id:
             raise FolderError(f"background_label would become {VOID}, which is the ignored label; change label_offset")
-        if min(ids.values()) < 0 or max(ids.values()) > 65535:
-            raise FolderError(f"label_offset {self.label_offset} moves classes out of 0…65535: choose another")
+        moved = [*ids.values(), *([] if rule.background_id is None else [rule.background_id])]
+        if min(moved) < 0 or max(moved) > _LARGEST:
+            raise FolderError(f"label_offset {self.label_offset} moves classes out of 0…{_LARGEST}: choose another")
         return rule
 
     def missing(self) -> list[str]:
@@ -149,11 +161,13 @@ class Folder(Unpublished):
             wanted += [root / self._part(split, part) for part in ("images", "labels", "list")]
         return [f"{path} does not exist" for path in dict.fromkeys(wanted) if not path.exists()]
 
-    def folders(self) -> Sequence[Path]:
-        """Folders that are read: options may lead out of ``root``."""
+    def inputs(self) -> RawInputs:
+        """Folders, which options may lead out of ``root``; the class list and the lists of images."""
         root = Path(self.root)
-        parts = [root / self._part(split, part) for split in self.splits for part in _PARTS]
-        return tuple(dict.fromkeys((root, *parts)))
+        folders = [root / self._part(split, part) for split in self.splits for part in _PARTS if part != "list"]
+        lists = [root / self._part(split, "list") for split in self.splits]
+        lists += [root / self.classes] if isinstance(self.classes, str) else []
+        return RawInputs(tuple(dict.fromkeys((root, *folders))), tuple(filter(Path.is_file, lists)))
 
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Write the prepared form of all splits."""
@@ -168,23 +182,18 @@ class Folder(Unpublished):
             "ignore": rule.ignore,
             "things": sorted(things),
         }
-        lines = {}
+        prepared = {}
         for split in self.splits:
             images = self.list_images(split)
-            lines[split] = prepare_split(folder, split, images, work, settings, workers)
-            sizes = zip(images, lines[split], strict=True)
-            write_records(folder, split, (ImageRecord(i.id, i.image, n["height"], n["width"]) for i, n in sizes))
-            if with_instances:
-                write_annotations(folder, split, categories, lines[split])
-        write_manifest(folder, lines)
-        write_dataset(
+            prepared[split] = PreparedSplit(images, prepare_split(folder, split, images, work, settings, workers))
+        write_prepared(
             folder,
             name=name,
             categories=categories,
             background_id=rule.background_id,
             void_id=rule.void_id,
             tasks=("semantic", "panoptic", "instance") if with_instances else ("semantic",),
-            splits=tuple(self.splits),
+            splits=prepared,
             background_is_labelled=rule.background is not None,
         )
 
@@ -193,27 +202,24 @@ class Folder(Unpublished):
 
         Raises:
             FolderError: if the list is empty or names an image twice, or a file is missing.
+            NameOfDataError: if a name leads out of its folder.
         """
         root = Path(self.root).resolve()
         source = root / self._part(split, "list")
-        names = source.read_text(encoding="utf-8").split()
-        if not names:
-            raise FolderError(f"{source} names no image: write one name per line, without extension")
-        if len(set(names)) != len(names):
-            raise FolderError(f"{source} names '{next(n for n in names if names.count(n) > 1)}' twice: remove a line")
-
-        def optional(part: str, name: str) -> Path | None:
-            if part not in self.splits[split]:
-                return None
-            return _existing(root / self._part(split, part), name, (".png",), source)
-
+        names = _listed(source)
+        wanted = {part: self._part(split, part) for part in ("images", "labels")}
+        wanted |= {part: self.splits[split][part] for part in ("instances", "saliency") if part in self.splits[split]}
+        parts = {
+            part: _Files(root / place, _PHOTOGRAPHS if part == "images" else _MAPS, source)
+            for part, place in wanted.items()
+        }
         return [
             RawImage(
                 name,
-                _existing(root / self._part(split, "images"), name, _ENDINGS, source),
-                _existing(root / self._part(split, "labels"), name, (".png",), source),
-                optional("instances", name),
-                optional("saliency", name),
+                parts["images"][name],
+                parts["labels"][name],
+                parts["instances"][name] if "instances" in parts else None,
+                parts["saliency"][name] if "saliency" in parts else None,
             )
             for name in names
         ]
@@ -242,11 +248,11 @@ def prepare_image(raw: RawImage, rule: LabelRule, things: frozenset[int], stuff:
         FolderError: if sizes differ, a label is not in the class list, or an instance is not of exactly one thing class.
         ImageError: if a file cannot be read.
     """
-    height, width = image_size(raw.image)
-    read_rgb(raw.image)  # a truncated photograph is found now and not in the middle of training
+    # Decoded as a whole: a truncated photograph is found now and not in the middle of training.
+    height, width = read_rgb(raw.image).shape[:2]
     labels = read_labels(raw.labels)
     if labels.shape != (height, width):
-        raise FolderError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}: {_SIZE}")
+        raise FolderError(f"{size_problem(raw.labels, labels.shape, raw.image, (height, width))}: {_SIZE}")
     prepared = rule.table()[labels]
     if prepared.min() < 0:
         raise FolderError(
@@ -299,7 +305,7 @@ def _read_instances(file: Path, semantic: np.ndarray, rule: LabelRule, things: f
 
 def _read_classes(file: Path) -> dict[int, str]:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = read_lines(file)
     except FileNotFoundError:
         raise FolderError(f"{file} does not exist; it has one class per line: id and name, or the name only") from None
     rows = [line.split(maxsplit=1) for line in lines]
@@ -312,10 +318,34 @@ def _read_classes(file: Path) -> dict[int, str]:
     return names
 
 
-def _existing(folder: Path, name: str, endings: Sequence[str], source: Path) -> Path:
-    for ending in endings:
-        if (folder / f"{name}{ending}").is_file():
-            return folder / f"{name}{ending}"
-    raise FolderError(
-        f"{folder / name}({'|'.join(endings)}) does not exist, but {source} names it: copy it, or remove the name"
-    )
+def _listed(file: Path) -> list[str]:
+    """Names of a list, one a line; they may lie in folders and hold blanks."""
+    lines: dict[str, str] = {}
+    for line in read_lines(file):
+        name = image_name(line, file)
+        if name in lines:
+            both = f"'{line}'" if line == lines[name] else f"'{line}', which is '{lines[name]}',"
+            raise FolderError(f"{file} names {both} twice: remove a line")
+        lines[name] = line
+    if not lines:
+        raise FolderError(f"{file} names no image: write one name per line, without extension")
+    return list(lines)
+
+
+class _Files(dict[str, Path]):
+    """Files of a folder and the folders in it by name without ending; each folder is listed once."""
+
+    def __init__(self, folder: Path, endings: Sequence[str], source: Path) -> None:
+        self._folder, self._endings, self._source = folder, endings, source
+        self._stems: dict[str, dict[str, str]] = {}
+
+    def __missing__(self, name: str) -> Path:
+        inner, _, stem = name.rpartition("/")
+        if inner not in self._stems:
+            self._stems[inner] = stems(self._folder / inner, self._endings)
+        if stem not in self._stems[inner]:
+            raise FolderError(
+                f"{self._folder / name}({'|'.join(self._endings)}) does not exist, but {self._source} names it: copy it, or "
+                "remove the name"
+            )
+        return self._folder / inner / self._stems[inner][stem]

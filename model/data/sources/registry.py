@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from model.common.environment import not_set
-from model.common.own_folders import claim, refuse_overlap
+from model.common.own_folders import refuse_overlap
 from model.common.registry import Registry
 from model.data.download import archives
-from model.data.prepared.dataset import Category
-from model.data.prepared.preparation import PREPARED
+from model.data.prepared.dataset import DATASET, Category, PreparedDataset
+from model.data.prepared.manifest import BY_CONTENT, RawState, raw_state
+from model.data.prepared.preparation import begin
+from model.data.prepared.raw_files import RawInputs, observe_inputs
 from model.data.sources.completeness import Count, shortfalls
 
 SOURCES: Mapping[str, str] = {
@@ -40,8 +42,11 @@ class Source(Protocol):
     def missing(self) -> list[str]:
         """What is not there yet and where to get it; empty if preparation can start."""
 
-    def folders(self) -> Sequence[Path]:
-        """Folders of the user that are read; nothing is ever written there but archives that the user asks for."""
+    def inputs(self) -> RawInputs:
+        """Folders of the user that are read, and what says which images and classes there are.
+
+        Nothing is ever written there but archives that the user asks for.
+        """
 
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are to be fetched where they are not there yet, and the folder that each belongs to."""
@@ -82,9 +87,18 @@ def source(kind: str, options: Mapping[str, Any]) -> Source:
     return found
 
 
-def categories(kind: str, options: Mapping[str, Any]) -> tuple[Category, ...]:
-    """The class table of configured raw data."""
-    return source(kind, options).categories()
+def categories(kind: str, options: Mapping[str, Any], prepared: Path | None = None) -> tuple[Category, ...]:
+    """The class table of configured raw data.
+
+    Args:
+        kind: a key of ``SOURCES``.
+        options: of the kind.
+        prepared: folder whose table counts where raw data were put away after they had been prepared.
+    """
+    raw = source(kind, options)
+    if prepared is not None and (prepared / DATASET).is_file() and raw.missing():
+        return PreparedDataset.open(prepared).categories
+    return raw.categories()
 
 
 def missing(kind: str, options: Mapping[str, Any]) -> list[str]:
@@ -119,8 +133,21 @@ def refuse_overlaps(kind: str, options: Mapping[str, Any], name: str, written: P
     Raises:
         ForeignFolderError: naming both folders.
     """
-    for folder in source(kind, options).folders():
+    for folder in source(kind, options).inputs().folders:
         refuse_overlap(folder, written, f"the raw data of dataset '{name}'")
+
+
+def state_of(kind: str, options: Mapping[str, Any], folder: Path, verify: bool = False) -> RawState:
+    """How configured raw data stand to what was prepared from them.
+
+    Args:
+        kind: a key of ``SOURCES``.
+        options: of the kind.
+        folder: the prepared one.
+        verify: whether the content of every file is compared, and not only its size and times.
+    """
+    raw = source(kind, options)
+    return raw_state(folder, raw.inputs(), raw.missing(), verify)
 
 
 def pending(kind: str, options: Mapping[str, Any]) -> list[archives.Archive]:
@@ -128,8 +155,13 @@ def pending(kind: str, options: Mapping[str, Any]) -> list[archives.Archive]:
     return [one for name, root in downloads(kind, options).items() for one in archives.wanted(root, [name])]
 
 
-def archive_markers(kind: str, options: Mapping[str, Any]) -> list[Path]:
-    """Completion markers of the archives that preparation needs."""
+def archive_markers(kind: str, options: Mapping[str, Any], prepared: Path | None = None) -> list[Path]:
+    """Completion markers of the archives that preparation needs.
+
+    None is needed where raw data were archived after they had been ``prepared``.
+    """
+    if prepared is not None and (prepared / DATASET).is_file() and missing(kind, options):
+        return []
     return [marker for name, root in downloads(kind, options).items() for marker in archives.markers(root, [name])]
 
 
@@ -145,7 +177,15 @@ def orders(kind: str, options: Mapping[str, Any], task: str) -> Mapping[str, Seq
 
 
 def prepare(
-    kind: str, options: Mapping[str, Any], folder: Path, *, name: str, workers: int = 1, code: str = ""
+    kind: str,
+    options: Mapping[str, Any],
+    folder: Path,
+    *,
+    name: str,
+    workers: int = 1,
+    code: str = "",
+    spec: Mapping[str, Any] | None = None,
+    token: str = "",
 ) -> None:
     """Bring raw data into the prepared form.
 
@@ -158,6 +198,8 @@ def prepare(
         name: of the dataset, as configured.
         workers: processes that read and write images.
         code: fingerprint of the code that prepares.
+        spec: what the preparation depends on, as it goes into its record.
+        token: what :func:`state_of` says of the raw data.
 
     Raises:
         SourceError: if raw data are missing or incomplete.
@@ -183,5 +225,7 @@ def prepare(
         print(
             f"warning: dataset '{name}': {sentence}; results on a part compare with nothing published", file=sys.stderr
         )
-    claim(folder, PREPARED, code=code)
+    # Before anything is read: what changes from now on will be noticed.
+    notes = {"code": code, "spec": dict(spec or {}), "token": token, "verify": token.startswith(BY_CONTENT)}
+    begin(folder, **notes, inputs=observe_inputs(raw.inputs()))
     raw.prepare(folder, name, workers)

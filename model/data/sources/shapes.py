@@ -20,6 +20,7 @@ from model.common.own_folders import remove_listed
 from model.data.prepared.dataset import Category
 from model.data.prepared.images import write_png
 from model.data.prepared.preparation import in_parallel
+from model.data.prepared.raw_files import RawInputs
 from model.data.sources.ade20k import INSTANCE_CLASSES, SPLITS, Ade20k
 from model.data.sources.colors import class_color
 from model.data.sources.completeness import Unpublished
@@ -66,9 +67,9 @@ class Shapes(Unpublished):
         """Nothing: everything is generated."""
         return []
 
-    def folders(self) -> Sequence[Path]:
+    def inputs(self) -> RawInputs:
         """None: everything is generated."""
-        return ()
+        return RawInputs()
 
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Generate the raw layout in ``<folder>/raw`` and prepare it as ADE20K is prepared."""

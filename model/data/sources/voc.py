@@ -24,17 +24,14 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from model.common.text_files import read_lines
 from model.data.download import archives
-from model.data.prepared.dataset import Category, write_dataset, write_records
+from model.data.prepared.dataset import Category
 from model.data.prepared.images import ImageError, read_labels
-from model.data.prepared.preparation import (
-    PreparedImage,
-    RawImage,
-    image_records,
-    prepare_split,
-    read_photograph,
-    write_manifest,
-)
+from model.data.prepared.manifest import PreparedSplit, write_prepared
+from model.data.prepared.names import image_name
+from model.data.prepared.preparation import PreparedImage, RawImage, prepare_split, read_photograph, size_problem
+from model.data.prepared.raw_files import RawInputs
 from model.data.sources.class_orders import published_orders
 from model.data.sources.colors import class_color
 from model.data.sources.completeness import Count, stems, unmatched
@@ -49,6 +46,7 @@ _THINGS = range(1, 21)
 _OFFICIAL = {"aug": {"train": 10_582, "val": 1_449}, "sbd": {"train": 10_582, "val": 1_449}}
 _OFFICIAL["voc"] = {"train": 1_464, "val": 1_449}
 _PLACES = (".", "VOCdevkit/VOC2012", "VOC2012")
+_SETS = "ImageSets/Segmentation"
 _LISTS = ("train_aug.txt", "trainaug.txt")
 
 
@@ -89,9 +87,13 @@ class Voc:
             wanted.append(base / self.saliency)
         return [f"{path} does not exist: {where}" for path in wanted if not path.exists()]
 
-    def folders(self) -> Sequence[Path]:
-        """Folders that are read."""
-        return (Path(self.root), *(() if self.saliency is None else (self._base() / self.saliency,)))
+    def inputs(self) -> RawInputs:
+        """The folders, the lists, and the label maps, which say what is in the augmented set without a list."""
+        base = self._base()
+        lists = [self._list("train"), self._list("val"), *(base / _SETS / name for name in _LISTS)]
+        labels = [base / "SegmentationClass", *self._label_folders()]
+        salient = [] if self.saliency is None else [base / self.saliency]
+        return RawInputs((Path(self.root), *salient), [*filter(Path.is_file, lists)], [*dict.fromkeys(labels)])
 
     def downloads(self) -> Mapping[str, Path]:
         """Official archives that are asked for."""
@@ -160,20 +162,19 @@ class Voc:
 
     def prepare(self, folder: Path, name: str, workers: int) -> None:
         """Write the prepared form of both splits."""
-        lines = {}
+        prepared = {}
         for split in ("train", "val"):
             images = self.list_images(split)
-            lines[split] = prepare_split(folder, split, images, prepare_image, {"labels": self.labels}, workers)
-            write_records(folder, split, image_records(folder, split, images, lines[split]))
-        write_manifest(folder, lines)
-        write_dataset(
+            lines = prepare_split(folder, split, images, prepare_image, {"labels": self.labels}, workers)
+            prepared[split] = PreparedSplit(images, lines)
+        write_prepared(
             folder,
             name=name,
             categories=self.categories(),
             background_id=BACKGROUND,
             void_id=VOID,
             tasks=("semantic",),
-            splits=("train", "val"),
+            splits=prepared,
             background_is_labelled=True,
         )
 
@@ -182,7 +183,7 @@ class Voc:
         return next((place for place in places if (place / "JPEGImages").is_dir()), Path(self.root))
 
     def _list(self, split: str) -> Path:
-        return self._base() / "ImageSets" / "Segmentation" / f"{split}.txt"
+        return self._base() / _SETS / f"{split}.txt"
 
     def _label_folders(self) -> tuple[Path, ...]:
         """Folders of labels: first the one where the training images are found."""
@@ -204,7 +205,8 @@ def prepare_image(raw: RawImage) -> PreparedImage:
     height, width, photograph = read_photograph(raw)
     labels = read_sbd(raw.labels) if raw.labels.suffix == ".mat" else read_labels(raw.labels)
     if labels.shape != (height, width):
-        raise VocError(f"{raw.labels} is {labels.shape[::-1]}, its image {raw.image} is {(width, height)}")
+        problem = size_problem(raw.labels, labels.shape, raw.image, (height, width))
+        raise VocError(f"{problem}: unpack both from the same archive")
     counts = np.bincount(labels.ravel(), minlength=256)
     if strangers := [k for k in np.flatnonzero(counts).tolist() if k != VOID and k > len(NAMES)]:
         raise VocError(
@@ -233,7 +235,7 @@ def read_sbd(file: Path) -> np.ndarray:
 
 
 def _read_list(file: Path) -> list[str]:
-    names = sorted(set(file.read_text(encoding="utf-8").split()))
+    names = sorted({image_name(line, file) for line in read_lines(file)})
     if not names:
         raise VocError(f"{file} names no image: unpack its archive again")
     return names

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model.common.files import FileError
+from model.common.json_files import write_checked
 from model.memory.memory_file import read_memory
 
 MEMORY = {
@@ -26,7 +27,7 @@ MEMORY = {
 
 
 def test_a_memory_is_read_as_it_stands(tmp_path: Path) -> None:
-    (tmp_path / "m.json").write_text(json.dumps(MEMORY))
+    write_checked(tmp_path / "m.json", MEMORY)
     assert read_memory(tmp_path / "m.json") == MEMORY
 
 
@@ -45,6 +46,6 @@ def test_a_memory_is_read_as_it_stands(tmp_path: Path) -> None:
 def test_an_edit_is_noticed(tmp_path: Path, edit: Callable[[dict[str, Any]], None], message: str) -> None:
     memory = json.loads(json.dumps(MEMORY))
     edit(memory)
-    (tmp_path / "m.json").write_text(json.dumps(memory))
+    write_checked(tmp_path / "m.json", memory)
     with pytest.raises(FileError, match=rf"m\.json: .*{message}.*; delete it to have it made again"):
         read_memory(tmp_path / "m.json")

@@ -18,6 +18,7 @@ import torch
 
 from model.common.files import FileError
 from model.common.fingerprints import PROJECT, import_closure
+from model.common.json_files import write_checked
 from model.common.provenance import checksum
 from model.data.prepared.dataset import Category, ImageRecord, PreparedDataset, write_dataset, write_records
 from model.networks.registry import build as build_network
@@ -117,11 +118,11 @@ def files(data, tmp_path):
 
     def make(index, previous=None, memory=None, **split):
         split_file = tmp_path / f"split{index}.json"
-        split_file.write_text(json.dumps(split_content(index, **split)))
+        write_checked(split_file, split_content(index, **split))
         memory_file = None
         if memory is not None:
             memory_file = tmp_path / "memory.json"
-            memory_file.write_text(json.dumps(memory))
+            write_checked(memory_file, memory)
         return JobFiles(data, split_file, previous, memory_file)
 
     return make

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from model.common.files import write_json
+from model.common.json_files import write_checked
 from model.config.reading import parse_config
 from model.config.recipes import Recipes
 from model.data.prepared.class_index import ClassIndex, build_class_index
@@ -104,7 +104,7 @@ class Workshop:
     def split(self, job: Split) -> Path:
         file = self.folder / job.file
         if not file.exists():
-            write_json(file, make_split(self.index, job.step, job.task, job.setting))
+            write_checked(file, make_split(self.index, job.step, job.task, job.setting))
         return file
 
     def memory(self, job: MemoryJob) -> Path:
@@ -113,7 +113,7 @@ class Workshop:
             previous = None if job.previous is None else json.loads(self.memory(job.previous).read_text())
             split = json.loads(self.split(job.split).read_text())
             options = {"selection": job.selection, "size": job.size, "seed": job.seed}
-            write_json(file, make_memory(previous, split, self.index, **options))
+            write_checked(file, make_memory(previous, split, self.index, **options))
         return file
 
     def files(self, training: Training) -> JobFiles:

@@ -14,6 +14,7 @@ from model.data.prepared.dataset import (
     PreparedDatasetError,
     write_dataset,
 )
+from model.data.prepared.images import read_labels, read_rgb, write_png
 
 
 def test_what_is_written_is_read(shapes: PreparedDataset) -> None:
@@ -71,13 +72,68 @@ def test_problems_are_named(shapes: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="is not valid JSON"):
         PreparedDataset.open(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"format": 0}))
-    with pytest.raises(PreparedDatasetError, match="has format 0, expected 2"):
+    with pytest.raises(PreparedDatasetError, match="has format 0, expected 3"):
         PreparedDataset.open(tmp_path)
-    (tmp_path / "dataset.json").write_text(json.dumps({"format": 2, "name": "x", "categories": [{"id": "1"}]}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"format": 3, "name": "x", "categories": [{"id": "1"}]}))
     with pytest.raises(
         FileError, match=r"dataset\.json: categories\.0\.id: input should be a valid integer, found '1'"
     ):
         PreparedDataset.open(tmp_path)
+
+
+def test_an_edited_class_table_is_noticed(shapes_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(shapes_folder, tmp_path / "copy")
+    file = copy / "dataset.json"
+    whole = file.read_text()
+    name = PreparedDataset.open(copy).categories[0].name
+    for changed in (whole.replace(f'"{name}"', '"another"'), whole.replace('"checksum"', '"checksun"')):
+        file.write_text(changed)
+        with pytest.raises(
+            FileError, match=r"dataset\.json: .* checksum.*; delete it to have the dataset prepared again"
+        ):
+            PreparedDataset.open(copy)
+
+
+def test_damaged_annotations_are_noticed(shapes_folder: Path, tmp_path: Path) -> None:
+    copy = PreparedDataset.open(shutil.copytree(shapes_folder, tmp_path / "copy"))
+    file = copy.folder / "panoptic_val.json"
+    file.write_text(file.read_text().replace('"category_id":1', '"category_id":2', 1))
+    with pytest.raises(PreparedDatasetError, match=r"panoptic_val\.json was damaged or edited after it was prepared"):
+        copy.panoptic_annotations("val")
+
+
+def test_images_and_maps_of_another_size_than_the_recorded_one_are_refused(shapes_folder: Path, tmp_path: Path) -> None:
+    copy = PreparedDataset.open(shutil.copytree(shapes_folder, tmp_path / "copy"))
+    record = copy.records("val")[0]
+    saliency = copy.folder / "saliency" / "val" / f"{record.id}.png"
+    reads = {
+        record.file: lambda: copy.read_image(record),
+        copy.semantic_file("val", record): lambda: copy.read_semantic("val", record),
+        copy.panoptic_file("val", record): lambda: copy.read_panoptic("val", record),
+        saliency: lambda: copy.read_saliency("val", record),
+    }
+    write_png(saliency, np.zeros((record.height, record.width), np.uint8))
+    size = f"{record.width} x {record.height}"
+    for file, read in reads.items():
+        pixels = read_rgb(file) if file == record.file or "panoptic" in file.parts else read_labels(file)
+        assert read().shape[:2] == (record.height, record.width)
+        write_png(file, pixels[:-8])
+        other = f"{record.width} x {record.height - 8}"
+        with pytest.raises(PreparedDatasetError, match=rf"{file.name} is {other}, but image .* prepared with {size}"):
+            read()
+
+
+def test_a_label_that_the_dataset_does_not_have_names_its_file(shapes_folder: Path, tmp_path: Path) -> None:
+    copy = PreparedDataset.open(shutil.copytree(shapes_folder, tmp_path / "copy"))
+    record = copy.records("val")[0]
+    for kind in (np.uint8, np.uint16):
+        labels = copy.read_semantic("val", copy.records("val")[0]).astype(kind)
+        write_png(copy.semantic_file("val", record), np.where(labels == labels[0, 0], 77, labels).astype(kind))
+        with pytest.raises(
+            PreparedDatasetError, match=rf"{record.id}\.png has label 77, which is neither .*: delete .*"
+        ):
+            copy.read_semantic("val", record)
+        write_png(copy.semantic_file("val", record), labels)
 
 
 def test_a_photograph_that_vanished_is_named_before_any_is_read(shapes_folder: Path, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from model.data.prepared.images import ImageError, image_size, read_channels, read_labels, read_rgb, write_png
+from model.data.prepared.images import ImageError, is_turned, read_channels, read_cmyk, read_labels, read_rgb, write_png
 
 GREY = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)
 
@@ -49,11 +49,33 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
         read_rgb(tmp_path / "x.png")
 
 
-def test_a_rotation_in_the_metadata_is_not_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9])
+@pytest.mark.parametrize(("mode", "ending"), [("RGB", "jpg"), ("RGB", "png"), ("L", "jpg"), ("CMYK", "jpg")])
+def test_photographs_are_read_as_viewers_show_them(tmp_path: Path, orientation: int, mode: str, ending: str) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(GREY).save(tmp_path / "x.jpg", exif=exif)
-    assert read_rgb(tmp_path / "x.jpg").shape[:2] == image_size(tmp_path / "x.jpg") == (6, 8)
+    exif[0x0112] = orientation
+    stored = np.kron(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    file = tmp_path / f"x.{ending}"
+    Image.fromarray(stored).convert(mode).save(file, exif=exif)
+    with Image.open(file) as image:
+        shown = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    read = read_cmyk(file) if mode == "CMYK" else read_rgb(file)
+    assert read is not None and np.array_equal(read, shown)
+    assert is_turned(file) == (2 <= orientation <= 8)
+    assert shown.shape[:2] == ((56, 40) if 5 <= orientation <= 8 else (40, 56))
+
+
+def test_metadata_that_cannot_be_read_turn_nothing(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\xff damaged")
+    assert read_rgb(tmp_path / "x.jpg").shape[:2] == (6, 8)
+
+
+def test_a_label_map_with_an_orientation_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(GREY).save(tmp_path / "x.png", exif=exif)
+    with pytest.raises(ImageError, match="map with an orientation in its metadata"):
+        read_labels(tmp_path / "x.png")
 
 
 def test_palette_labels_are_indices(tmp_path: Path) -> None:
@@ -84,7 +106,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     write_png(tmp_path / "rgb.png", np.stack([GREY] * 3, axis=-1))
     whole = (tmp_path / "rgb.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    for read in (read_rgb, read_labels, read_channels, image_size):
+    for read in (read_rgb, read_labels, read_channels, is_turned):
         with pytest.raises(ImageError, match=r"x\.png cannot be read as an image"):
             read(tmp_path / "x.png")
         with pytest.raises(ImageError, match=r"none\.png does not exist"):

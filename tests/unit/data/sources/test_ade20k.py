@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from model.data.prepared.dataset import PreparedDataset
 from model.data.prepared.images import ImageError, write_png
 from model.data.sources.ade20k import Ade20k, Ade20kError, packaged_table, read_class_table
+from model.data.sources.completeness import AmbiguousError
 
 LABELS = np.array(
     [
@@ -107,7 +108,7 @@ def test_without_instance_maps_the_dataset_is_semantic(tmp_path: Path) -> None:
 
 def test_the_manifest_counts(tmp_path: Path) -> None:
     prepare(tmp_path, write_raw(tmp_path / "raw"))
-    content = json.loads((tmp_path / "prepared" / "manifest.json").read_text())
+    content = json.loads((tmp_path / "prepared" / "manifest.json").read_text())["splits"]
     assert (content["train"]["images"], content["train"]["segments"], content["train"]["instances"]) == (1, 4, 2)
     assert set(content["train"]["files"]) == {"semantic/train/ADE_train_1.png", "panoptic/train/ADE_train_1.png"}
 
@@ -138,7 +139,7 @@ def test_broken_folders_name_the_file(tmp_path: Path) -> None:
         prepare(tmp_path, source)
     (tmp_path / "kept.png").rename(label)
     image.with_suffix(".jpg").write_bytes(image.read_bytes())
-    with pytest.raises(Ade20kError, match="two images named 'ADE_train_1'"):
+    with pytest.raises(AmbiguousError, match=r"two files named 'ADE_train_1' \(ADE_train_1.jpg, ADE_train_1.png\)"):
         prepare(tmp_path, source)
     image.unlink()
     image.with_suffix(".jpg").write_bytes(b"\xff\xd8 cut")

@@ -14,6 +14,7 @@ from model.data.prepared.preparation import PreparationError
 from model.data.sources import registry as sources
 from model.data.sources.ade20k import Ade20kError
 from model.data.sources.coco import CocoError
+from model.data.sources.coco_layout import LayoutError
 
 MANY = 2000
 
@@ -146,7 +147,7 @@ def test_a_coco_folder_that_is_not_whole(tmp_path: Path) -> None:
     annotation = root / "annotations/panoptic_val2017.json"
     annotation.write_text(annotation.read_text()[:-40])
     write_coco(root, {"train2017": 3})
-    with pytest.raises(CocoError, match=r"panoptic_val2017\.json is not valid JSON .*: unpack its archive again"):
+    with pytest.raises(LayoutError, match=r"panoptic_val2017\.json is not valid JSON .*: unpack its archive again"):
         prepare("coco", root, tmp_path / "out")
 
 

@@ -105,6 +105,155 @@ def test_problems_are_named(tmp_path: Path) -> None:
         Coco(str(raw)).categories()
 
 
+def annotation(root: Path, change: Any, file: str = "panoptic_train2017.json") -> None:
+    """Change an annotation."""
+    path = root / "annotations" / file
+    content = json.loads(path.read_text())
+    content = change(content) or content
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def at(*path: str | int, value: Any = None) -> Any:
+    """Set an entry; the value ``...`` removes it."""
+
+    def change(content: Any) -> None:
+        for part in path[:-1]:
+            content = content[part]
+        if value is ...:
+            del content[path[-1]]
+        else:
+            content[path[-1]] = value
+
+    return change
+
+
+FIRST = ("annotations", 0)
+SEGMENT = (*FIRST, "segments_info", 0)
+NESTED = '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            at(*SEGMENT, "category_id"),
+            r"annotations\[0\]\.segments_info\[0\]\.category_id is 'None', expected a valid int",
+        ),
+        (at(*SEGMENT, "category_id", value="1"), r"segments_info\[0\]\.category_id is '1', expected a valid integer"),
+        (at(*SEGMENT, "iscrowd"), r"segments_info\[0\]\.iscrowd is 'None', expected"),
+        (at(*SEGMENT, "iscrowd", value=2), r"segments_info\[0\]\.iscrowd is '2', expected"),
+        (at(*SEGMENT, "id"), r"segments_info\[0\]\.id is 'None', expected a valid integer"),
+        (at(*SEGMENT, "id", value=0), r"segments_info\[0\]\.id is '0', expected greater than or equal to 1"),
+        (at(*SEGMENT, "area", value="large"), r"segments_info\[0\]\.area is 'large', expected"),
+        (at(*SEGMENT, "bbox", value=[1]), r"segments_info\[0\]\.bbox is "),
+        (at(*FIRST, "segments_info", value={}), r"annotations\[0\]\.segments_info is '{}', expected a valid list"),
+        (at(*FIRST, "image_id"), r"annotations\[0\]\.image_id is 'None', expected"),
+        (at(*FIRST, "image_id", value=[9]), r"annotations\[0\]\.image_id is '\[9\]', expected"),
+        (at(*FIRST, "file_name", value=9), r"annotations\[0\]\.file_name is '9', expected a valid string"),
+        (at("images", 0, "id", value={"a": 1}), r"images\[0\]\.id is \"{'a': 1}\", expected"),
+        (at("images", 0, "file_name"), r"images\[0\]\.file_name is 'None', expected a valid string"),
+        (at("images", value=["a"]), r"images\[0\] is 'a', expected"),
+        (at("annotations", value={}), "annotations is no list"),
+        (at("categories", 0, "name", value=...), r"categories\[0\] has no 'name'"),
+        (at("categories", 0, "isthing", value=...), r"categories\[0\] has no 'isthing'"),
+        (at("categories", 0, "id"), r"categories\[0\]\.id is 'None', expected a valid integer"),
+        (at("categories", 0, "color"), r"categories\[0\]\.color is 'None', expected a valid list"),
+        (at("categories", 0, "color", value=[1, 2, 300]), r"categories\[0\]\.color\[2\] is '300', expected less than"),
+        (at("categories", 0, value="person"), r"categories\[0\] is 'person', expected"),
+        (at("categories", value=[CATEGORIES]), r"categories\[0\] is .*, expected"),
+        (at("categories", value={"id": 1}), "panoptic_train2017.json"),
+        (at("categories", 1, "id", value=1), r"categories\[0\] and categories\[1\] both have id 1: remove one"),
+        (at("categories", 1, "name", value="person"), r"categories\[0\] and categories\[1\] both have name 'person'"),
+        (
+            at("zzz", value={"categories": CATEGORIES[:1]}),
+            "another list named 'categories' comes after the class table",
+        ),
+        (at("zzz", value={"categories": []}), "panoptic_train2017.json"),
+        (lambda _: NESTED, "panoptic_train2017.json"),
+        (lambda _: '{"categories": ' + "[" * 100_000 + "]" * 100_000 + "}", "panoptic_train2017.json"),
+        (lambda _: "[1, 2]", "panoptic_train2017.json"),
+        (
+            lambda c: c["annotations"].append(c["annotations"][0]),
+            "annotations.0. and annotations.1. both have image_id 9",
+        ),
+        (lambda c: c["images"].append(c["images"][0]), "images.0. and images.1. both have id 9: remove one"),
+        (at(*FIRST, "file_name", value="../x.png"), r"the name '\.\./x\.png' leads out of the folder"),
+        (at("images", 0, "file_name", value="/etc/passwd"), "the name '/etc/passwd' leads out of the folder"),
+    ],
+)
+def test_an_annotation_that_is_laid_out_otherwise_is_one_line(tmp_path: Path, change: Any, message: str) -> None:
+    write_raw(tmp_path / "raw", drawing())
+    annotation(tmp_path / "raw", change)
+    with pytest.raises(ValueError, match=message) as problem:
+        sources.prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
+    assert "panoptic_train2017.json" in str(problem.value) and "\n" not in str(problem.value)
+    assert not list(tmp_path.rglob("x.png"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([[1, 2]], r"annotations\[0\]\.segmentation"),
+        ([], r"annotations\[0\]\.segmentation"),
+        (None, r"annotations\[0\]\.segmentation is 'None', expected"),
+        ({"size": [20, 30]}, r"annotations\[0\]\.segmentation"),
+        ({"size": [20, 31], "counts": [620]}, r"is \(30, 20\), but the mask of one of its objects is \(31, 20\)"),
+        ({"size": [20, 30], "counts": [5, 10**6]}, "the mask of one of its objects cannot be read"),
+        ({"size": [20, 30], "counts": "\u0001 no mask"}, "the mask of one of its objects cannot be read"),
+    ],
+)
+def test_the_mask_of_an_official_object_is_looked_at(tmp_path: Path, value: Any, message: str) -> None:
+    write_raw(tmp_path / "raw", drawing())
+    row = {
+        "id": 1,
+        "image_id": 9,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": 4.0,
+        "bbox": [1, 1, 2, 2],
+        "segmentation": value,
+    }
+    for split in ("train2017", "val2017"):
+        (tmp_path / f"raw/annotations/instances_{split}.json").write_text(json.dumps({"annotations": [row]}))
+    options = {"root": str(tmp_path / "raw"), "instances": "official"}
+    with pytest.raises(ValueError, match=message):
+        sources.prepare("coco", options, tmp_path / "done", name="tiny")
+
+
+def in_folders(root: Path, names: tuple[str, ...]) -> None:
+    """Images under the given names; the first pixel of a map tells which is which."""
+    for split in ("train2017", "val2017"):
+        listed, rows = [], []
+        for number, name in enumerate(names):
+            photograph, drawn = root / split / f"{name}.jpg", root / f"panoptic_{split}" / f"{name}.png"
+            for file in (photograph, drawn):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(photograph), np.full((4, 4, 3), 90, np.uint8))
+            cv2.imwrite(str(drawn), np.full((4, 4, 3), (0, 0, 7), np.uint8))
+            category = (1, 44)[number % 2]
+            segment = {"id": 7, "category_id": category, "iscrowd": 0, "area": 16, "bbox": [0, 0, 4, 4]}
+            listed.append({"id": number, "file_name": f"{name}.jpg"})
+            rows.append({"image_id": number, "file_name": f"{name}.png", "segments_info": [segment]})
+        content = {"images": listed, "annotations": rows, "categories": CATEGORIES}
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"panoptic_{split}.json").write_text(json.dumps(content))
+
+
+def test_images_of_one_name_in_two_folders_keep_their_own_labels(tmp_path: Path) -> None:
+    in_folders(tmp_path / "raw", ("one", "s/one"))
+    sources.prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
+    dataset = PreparedDataset.open(tmp_path / "done")
+    assert [record.id for record in dataset.records("train")] == ["one", "s/one"]
+    assert [int(dataset.read_semantic("train", r)[0, 0]) for r in dataset.records("train")] == [1, 44]
+    assert build_class_index(dataset, "val").counts("panoptic").tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_two_names_for_one_image_are_both_named(tmp_path: Path) -> None:
+    in_folders(tmp_path / "raw", ("one", "./one"))
+    with pytest.raises(ValueError, match=r"'one': .*panoptic_train2017/one\.png and .*panoptic_train2017/one\.png"):
+        sources.prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
+
+
 def test_the_class_table_is_known_before_there_is_anything(tmp_path: Path) -> None:
     table = Coco(str(tmp_path / "nowhere")).categories()
     assert len(table) == 133 and sum(category.isthing for category in table) == 80

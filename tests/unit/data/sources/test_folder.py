@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.data.prepared.class_index import build_class_index
 from model.data.prepared.dataset import PreparedDataset
@@ -106,6 +107,120 @@ def test_lists_that_do_not_fit_are_named(tmp_path: Path) -> None:
     (root / "classes.txt").write_text("0 sky\nroad\n")
     with pytest.raises(FolderError, match="line 2 has no id"):
         prepare(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ignore_label": 65536}, "ignore_label has 65536, but labels of 16-bit maps are 0…65535"),
+        ({"background_label": 10**9}, "background_label has 1000000000, but labels"),
+        ({"ignore_label": -1}, "ignore_label has -1, but labels"),
+        ({"classes": {70000: "sky"}}, "the class list has 70000, but labels"),
+        ({"background_label": 0, "ignore_label": 11, "label_offset": -1}, "moves classes out of 0…65535"),
+        ({"splits": {"../train": {}}}, r"'\.\./train' is no name of a split"),
+        ({"splits": {"/tmp/train": {}}}, "'/tmp/train' is no name of a split"),
+    ],
+)
+def test_labels_and_splits_that_cannot_be_are_named_while_planning(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    root = write_folder(tmp_path / "raw")
+    with pytest.raises(ValueError, match=message):
+        sources.categories("folder", {"root": str(root), **options})
+
+
+def camera(tmp_path: Path) -> Path:
+    """What cameras and their owners write: capitals, blanks, folders, and a mark at the beginning of text."""
+    root = write_folder(tmp_path / "raw")
+    (root / "images/train0.png").rename(root / "images/DSC 0001.PNG")
+    (root / "labels/train0.png").rename(root / "labels/DSC 0001.png")
+    for part in ("images", "labels"):
+        (root / part / "my trip").mkdir()
+        (root / part / "val0.png").rename(root / part / "my trip" / "val0.png")
+    for file, text in (("train.txt", "DSC 0001\r\n"), ("val.txt", "./my trip/val0\n")):
+        (root / file).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (root / "classes.txt").write_bytes(b"\xef\xbb\xbf" + (root / "classes.txt").read_bytes())
+    return root
+
+
+def test_files_as_cameras_write_them(tmp_path: Path) -> None:
+    dataset = prepare(tmp_path, root=str(camera(tmp_path)), ignore_label=11)
+    assert [record.id for record in dataset.records("train")] == ["DSC 0001"]
+    assert [record.id for record in dataset.records("val")] == ["my trip/val0"]
+    assert dataset.categories[0].name == "sky"
+    for split in ("train", "val"):
+        (record,) = dataset.records(split)
+        assert dataset.read_semantic(split, record).shape == dataset.read_image(record).shape[:2]
+
+
+@pytest.mark.parametrize("name", ["one.PNG", "one.jpg", "one.JPEG"])
+def test_two_photographs_of_one_name_are_both_named(tmp_path: Path, name: str) -> None:
+    root = write_folder(tmp_path / "raw")
+    (root / "images/train0.png").rename(root / "images/one.png")
+    (root / "images" / name).write_bytes(b"")
+    (root / "labels/train0.png").rename(root / "labels/one.png")
+    (root / "train.txt").write_text("one")
+    with pytest.raises(ValueError, match="has two files named 'one'"):
+        prepare(tmp_path, root=str(root), ignore_label=11)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("train0\n./train0", r"train\.txt names './train0', which is 'train0', twice: remove a line"),
+        ("../labels/train0", r"train\.txt: the name '\.\./labels/train0' leads out of the folder"),
+        ("/etc/passwd", "leads out of the folder"),
+        ("a/../../../x", "leads out of the folder"),
+    ],
+)
+def test_names_that_repeat_or_lead_out_are_refused_before_anything_is_written(
+    tmp_path: Path, lines: str, message: str
+) -> None:
+    root = write_folder(tmp_path / "raw")
+    (root / "train.txt").write_text(lines)
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, root=str(root), ignore_label=11)
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+@pytest.mark.parametrize("name", ["train.txt", "classes.txt"])
+def test_text_that_is_not_utf8_is_named(tmp_path: Path, name: str) -> None:
+    root = write_folder(tmp_path / "raw")
+    (root / name).write_bytes("0 sky\n1 café".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{name} is not UTF-8 text \(line 2, byte 0xe9\): save it as UTF-8"):
+        prepare(tmp_path, root=str(root), ignore_label=11)
+
+
+def turned(root: Path, orientation: int) -> None:
+    """The first photograph as a camera stores it that was held otherwise; what viewers show stays the same."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    shown = Image.fromarray(np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 14)
+    shown.transpose(back[orientation]).save(root / "images/train0.png", exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_photographs_are_turned_as_their_metadata_say(
+    tmp_path: Path, orientation: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "raw")
+    turned(root, orientation)
+    dataset = prepare(tmp_path, root=str(root), ignore_label=11)
+    (record,) = dataset.records("train")
+    assert dataset.read_image(record).ravel().tolist() == [14 * k for k in range(18)]
+    assert (record.height, record.width) == dataset.read_semantic("train", record).shape == (2, 3)
+    said = capsys.readouterr().err
+    assert "note: dataset 'mine': 1 photographs are rotated as their metadata say, such as " in said
+
+
+def test_a_map_drawn_on_the_stored_image_is_refused_where_its_size_says_so(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "raw")
+    turned(root, 6)
+    write_png(root / "labels/train0.png", np.zeros((3, 2), np.uint8))
+    message = r"train0\.png is \(2, 3\), its image .* is \(3, 2\) as its metadata rotate it, .* remove the orientation"
+    with pytest.raises(FolderError, match=message):
+        prepare(tmp_path, root=str(root), ignore_label=11)
 
 
 DATA = os.environ.get("SEGUE_DATA")

@@ -97,7 +97,8 @@ def test_impossible_options_are_named() -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    kept = (file for file in folder.rglob("*") if file.is_file() and "journal" not in file.parts)
+    dated = ("journal", "raw-files.csv", "raw-state.json")
+    kept = (file for file in folder.rglob("*") if file.is_file() and not set(dated) & set(file.parts))
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in kept}
 
 
