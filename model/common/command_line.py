@@ -23,8 +23,8 @@ def run(main: Callable[[], None]) -> None:
 
     Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, to which a remedy
     is added here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
-    Being interrupted is neither: one line, and the exit status of a process that the signal ends; nor is that nobody reads
-    the output any more, as in ``… | head``.
+    An interruption is neither: one line, and the exit status of a process that the signal ends; nor is a closed output,
+    as in ``… | head``.
     """
     _print_what_can_be_printed()
     try:

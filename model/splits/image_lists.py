@@ -108,7 +108,7 @@ def configured_lists(files: str | Sequence[str], entries: Entries, steps: int, s
         return tuple(ImageList(files, entries, column) for column in range(steps))
     if len(files) != steps:
         raise ImageListError(
-            f"scenario '{scenario}' has {steps} steps, but {len(files)} lists are given; name one a step"
+            f"scenario '{scenario}' has {steps} steps, but {len(files)} lists are given; name one per step"
         )
     return tuple(ImageList(file, entries) for file in files)
 

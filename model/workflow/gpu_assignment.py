@@ -41,7 +41,7 @@ def lock_folder() -> Path:
     """The folder of this user's locks, the same for all workflows on the machine.
 
     Raises:
-        GpuAssignmentError: if the folder belongs to somebody else.
+        GpuAssignmentError: if the folder belongs to another user.
     """
     folder = Path(tempfile.gettempdir()) / f"segue-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -28,7 +28,7 @@ def suitable_recipe(method: type[Method[Any, Any]], like: str, configured: Mappi
     Args:
         method: that has to suit it.
         like: names of the recipe that does not suit, and of the method, with a hyphen between them.
-        configured: recipes of the configuration; those that come with the project are looked at as well.
+        configured: recipes of the configuration; the project's own are searched as well.
     """
     found = {other for other, recipe in configured.items() if suits(recipe, method)}
     book = Recipes()
@@ -36,7 +36,7 @@ def suitable_recipe(method: type[Method[Any, Any]], like: str, configured: Mappi
         try:
             if suits(book.load(other), method):
                 found.add(other)
-        except ConfigError:  # a file of somebody's own that is not finished
+        except ConfigError:  # an unfinished file of the user
             continue
     nearest = difflib.get_close_matches(like, sorted(found), n=1, cutoff=0)
     return nearest[0] if nearest else None

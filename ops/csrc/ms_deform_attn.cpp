@@ -10,7 +10,7 @@
 namespace segue {
 namespace {
 
-// What the processor has, not more than torch itself is told to use (its variable ATEN_CPU_CAPABILITY).
+// What the CPU supports, but no more than torch itself may use (its variable ATEN_CPU_CAPABILITY).
 InstructionSet find_instruction_set() {
 #if defined(__x86_64__)
   const char* limit = std::getenv("ATEN_CPU_CAPABILITY");

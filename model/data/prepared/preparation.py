@@ -1,7 +1,7 @@
-"""Preparing many images: in parallel, with progress, and so that an interrupted run goes on where it stopped.
+"""Preparing many images: in parallel, with progress, and such that an interrupted run resumes where it stopped.
 
-An image that cannot be prepared does not stop the others: what they give is kept in the journal, so that only the image that
-was repaired is done when preparing starts again.
+An image that cannot be prepared does not stop the others: their results are kept in the journal, so that only the repaired
+image is done when preparation starts again.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def prepare_split(
         workers: processes.
 
     Returns:
-        One journal line an image: ``id``, ``height``, ``width``, ``raw`` {part: state and hash of the raw file}, ``annotation``
+        One journal line per image: ``id``, ``height``, ``width``, ``raw`` {part: state and hash of the raw file}, ``annotation``
         (its hash), ``files`` {path: sha256}, ``segments``, ``instances``.
 
     Raises:

@@ -4,7 +4,7 @@
     instance    one for each object; objects may overlap
     semantic    one for each class
 
-A reader is told the label of every category that may be seen; all other segments are as if nobody had drawn them.
+A reader gets the label of every visible category; all other segments are treated as if they had not been annotated.
 """
 
 from __future__ import annotations

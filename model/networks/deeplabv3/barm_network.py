@@ -75,7 +75,7 @@ class BarmClassifier(nn.Module):
 
     @property
     def branches(self) -> tuple[nn.Sequential, ...]:
-        """The base branch, then one a step."""
+        """The base branch, then one per step."""
         return (self.head_pre, *self.ear)
 
     def _branch(self) -> nn.Sequential:
