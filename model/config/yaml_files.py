@@ -46,6 +46,14 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
 
+def _load(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML mapping from a file.
 
@@ -53,7 +61,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ConfigError: if the file cannot be read, does not parse, has a key twice, or holds no mapping of plain values.
     """
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        content = _load(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file; check the path") from None
     except OSError as error:

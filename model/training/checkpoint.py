@@ -67,7 +67,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint without running any code it might contain.
 
     Raises:
-        CheckpointError: if the file is missing, truncated, not a checkpoint of this format, or holds other than data.
+        CheckpointError: if the file is missing, truncated, not a checkpoint of this format, or holds more than data.
     """
     content = load_data(path)
     if not isinstance(content, Mapping) or "format" not in content:
@@ -164,7 +164,7 @@ def load_data(path: Path) -> Any:
         raise CheckpointError(f"{path}: there is no such checkpoint") from error
     except TorchFileError as error:
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({error}); it is damaged, or holds other than tensors and plain "
+            f"{path}: not a readable checkpoint ({error}); it is damaged, or holds more than tensors and plain "
             "values. Delete it to train the step again"
         ) from error
 

@@ -343,11 +343,10 @@ IMAGES = Section(
         ),
         Case(
             "The folder of a dataset does not exist",
-            options(root="$SEGUE_NOT_SET/photos"),
-            "dataset 'photos' cannot be prepared: folder $SEGUE_NOT_SET/photos does not exist: correct the option 'root'; "
-            "unset variables appear as $NAME",
-            "The path is wrong, or an environment variable in it is not set: then the message shows it unexpanded.",
-            "Set the variable, or correct `root`.",
+            options(root="nowhere/photos"),
+            "dataset 'photos' cannot be prepared: folder nowhere/photos does not exist: correct the option 'root'",
+            "The path is wrong, or the dataset has not been unpacked there.",
+            "Correct `root`, or unpack the dataset there.",
         ),
         Case(
             "A panoptic map disagrees with its annotation",

@@ -155,7 +155,7 @@ class Folder(Unpublished):
         """Folders and lists that are not there."""
         root = Path(self.root)
         if not root.is_dir():
-            return [f"folder {root} does not exist: correct the option 'root'; unset variables appear as $NAME"]
+            return [f"folder {root} does not exist: correct the option 'root'"]
         wanted = [root / self.classes] if isinstance(self.classes, str) else []
         for split in self.splits:
             wanted += [root / self._part(split, part) for part in ("images", "labels", "list")]
