@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan report schemas docs lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan why keep report schemas docs lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -53,6 +53,12 @@ doctor: $(STAMP)  ## What this machine has, and what is missing for which datase
 
 plan: $(STAMP)  ## What CONFIG would run: jobs, shared trainings, iterations, disk
 	@$(BIN)/python workflow_scripts/show_plan.py --configfile $(CONFIG)
+
+why: $(STAMP)  ## What CONFIG would make again, why, and what it cost when it was made
+	@$(BIN)/python workflow_scripts/show_why.py --configfile $(CONFIG)
+
+keep: $(STAMP)  ## Accept finished results under the present code and CONFIG: make keep ONLY="mib" REASON="…"
+	@$(BIN)/python workflow_scripts/keep_results.py $(ONLY) --configfile $(CONFIG) --reason "$(REASON)"
 
 report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they were made
 	@report=$$($(BIN)/python workflow_scripts/show_results.py --folder --configfile $(CONFIG))/report.html; \

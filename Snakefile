@@ -13,6 +13,7 @@ report: "rules/captions/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/state.smk"
 include: "rules/data.smk"
 include: "rules/memory.smk"
 include: "rules/train.smk"

@@ -13,15 +13,16 @@ sys.path.insert(0, str(workflow.basedir))
 
 from model.workflow import gpu_assignment
 from model.common.command_line import prefer_checkout
-from model.common.environment import expand, not_set
+from model.common.environment import not_set
 from model.config.messages import ConfigError
 from model.config.reading import parse_config
 from model.config.yaml_files import read_yaml
 from model.data.sources import registry as sources
-from model.splits.image_lists import ImageListError, find_list
+from model.splits.image_lists import ImageListError
+from model.workflow.long_arguments import is_long, long_argument_file
 from model.workflow.plan import Plan
-from model.common.fingerprints import canonical_json, combined_fingerprint, job_code, short_hash
-from model.workflow.jobs import evaluation_code, training_code
+from model.workflow.plan_jobs import gallery_spec, image_list_file, preparation_spec
+from model.common.fingerprints import canonical_json
 
 PROJECT = Path(str(workflow.basedir))
 
@@ -57,9 +58,9 @@ def one_of(names):
     return "|".join(sorted(names)) or "(?!)"
 
 
-def fingerprint(*entries):
-    """Code that a job runs through: scripts by file name, modules by dotted name."""
-    return combined_fingerprint(job_code(*entries))
+def argument(text):
+    """A text as an argument of a command; a long one stands in a file, since commands may not be longer than 128 kB."""
+    return f"@{long_argument_file(RESULTS, text)}" if is_long(text) else text
 
 
 def prepared(dataset):
@@ -94,11 +95,6 @@ def gpus_per_training():
 GPUS_PER_TRAINING = gpus_per_training()
 
 
-def preparation_spec(wildcards):
-    entry = PLAN.dataset(wildcards.dataset)
-    return canonical_json({"name": wildcards.dataset, "kind": entry.kind, "options": entry.model_extra or {}})
-
-
 @cache
 def raw_token(dataset):
     """Text that changes when raw data are not what the dataset was prepared from any more."""
@@ -119,16 +115,12 @@ def split_job(wildcards):
 
 
 def split_list(wildcards):
-    split = split_job(wildcards)
-    if split.image_list is None:
-        return []
     lists = PLAN.dataset(wildcards.dataset).lists
-    if PLAN.downloads_lists(wildcards.dataset):
-        return [RESULTS / "lists" / wildcards.dataset / split.image_list.file]
-    if problem := not_set(lists.folder):
+    if lists is not None and (problem := not_set(lists.folder)):
         return [f"datasets.{wildcards.dataset}.lists.folder: {problem}"]
     try:
-        return [find_list(Path(expand(lists.folder)), split.image_list)]
+        file = image_list_file(PLAN, split_job(wildcards), RESULTS)
+        return [] if file is None else [file]
     except ImageListError as error:
         return [f"datasets.{wildcards.dataset}.lists: {error}"]
 

@@ -21,7 +21,7 @@ rule fetch_archive:
 rule prepare_dataset:
     """Bring a raw source into the one form that everything else reads."""
     input:
-        archives=lambda wildcards: ancient(archive_markers(wildcards.dataset)),
+        archives=known(lambda wildcards: archive_markers(wildcards.dataset)),
     output:
         RESULTS / "data/{dataset}/dataset.json",
     log:
@@ -30,10 +30,7 @@ rule prepare_dataset:
         RESULTS / "benchmarks/data/{dataset}/prepare.tsv"
     threads: PREPARATION_THREADS
     params:
-        spec=preparation_spec,
-        code=lambda wildcards: fingerprint(
-            "prepare_dataset.py", sources.module_of(PLAN.dataset(wildcards.dataset).kind)
-        ),
+        spec=lambda wildcards: argument(canonical_json(preparation_spec(PLAN, wildcards.dataset))),
         raw=lambda wildcards: raw_token(wildcards.dataset),
     shell:
         "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --token={params.raw:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
@@ -42,7 +39,7 @@ rule prepare_dataset:
 rule class_index:
     """Count pixels, segments and instances per image and class, once."""
     input:
-        RESULTS / "data/{dataset}/dataset.json",
+        known(RESULTS / "data/{dataset}/dataset.json"),
     output:
         RESULTS / "data/{dataset}/class_index.npz",
     log:
@@ -50,8 +47,6 @@ rule class_index:
     benchmark:
         RESULTS / "benchmarks/data/{dataset}/class_index.tsv"
     threads: PREPARATION_THREADS
-    params:
-        code=fingerprint("index_classes.py"),
     shell:
         "{PYTHON} {SCRIPTS}/index_classes.py --data {input:q} --output {output:q} --workers {threads} > {log:q} 2>&1"
 
@@ -75,8 +70,8 @@ rule fetch_list:
 rule split_steps:
     """Images and visible labels of one step."""
     input:
-        index=RESULTS / "data/{dataset}/class_index.npz",
-        image_list=split_list,
+        index=known(RESULTS / "data/{dataset}/class_index.npz"),
+        image_list=known(split_list),
     output:
         RESULTS / "splits/{dataset}/{group}/{split}.json",
     log:
@@ -88,8 +83,7 @@ rule split_steps:
         split="[^/]+",
     localrule: True
     params:
-        spec=lambda wildcards: canonical_json(split_job(wildcards).spec),
+        spec=lambda wildcards: argument(canonical_json(split_job(wildcards).spec)),
         image_list=lambda wildcards, input: f"--list {shlex.quote(str(input.image_list))}" if input.image_list else "",
-        code=fingerprint("split_steps.py"),
     shell:
         "{PYTHON} {SCRIPTS}/split_steps.py --spec {params.spec:q} --index {input.index:q} {params.image_list} --output {output:q} > {log:q} 2>&1"

@@ -4,8 +4,8 @@
 rule evaluate_step:
     """Evaluate one checkpoint: raw counts, values per class, a few predictions for the gallery."""
     input:
-        data=lambda wildcards: prepared(evaluation_job(wildcards).training.dataset),
-        checkpoint=RESULTS / "{training}/checkpoint.pt",
+        data=known(lambda wildcards: prepared(evaluation_job(wildcards).training.dataset)),
+        checkpoint=known(RESULTS / "{training}/checkpoint.pt"),
     output:
         record=RESULTS / "{training}/evaluation/{variant}/evaluation.json",
         counts=RESULTS / "{training}/evaluation/{variant}/counts.npz",
@@ -20,8 +20,7 @@ rule evaluate_step:
     resources:
         gpu=GPUS_PER_TRAINING,
     params:
-        spec=lambda wildcards: canonical_json(evaluation_job(wildcards).spec),
-        code=lambda wildcards: combined_fingerprint(evaluation_code(evaluation_job(wildcards).spec)),
+        spec=lambda wildcards: argument(canonical_json(evaluation_job(wildcards).spec)),
         work=lambda wildcards: RESULTS / "work" / evaluation_job(wildcards).directory,
     shell:
         "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/evaluate_step.py --spec {params.spec:q} --data {input.data:q} --checkpoint {input.checkpoint:q} --record {output.record:q} --counts {output.counts:q} --predictions {output.predictions:q} --work {params.work:q} > {log:q} 2>&1"

@@ -3,24 +3,37 @@
 import time
 
 from model.training.work_folder import forget_finished
+from model.workflow.long_arguments import write_long_arguments
+from model.workflow.reports_folder import Owner, take_over
 from model.workflow.results_folder import ResultsLock, failures
+from model.workflow.stopping import pass_on_interrupts
+from model.workflow.unfinished import link_results
 
 RESULTS_LOCK = ResultsLock(RESULTS)
 STARTED = time.time()
 
 
 onstart:
+    pass_on_interrupts()
     try:
         RESULTS_LOCK.acquire()
-    except ValueError as error:
+        _, before, _ = known_states()
+        jobs, now = look()
+        if any(now[name].name != state.name for name, state in before.items()):
+            raise ValueError(f"{RESULTS} has changed since this workflow looked at it; start it again")
+        write_long_arguments(RESULTS, [CONFIGURATION, *long_arguments(jobs)])
+        link_results(jobs, now, RESULTS, again=follows_times())
+        if moved := take_over(Owner.of(PLAN, workflow.configfiles), RESULTS):
+            tell(moved)
+    except (ValueError, OSError) as error:
         raise WorkflowError(str(error)) from None
 
 
 onerror:
-    print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED), sep="\n", file=sys.stderr)
+    print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED, Path(log)), sep="\n", file=sys.stderr)
 
 
 onsuccess:
-    # Everything has finished successfully: no training will have to be restored.
-    for directory in PLAN.trainings:
+    # Everything has finished successfully: nothing will have to be restored.
+    for directory in (*PLAN.trainings, *PLAN.evaluations):
         forget_finished(RESULTS / "work" / directory)

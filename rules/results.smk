@@ -1,16 +1,16 @@
 """Everything that was measured, in tables, curves and pictures."""
 
+from model.workflow.plan_jobs import PUBLISHED, galleries, table_inputs
+
 COMPARISONS = {comparison.name: comparison for comparison in PLAN.comparisons}
-SHOWN = PLAN.comparisons if PLAN.config.gallery.images else ()
-GALLERIES = {(comparison.name, run.method): run for comparison in SHOWN for run in comparison.first_seed}
+GALLERIES = galleries(PLAN)
 CONFIGURATION = canonical_json(PLAN.config.model_dump(exclude_defaults=True))
 
 
 rule tables:
     """One tidy row per value, and the summary: method by scenario, mean and deviation over seeds, beside published numbers."""
     input:
-        evaluations=[RESULTS / directory / "evaluation.json" for directory in PLAN.evaluations],
-        trainings=[RESULTS / directory / "train.json" for directory in PLAN.trainings],
+        known(lambda wildcards: [read.file for read in table_inputs(PLAN, RESULTS).values()]),
     output:
         metrics=RESULTS / "tables/metrics.csv",
         per_class=RESULTS / "tables/per_class.csv",
@@ -34,20 +34,19 @@ rule tables:
         RESULTS / "benchmarks/tables.tsv"
     localrule: True
     params:
-        config=CONFIGURATION,
-        published=short_hash((PROJECT / "config" / "published_results.csv").read_text(encoding="utf-8")),
-        code=fingerprint("make_tables.py"),
+        config=argument(CONFIGURATION),
+        published=PUBLISHED,
         folder=RESULTS / "tables",
         results=RESULTS,
     shell:
-        "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {params.results:q} --published {SCRIPTS}/../config/published_results.csv --folder {params.folder:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {params.results:q} --published {params.published:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule figures:
     """Curves over steps, values per class over steps, forgetting: one set of figures per scenario."""
     input:
-        metrics=RESULTS / "tables/metrics.csv",
-        per_class=RESULTS / "tables/per_class.csv",
+        metrics=known(RESULTS / "tables/metrics.csv"),
+        per_class=known(RESULTS / "tables/per_class.csv"),
     output:
         curves=report(
             RESULTS / "figures/{comparison}/curves.svg",
@@ -78,8 +77,7 @@ rule figures:
         comparison=one_of(COMPARISONS),
     localrule: True
     params:
-        code=fingerprint("draw_figures.py"),
-        comparison=lambda wildcards: canonical_json(COMPARISONS[wildcards.comparison].identity),
+        comparison=lambda wildcards: argument(canonical_json(COMPARISONS[wildcards.comparison].identity)),
         folder=lambda wildcards: RESULTS / "figures" / wildcards.comparison,
     shell:
         "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --comparison {params.comparison:q} --folder {params.folder:q} > {log:q} 2>&1"
@@ -88,8 +86,8 @@ rule figures:
 rule gallery:
     """Image, ground truth and the prediction after each step, for one method."""
     input:
-        data=lambda wildcards: prepared(GALLERIES[wildcards.comparison, wildcards.method].dataset),
-        predictions=gallery_predictions,
+        data=known(lambda wildcards: prepared(GALLERIES[wildcards.comparison, wildcards.method].dataset)),
+        predictions=known(gallery_predictions),
     output:
         report(
             RESULTS / "figures/{comparison}/gallery_{method}.png",
@@ -107,9 +105,8 @@ rule gallery:
         method="[^/]+",
     localrule: True
     params:
-        code=fingerprint("draw_gallery.py"),
-        scenario=lambda wildcards: canonical_json(
-            list(map(list, GALLERIES[wildcards.comparison, wildcards.method].known_after))
+        classes=lambda wildcards: argument(
+            canonical_json(gallery_spec(GALLERIES[wildcards.comparison, wildcards.method])["classes"])
         ),
     shell:
-        "{PYTHON} {SCRIPTS}/draw_gallery.py --data {input.data:q} --predictions {input.predictions:q} --classes {params.scenario:q} --title {wildcards.method:q} --output {output:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/draw_gallery.py --data {input.data:q} --predictions {input.predictions:q} --classes {params.classes:q} --title {wildcards.method:q} --output {output:q} > {log:q} 2>&1"

@@ -7,9 +7,9 @@ STEP = RESULTS / "runs/{dataset}/{comparison}/{recipe}/{method}/seed{seed}/step{
 rule train_base:
     """Train the base step once for every run that starts from it."""
     input:
-        data=RESULTS / "data/{dataset}/dataset.json",
-        split=lambda wildcards: RESULTS / base_training(wildcards).split.file,
-        weights=initial_weights,
+        data=known(RESULTS / "data/{dataset}/dataset.json"),
+        split=known(lambda wildcards: RESULTS / base_training(wildcards).split.file),
+        weights=known(initial_weights),
     output:
         checkpoint=BASE / "checkpoint.pt",
         record=BASE / "train.json",
@@ -24,8 +24,7 @@ rule train_base:
     resources:
         gpu=GPUS_PER_TRAINING,
     params:
-        spec=lambda wildcards: canonical_json(base_training(wildcards).spec),
-        code=lambda wildcards: combined_fingerprint(training_code(base_training(wildcards).spec)),
+        spec=lambda wildcards: argument(canonical_json(base_training(wildcards).spec)),
         work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
     shell:
         "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
@@ -34,10 +33,10 @@ rule train_base:
 rule train_step:
     """Train one increment from the previous step's checkpoint and the memory chosen so far."""
     input:
-        data=RESULTS / "data/{dataset}/dataset.json",
-        split=lambda wildcards: RESULTS / step_training(wildcards).split.file,
-        previous=lambda wildcards: RESULTS / step_training(wildcards).previous.checkpoint,
-        memory=step_memory,
+        data=known(RESULTS / "data/{dataset}/dataset.json"),
+        split=known(lambda wildcards: RESULTS / step_training(wildcards).split.file),
+        previous=known(lambda wildcards: RESULTS / step_training(wildcards).previous.checkpoint),
+        memory=known(step_memory),
     output:
         checkpoint=STEP / "checkpoint.pt",
         record=STEP / "train.json",
@@ -54,8 +53,7 @@ rule train_step:
     resources:
         gpu=GPUS_PER_TRAINING,
     params:
-        spec=lambda wildcards: canonical_json(step_training(wildcards).spec),
-        code=lambda wildcards: combined_fingerprint(training_code(step_training(wildcards).spec)),
+        spec=lambda wildcards: argument(canonical_json(step_training(wildcards).spec)),
         work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
         memory=lambda wildcards: " ".join(f"--memory {shlex.quote(str(file))}" for file in step_memory(wildcards)),
     shell:

@@ -24,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos-seed", type=int, default=0, help="seed of the moments and kinds of these kills (default: 0)"
     )
 
+    parser.addoption(
+        "--histories", type=int, default=4, help="how many random histories of a project are played (default: 4)"
+    )
+    parser.addoption("--histories-seed", type=int, default=0, help="number of the first of them (default: 0)")
+
 
 @pytest.fixture(scope="session")
 def micro(tmp_path_factory: pytest.TempPathFactory) -> Checkout:

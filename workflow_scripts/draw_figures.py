@@ -6,7 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from model.common.command_line import run
+from model.common.command_line import read_argument, run
+from model.common.fingerprints import job_code
+from model.common.provenance import basis, record_beside, write_record
 from model.reporting.figures import class_heat_maps, curves, forgetting_bars, method_styles, save_figure, select
 from model.reporting.tables import read_csv
 
@@ -24,21 +26,29 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, type=Path, help="metrics.csv")
     parser.add_argument("--per-class", required=True, type=Path, help="per_class.csv")
     parser.add_argument(
-        "--comparison", required=True, help="JSON: dataset, task, scenario, setting, recipe, protocol, classes"
+        "--comparison",
+        required=True,
+        help="JSON, or @FILE with it: dataset, task, scenario, setting, recipe, protocol, classes",
     )
     parser.add_argument("--folder", required=True, type=Path, help="folder to write the figures to")
     arguments = parser.parse_args()
-    comparison = json.loads(arguments.comparison)
+    comparison = json.loads(read_argument(arguments.comparison))
+    record = record_beside(arguments.folder / "figures")
+    read = {"metrics": arguments.metrics, "values per class": arguments.per_class}
+    made_from = basis(dict(comparison), job_code("draw_figures.py"), read, record)
     class_order = comparison.pop("classes")
     all_metrics = read_csv(arguments.metrics)
     metrics, per_class = select(all_metrics, **comparison), select(read_csv(arguments.per_class), **comparison)
     styles = method_styles(all_metrics["method"].unique())
-    save_figure(curves(metrics, styles), arguments.folder / "curves.svg")
-    save_figure(class_heat_maps(per_class, class_order=class_order), arguments.folder / "classes.svg")
     forgets = "forgetting" in set(metrics["metric"])
-    save_figure(
-        forgetting_bars(metrics, styles) if forgets else nothing_to_forget(), arguments.folder / "forgetting.svg"
-    )
+    figures = {
+        "curves": curves(metrics, styles),
+        "classes": class_heat_maps(per_class, class_order=class_order),
+        "forgetting": forgetting_bars(metrics, styles) if forgets else nothing_to_forget(),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, arguments.folder / f"{name}.svg")
+    write_record(record, made_from, [arguments.folder / f"{name}.svg" for name in figures])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 from model.common.array_files import ArrayFileError, read_arrays
-from model.common.command_line import run
+from model.common.command_line import read_argument, run
+from model.common.fingerprints import job_code
+from model.common.provenance import basis, record_beside, write_record
 from model.data.prepared.dataset import PreparedDataset
 from model.reporting.figures import save_figure
 from model.reporting.gallery import GalleryImage, gallery
@@ -46,12 +48,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path, help="dataset.json of the prepared dataset")
     parser.add_argument("--predictions", required=True, type=Path, nargs="+", help="one file per step, in order")
-    parser.add_argument("--classes", required=True, help="JSON: category ids known after each step, in learning order")
+    parser.add_argument(
+        "--classes", required=True, help="JSON, or @FILE with it: category ids known after each step, in learning order"
+    )
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", required=True, type=Path, help="picture to write (.png)")
     arguments = parser.parse_args()
+    known_after = json.loads(read_argument(arguments.classes))
+    spec = {"title": arguments.title, "classes": known_after}
+    record = record_beside(arguments.output)
+    predictions = {f"predictions {place}": file for place, file in enumerate(arguments.predictions)}
+    made_from = basis(spec, job_code("draw_gallery.py"), {"dataset": arguments.data, **predictions}, record)
     dataset = PreparedDataset.open(arguments.data.parent)
-    known_after = json.loads(arguments.classes)
     figure = gallery(
         read_images(arguments.predictions),
         known_after,
@@ -63,6 +71,7 @@ def main() -> None:
         ["all classes at once"] if len(known_after) == 1 else None,
     )
     save_figure(figure, arguments.output)
+    write_record(record, made_from, [arguments.output])
 
 
 if __name__ == "__main__":

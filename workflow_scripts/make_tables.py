@@ -4,33 +4,51 @@ import argparse
 import json
 from pathlib import Path
 
-from model.common.command_line import run
+from model.common.command_line import read_argument, run
+from model.common.fingerprints import job_code
+from model.common.provenance import basis, record_beside, write_record
 from model.config.reading import parse_config
 from model.reporting.collect import collect
 from model.reporting.costs import cost_rows
 from model.reporting.published import read_published
 from model.reporting.summary import markdown, summarise, write_summary
 from model.reporting.tables import class_rows, metric_rows, write_csv
+from model.reporting.verification import kept_runs, verify
+from model.workflow.contents import Contents
 from model.workflow.plan import Plan
+from model.workflow.plan_jobs import result_jobs, table_inputs, tables_spec
+from model.workflow.state import recorded_states
 
 
 def main() -> None:
     """Parse the command line and write metrics.csv, per_class.csv, costs.csv and summary.{md,csv,tex}."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, help="the resolved configuration as JSON")
+    parser.add_argument("--config", required=True, help="the resolved configuration as JSON, or @FILE with it")
     parser.add_argument("--results", required=True, type=Path, help="folder that holds the evaluations")
     parser.add_argument("--published", required=True, type=Path, help="published_results.csv")
     parser.add_argument("--folder", required=True, type=Path, help="folder to write the tables to")
     arguments = parser.parse_args()
-    plan = Plan(parse_config(json.loads(arguments.config), source="configuration"))
+    plan = Plan(parse_config(json.loads(read_argument(arguments.config)), source="configuration"))
+    contents = Contents(arguments.results)
+    jobs = result_jobs(plan, arguments.results)
+    states = recorded_states(jobs, contents)
+    contents.save()
+    record = record_beside(arguments.folder / "tables")
+    read = {name: entry.file for name, entry in table_inputs(plan, arguments.results).items()}
+    made_from = basis(tables_spec(plan), job_code("make_tables.py"), read, record)
+
     measurements = collect(plan, arguments.results)
+    verify(jobs, states)
     metrics = metric_rows(measurements)
     notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
-    summary = summarise(metrics, read_published(arguments.published), notes)
-    write_csv(metrics, arguments.folder / "metrics.csv")
-    write_csv(class_rows(measurements), arguments.folder / "per_class.csv")
-    write_csv(cost_rows(plan.runs, arguments.results), arguments.folder / "costs.csv")
-    write_summary(summary, arguments.folder)
+    kept = kept_runs(plan.runs, jobs, states)
+    summary = summarise(metrics, read_published(arguments.published), notes, kept)
+    tables = {"metrics.csv": metrics, "per_class.csv": class_rows(measurements)}
+    tables["costs.csv"] = cost_rows(plan.runs, arguments.results, kept)
+    for name, table in tables.items():
+        write_csv(table, arguments.folder / name)
+    written = [*(arguments.folder / name for name in tables), *write_summary(summary, arguments.folder)]
+    write_record(record, made_from, written)
     print(markdown(summary))
 
 

@@ -14,8 +14,10 @@ from model.common.fingerprints import canonical_json
 from model.config.reading import load_config
 from model.networks import registry as networks
 from model.training.job import WEIGHTS
+from model.workflow.changes import summary
 from model.workflow.jobs import Training
 from model.workflow.plan import Plan
+from model.workflow.reports_folder import plan_states
 
 BYTES_PER_VALUE = 4
 
@@ -51,29 +53,38 @@ def main() -> None:
     plan = Plan(load_config(arguments.configfile))
     results = Path(plan.config.results)
 
+    jobs, found = plan_states(plan, results, [arguments.configfile])
     used = Counter(training.directory for run in plan.runs for training in run.trainings)
     rows = []
     for training in plan.trainings.values():
         uses = used[training.directory]
-        state = "present" if (results / training.checkpoint).is_file() else "missing"
         images = "shared by" if training.shared and uses > 1 else "for"
-        rows.append([training.directory, length([training]), f"{images} {uses} run{'s' * (uses > 1)}", state])
-    print(tabulate(rows, headers=["training", "length", "use", "checkpoint"], tablefmt="simple"))
+        rows.append(
+            [
+                training.directory,
+                length([training]),
+                f"{images} {uses} run{'s' * (uses > 1)}",
+                found[training.directory].name,
+            ]
+        )
+    print(tabulate(rows, headers=["training", "length", "use", "state"], tablefmt="simple"))
 
     steps = sum(len(run.trainings) for run in plan.runs)
     trainings = list(plan.trainings.values())
-    missing = [t for t in trainings if not (results / t.checkpoint).is_file()]
+    missing = [t for t in trainings if found[t.directory].name != "present"]
     sizes = Counter(checkpoint_bytes(t) for t in trainings)
     disk = sum(size * count for size, count in sizes.items())
     print(
         f"\n{len(plan.runs)} runs of {steps} steps need {len(trainings)} trainings: {steps - len(trainings)} are shared."
     )
-    print(f"Training in all: {length(trainings)}; without a checkpoint: {length(missing) or 'nothing'}.")
+    print(f"Training in all: {length(trainings)}; to be done: {length(missing) or 'nothing'}.")
     print(
         f"Jobs: {len(plan.datasets)} preparations, {len(plan.splits)} splits, {len(plan.memories)} memories, "
         f"{len(trainings)} trainings, {len(plan.evaluations)} evaluations."
     )
-    print(f"Disk for checkpoints: about {disk / 1e6:,.1f} MB. `snakemake -n` lists what would run now, and why.")
+    print(f"Disk for checkpoints: about {disk / 1e6:,.1f} MB.")
+    print("\n".join(["", *summary(jobs, found)]))
+    print("`make why` tells what would run now, and why; `snakemake -n` lists the jobs.")
 
 
 if __name__ == "__main__":

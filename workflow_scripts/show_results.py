@@ -5,6 +5,8 @@ from pathlib import Path
 
 from model.common.command_line import run
 from model.config.reading import load_config
+from model.workflow.plan import Plan
+from model.workflow.reports_folder import Owner, reports_of
 
 
 def main() -> None:
@@ -13,17 +15,19 @@ def main() -> None:
     parser.add_argument("--configfile", type=Path, default=Path("config.yaml"))
     parser.add_argument("--folder", action="store_true", help="print only the results folder")
     arguments = parser.parse_args()
-    results = Path(load_config(arguments.configfile).results)
+    config = load_config(arguments.configfile)
+    results = Path(config.results)
     if arguments.folder:
         print(results)
         return
-    summary = results / "tables" / "summary.md"
+    reports = reports_of(Owner.of(Plan(config), [arguments.configfile]), results)
+    summary = reports / "tables" / "summary.md"
     if not summary.is_file():
         raise ValueError(f"{summary} does not exist yet: run snakemake with this configuration first")
     print(f"\n{summary.read_text(encoding='utf-8')}")
-    print(f"every value   {results}/tables/metrics.csv, per class in per_class.csv")
-    print(f"costs         {results}/tables/costs.csv: parameters, replay storage, time, memory")
-    for folder in sorted(path for path in (results / "figures").glob("*") if path.is_dir()):
+    print(f"every value   {reports}/tables/metrics.csv, per class in per_class.csv")
+    print(f"costs         {reports}/tables/costs.csv: parameters, replay storage, time, memory")
+    for folder in sorted(path for path in (reports / "figures").glob("*") if path.is_dir()):
         print(f"pictures      {folder}/")
     print(f"curves        tensorboard --logdir {results}/work")
     print("one file      make report")

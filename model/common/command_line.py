@@ -7,9 +7,12 @@ import io
 import os
 import signal
 import sys
+import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from model.common.files import explained
@@ -23,19 +26,20 @@ def run(main: Callable[[], None]) -> None:
 
     Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, to which a remedy
     is added here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
-    An interruption is neither: one line, and the exit status of a process that the signal ends; nor is a closed output,
+    A stop request is neither: one line, and the exit status of a process that the signal ends; nor is a closed output,
     as in ``… | head``.
     """
     _print_what_can_be_printed()
     try:
-        main()
-        sys.stdout.flush()
+        with _asked_to_stop():
+            main()
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it ends
         sys.exit(128 + signal.SIGPIPE)
-    except KeyboardInterrupt:
-        print("stopped by SIGINT; run it again to have it done", file=sys.stderr, flush=True)
-        sys.exit(128 + signal.SIGINT)
+    except Stopped as stop:
+        print(f"stopped by {stop.signal.name}; run it again to have it done", file=sys.stderr, flush=True)
+        sys.exit(128 + stop.signal)
     except (ValueError, OSError) as error:
         if os.environ.get("SEGUE_TRACEBACK") == "1":
             raise
@@ -49,6 +53,38 @@ def run(main: Callable[[], None]) -> None:
             raise
         reason = str(error).splitlines()[0].rstrip(". ")
         _end(f"the GPU has not enough memory ({reason}); raise 'accumulate' in the recipe, or use a larger GPU")
+
+
+class Stopped(BaseException):
+    """A signal asked this process to stop.
+
+    Attributes:
+        signal: which one.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[None]:
+    """Raise :class:`Stopped` at a signal that asks to stop, in this process; those that it starts end as they always do."""
+    own = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == own:
+            raise Stopped(number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(text: str) -> NoReturn:

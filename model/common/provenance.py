@@ -168,7 +168,7 @@ def basis(spec: Any, code: Mapping[str, str], inputs: Mapping[str, Path | None],
 
 def relative(file: Path, folder: Path) -> str:
     """A file's path relative to a folder, links not followed."""
-    return Path(os.path.relpath(file, folder)).as_posix()
+    return file.name if file.parent == folder else Path(os.path.relpath(file, folder)).as_posix()
 
 
 def contents(outputs: Iterable[Path], record: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,17 @@ from model.workflow.jobs import Run
 COST_COLUMNS = (
     "dataset", "task", "scenario", "setting", "recipe", "method", "seed",
     "parameters", "trainable_parameters", "exemplars", "exemplar_bytes", "state_bytes",
-    "iterations", "seconds", "base_seconds", "peak_resident_bytes",
+    "iterations", "seconds", "base_seconds", "peak_resident_bytes", "kept",
 )  # fmt: skip
 
 
-def cost_rows(runs: Iterable[Run], results: Path) -> pd.DataFrame:
+def cost_rows(runs: Iterable[Run], results: Path, kept: Container[tuple[Any, ...]] = ()) -> pd.DataFrame:
     """Costs of finished runs.
 
     Args:
         runs: the runs of a plan.
         results: folder that their paths are relative to.
+        kept: keys of runs of which something was accepted under other code or another configuration than made it.
 
     Returns:
         Columns :data:`COST_COLUMNS`, sorted. ``parameters`` are those of the network after the last step and
@@ -34,7 +35,7 @@ def cost_rows(runs: Iterable[Run], results: Path) -> pd.DataFrame:
         method keeps besides the network: prototypes, statistics, importances. ``iterations`` and ``seconds`` (wall clock;
         for a resumed training only what came after the last interruption) are summed over the increments; the base step
         is in ``base_seconds``, since other runs share it, and so is a joint run's only training. Peak memory is the
-        maximum over the trainings.
+        maximum over the trainings. ``kept`` is 1 for the runs in ``kept``, else 0.
 
     Raises:
         RecordError: if a training's record is missing or damaged.
@@ -59,6 +60,7 @@ def cost_rows(runs: Iterable[Run], results: Path) -> pd.DataFrame:
                 sum(record["seconds"] for record in records[1:]),
                 records[0]["seconds"],
                 max(record["peak_memory"]["resident_bytes"] for record in records),
+                int(run.key in kept),
             )
         )  # fmt: skip
     frame = pd.DataFrame(rows, columns=list(COST_COLUMNS))

@@ -17,8 +17,13 @@ SHOWN_GROUPS = ("old", "new", "all")
 SECTION = ("dataset", "task", "setting", "recipe", "protocol")
 SUMMARY_COLUMNS = (
     *SECTION, "scenario", "method", "group", "metric", "mean", "std", "seeds",
-    "published", "provenance", "paper", "published_protocol", "note",
+    "published", "provenance", "paper", "published_protocol", "note", "kept",
 )  # fmt: skip
+
+
+KEPT = "†"
+"""Marks results that were accepted under other code or another configuration than they were made with."""
+KEPT_MEANS = f"{KEPT} made with other code or another configuration, and accepted as it is (`make keep`)"
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
@@ -28,7 +33,10 @@ def method_order(methods: Iterable[str]) -> list[str]:
 
 
 def summarise(
-    metrics: pd.DataFrame, published: PublishedResults, notes: Mapping[tuple[str, str, str], str] | None = None
+    metrics: pd.DataFrame,
+    published: PublishedResults,
+    notes: Mapping[tuple[str, str, str], str] | None = None,
+    kept: Mapping[tuple[object, ...], str] | None = None,
 ) -> pd.DataFrame:
     """One row per section, scenario, method and group: mean and sample standard deviation over seeds at the last step.
 
@@ -36,6 +44,8 @@ def summarise(
         metrics: from :func:`model.reporting.tables.metric_rows`.
         published: shown where dataset, task, scenario, setting and method match, whatever the protocol.
         notes: (dataset, task, recipe) → remark, such as "from scratch, not comparable".
+        kept: (dataset, task, scenario, setting, recipe, method, seed) → what was accepted of a run that is not altogether as
+            configured (:func:`model.reporting.verification.kept_runs`).
 
     Returns:
         Columns :data:`SUMMARY_COLUMNS`; ``std`` is NaN for a single seed, ``published`` where there is no such number.
@@ -46,9 +56,13 @@ def summarise(
         return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
     last = wanted.groupby([*SECTION, "scenario", "method", "seed"])["step"].transform("max")
     wanted = wanted[wanted["step"] == last]
+    accepted: dict[tuple[object, ...], dict[str, None]] = {}
+    for run, text in (kept or {}).items():
+        accepted.setdefault(run[:-1], {})[text] = None  # of any seed
     rows = []
     for key, values in wanted.groupby([*SECTION, "scenario", "method", "group", "metric"])["value"]:
         dataset, task, setting, recipe, protocol, scenario, method, group, metric = map(str, key)
+        texts = accepted.get((dataset, task, scenario, setting, recipe, method), {})
         number = published.find(dataset, task, scenario, setting, method, metric, protocol).get(group)
         rows.append(
             {
@@ -65,6 +79,7 @@ def summarise(
                 "paper": number.paper if number else "",
                 "published_protocol": number.protocol if number else "",
                 "note": (notes or {}).get((dataset, task, recipe), ""),
+                "kept": "; ".join(texts),
             }
         )
     frame = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
@@ -84,6 +99,7 @@ class _Section:
     head: tuple[tuple[str, str], ...]  # (scenario, column), scenario repeated
     rows: tuple[tuple[str, ...], ...]
     papers: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 def markdown(summary: pd.DataFrame) -> str:
@@ -102,6 +118,8 @@ def markdown(summary: pd.DataFrame) -> str:
         parts.append("\n".join(lines) + "\n")
         if section.papers:
             parts.append("Published: " + "; ".join(section.papers) + ".\n")
+        if section.kept:
+            parts.append(f"{KEPT_MEANS}: {'; '.join(section.kept)}.\n")
     return "\n".join(parts)
 
 
@@ -112,7 +130,9 @@ def latex(summary: pd.DataFrame) -> str:
         scenarios = list(dict.fromkeys(scenario for scenario, _ in section.head))
         widths = [sum(s == scenario for s, _ in section.head) for scenario in scenarios]
         spans = " & ".join(rf"\multicolumn{{{w}}}{{c}}{{{_tex(s)}}}" for s, w in zip(scenarios, widths, strict=True))
-        caption = ". ".join(_tex(text) for text in (section.title, section.note, "; ".join(section.papers)) if text)
+        kept = f"{KEPT_MEANS}: {'; '.join(section.kept)}" if section.kept else ""
+        texts = section.title, section.note, "; ".join(section.papers), kept
+        caption = ". ".join(_tex(text) for text in texts if text)
         parts += [
             "",
             r"\begin{table}",
@@ -178,6 +198,7 @@ def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
                 tuple(head),
                 rows,
                 (*papers, *star, *letters),
+                tuple(dict.fromkeys(f"{r['method']} ({r['kept']})" for r in part.to_dict("records") if r["kept"])),
             )
         )
     return sections
@@ -187,7 +208,9 @@ def _value(row: Mapping[Any, Any] | None, plus_minus: str) -> str:
     if row is None:
         return ""
     mean, std, seeds = row["mean"], row["std"], row["seeds"]
-    return f"{mean:.2f}" + (f" {plus_minus} {std:.2f}" if std == std else "") + f" (n={seeds})"
+    return (
+        f"{mean:.2f}" + (f" {plus_minus} {std:.2f}" if std == std else "") + KEPT * bool(row["kept"]) + f" (n={seeds})"
+    )
 
 
 def _published(rows: Sequence[Mapping[Any, Any] | None], protocol: str) -> str:
@@ -211,4 +234,4 @@ def _natural(name: str) -> tuple[object, ...]:
 def _tex(text: str) -> str:
     for character in "&%#_":
         text = text.replace(character, "\\" + character)
-    return text.replace("±", r"$\pm$").replace("–", "--")
+    return text.replace("±", r"$\pm$").replace("–", "--").replace(KEPT, r"$^\dagger$")

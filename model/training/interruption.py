@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What asks a training to stop."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""What asks a training to stop: clusters, and Ctrl-C."""
 
 
 class Interrupted(Exception):
@@ -27,8 +27,8 @@ class Interrupted(Exception):
 def stop_signals_blocked() -> Iterator[None]:
     """Processes started inside never see a request to stop.
 
-    Clusters send it to a whole process group. Loading processes that died of it would bring the training down before it
-    could save its state; they end with the training anyway.
+    Clusters and terminals send it to a whole process group. Loading processes that died of it would bring the training down
+    before it could save its state; they end with the training anyway.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -41,7 +41,8 @@ def stop_signals_blocked() -> Iterator[None]:
 def stop_requests() -> Iterator[list[int]]:
     """Collect the stop signals in a list, so that the loop can end between two iterations.
 
-    Clusters announce the end of a job's time with one of them. Outside the main thread nothing is collected.
+    Clusters announce the end of a job's time with one of them, and somebody at a terminal presses Ctrl-C. Outside the main
+    thread nothing is collected.
     """
     received: list[int] = []
 

@@ -102,7 +102,7 @@ def run_job(
 
     Raises:
         ValueError: of the class of the problem, naming file or key.
-        Interrupted: after SIGTERM or SIGUSR1.
+        Interrupted: after SIGTERM, SIGUSR1 or SIGINT.
     """
     step, recipe = spec.step.step, spec.recipe
     configure_numerics(device, recipe.threads)

@@ -103,7 +103,7 @@ def train_step(
     Raises:
         OptimiserError: for parameter groups that make no optimiser.
         TrainingError: if training cannot continue.
-        Interrupted: after SIGTERM or SIGUSR1, when the snapshot is written.
+        Interrupted: after SIGTERM, SIGUSR1 or SIGINT, when the snapshot is written.
     """
     trainable = method.trainable(network, step)
     count = freeze_untrained(network, trainable.groups)

@@ -48,13 +48,14 @@ def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:
+def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path], known: Mapping[str, str] | None = None) -> None:
     """Link a job's outputs into its work folder; without effect where the file system cannot link.
 
     Args:
         folder: the work folder.
         key: digest of everything that the result depends on.
         outputs: name to file, all complete.
+        known: name to SHA-256, of those outputs whose content need not be read again.
     """
     kept = folder / FINISHED
     _remove_links(kept)
@@ -67,7 +68,9 @@ def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path]) -> None:
     except OSError:
         _remove_links(kept)
         return
-    write_json(kept / RECORD, {"key": key, "files": {name: checksum(path) for name, path in outputs.items()}})
+    known = known or {}
+    sums = {name: known[name] if name in known else checksum(path) for name, path in outputs.items()}
+    write_json(kept / RECORD, {"key": key, "files": sums})
 
 
 def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: Callable[[str], None]) -> bool:
@@ -82,10 +85,12 @@ def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: C
     Returns:
         Whether there was one.
     """
+    if _finished_key(folder) != key:
+        return False
     kept = folder / FINISHED
     try:
         record = read_json(kept / RECORD)
-        if record["key"] != key or record["files"].keys() != outputs.keys():
+        if record["files"].keys() != outputs.keys():
             return False
         if any(checksum(kept / name) != expected for name, expected in record["files"].items()):
             say(f"{kept}: damaged, not used; it will be made again")
@@ -97,6 +102,19 @@ def restore_finished(folder: Path, key: str, outputs: Mapping[str, Path], say: C
             shutil.copyfileobj(source, target)
     say(f"this had finished before, from the same files and code; its outputs are taken from {kept}")
     return True
+
+
+def restore_any(folder: Path, outputs: Mapping[str, Path], say: Callable[[str], None]) -> bool:
+    """As :func:`restore_finished`, whatever the result depends on."""
+    key = _finished_key(folder)
+    return bool(key) and restore_finished(folder, key, outputs, say)
+
+
+def _finished_key(folder: Path) -> str:
+    """Key of what is kept; empty if nothing is."""
+    with suppress(OSError, ValueError, KeyError):
+        return str(read_json(folder / FINISHED / RECORD)["key"])
+    return ""
 
 
 def forget_finished(folder: Path) -> None:

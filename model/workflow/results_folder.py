@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,17 @@ RESULTS = "results"
 """What a results folder holds, according to its marker."""
 _WRITTEN = (
     *("data", "lists", "splits", "memory", "base", "runs", "tables", "figures"),
-    *("logs", "benchmarks", "work"),
+    *("logs", "benchmarks", "work", "other_configurations"),
 )
 """Folders that the workflow writes in the results folder."""
 _BUG = "Traceback (most recent call last)"
+_FAILED = re.compile(r"^\s*Error in (?:rule|group) ([^\s:]+).*\n((?:\s{2,}.*\n)*)", re.MULTILINE)
+_LOG = re.compile(r"^\s+log: (.+?)(?: \(check log file.*)?$", re.MULTILINE)
+_KILLED = (
+    "ended without saying why: it was killed, most often because memory ran out (signal 9); give it more, or run fewer jobs at "
+    "once, and start again: a training goes on from its last snapshot"
+)
+_TOO_LONG = "error: a command was longer than the system allows (argument list too long); please report it with the configuration"
 
 
 class ResultsError(ValueError):
@@ -112,20 +120,38 @@ def _prepared_by_hand(results: Path) -> bool:
     return any(is_ours(folder, PREPARED) for folder in results.glob("data/*"))
 
 
-def failures(logs: Path, since: float) -> list[str]:
+def failures(logs: Path, since: float, workflow_log: Path | None = None) -> list[str]:
     """The last errors of failed jobs, one line per job, in the order in which they ended.
 
     Args:
         logs: folder of log files.
         since: only logs that were written later, in seconds since the epoch.
+        workflow_log: of Snakemake, which names jobs that ended without a word of their own.
     """
     written = [(file.stat().st_mtime, file) for file in logs.rglob("*.log")]
-    lines = []
-    for _, file in sorted(entry for entry in written if entry[0] >= since):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        said = [line for line in text.splitlines() if line.startswith("error: ")]
-        if said:
-            lines += [f"{line}  [{file}]" for line in said]
-        elif _BUG in text:
-            lines.append(f"error: {text.rstrip().splitlines()[-1]}; a bug, please report it with {file}")
-    return lines
+    lines, told = [], set()
+    for _, log in sorted(entry for entry in written if entry[0] >= since):
+        if found := _last_words(log):
+            told.add(log.resolve())
+            lines += found
+    if workflow_log is None or not workflow_log.is_file():
+        return lines
+    text = workflow_log.read_text(encoding="utf-8", errors="replace")
+    for rule, body in _FAILED.findall(text):
+        file = Path(match[1]) if (match := _LOG.search(body)) else None
+        if file is None or file.resolve() not in told:
+            lines.append(f"error: {rule} {_KILLED}{'' if file is None else f'  [{file}]'}")
+    return [*dict.fromkeys(lines), *([_TOO_LONG] if "Argument list too long" in text else [])]
+
+
+def _last_words(file: Path) -> list[str]:
+    """Errors that the log of a job tells, or that it was asked to stop; nothing if it tells neither."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    said = [line for line in text.splitlines() if line.startswith(("error: ", "stopped by "))]
+    if said:
+        return [f"{line}  [{file}]" for line in said]
+    if _BUG in text and text.rstrip().endswith("KeyboardInterrupt"):
+        return [f"stopped by SIGINT before it had begun; run it again to have it done  [{file}]"]
+    if _BUG in text:
+        return [f"error: {text.rstrip().splitlines()[-1]}; a bug, please report it with {file}"]
+    return []

@@ -1,4 +1,4 @@
-"""Killed without warning again and again, the workflow ends with the table of a run that nobody disturbed.
+"""Killed without warning or interrupted again and again, the workflow ends with the table of a run that nobody disturbed.
 
 ``pytest tests/workflow/test_chaos.py --chaos-kills 20`` kills twenty times. The seed decides what is killed and when; when is
 told by the number of jobs that have started and a short while after it, so that a slow machine gets as far as a fast one.
@@ -6,6 +6,7 @@ told by the number of jobs that have started and a short while after it, so that
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -90,7 +91,7 @@ class Chaos:
 
     def disturb(self, checkout: Checkout, running: psutil.Popen) -> None:
         """Kill a training, or everything, at a random moment; return when the workflow has ended."""
-        kind = self.generator.choice([self.kill_everything, self.kill_a_training])
+        kind = self.generator.choice([self.kill_everything, self.interrupt_everything, self.end_a_training])
         jobs = jobs_started(checkout) + self.generator.randint(1, 4)
         while_after = self.generator.uniform(0, 3)
         if wait_for(lambda: jobs_started(checkout) >= jobs, running):
@@ -106,21 +107,34 @@ class Chaos:
         done = checkout.snakemake("--unlock")
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def kill_a_training(self, checkout: Checkout, running: psutil.Popen) -> None:
-        """As a machine that has run out of memory: the others go on, and the workflow ends with an error."""
+    def interrupt_everything(self, checkout: Checkout, running: psutil.Popen) -> None:
+        """As Ctrl-C at a terminal, or sent to Snakemake alone: everything ends by itself, and nothing is left locked."""
+        if self.generator.random() < 0.5:
+            for process in running.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
+        self.kills += 1
+        running.wait()
+        said = (checkout.folder / "snakemake.log").read_text()
+        assert "a bug, please report" not in said, said[-5000:]
+
+    def end_a_training(self, checkout: Checkout, running: psutil.Popen) -> None:
+        """As a machine that has run out of memory, or a cluster at a time limit: the workflow ends with an error."""
+        how = self.generator.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         snapshots = set(checkout.folder.glob("results/work/**/snapshot-*.pt"))
 
         def new_snapshot() -> list[Path]:
             return [file for file in checkout.folder.glob("results/work/**/snapshot-*.pt") if file not in snapshots]
 
         if self.generator.random() < 0.7 and wait_for(new_snapshot, running):
-            self._kill_in_the_middle(checkout, new_snapshot())
+            self._end_in_the_middle(checkout, new_snapshot(), how)
         elif wait_for(lambda: trainings(running), running):
             for process in trainings(running)[:1]:
-                process.kill()
+                process.send_signal(how)
                 self.kills += 1
 
-    def _kill_in_the_middle(self, checkout: Checkout, snapshots: list[Path]) -> None:
+    def _end_in_the_middle(self, checkout: Checkout, snapshots: list[Path], how: signal.Signals) -> None:
         for file in snapshots[:1]:
             work = file.parents[1]
             process = int((work / "user").read_text().split()[1])
@@ -128,7 +142,8 @@ class Chaos:
                 os.kill(process, signal.SIGSTOP)  # nothing must end between looking and killing
                 if any((work / "snapshots").glob("*.pt")) and not (work / "finished").exists():
                     self.in_the_middle.add(work.relative_to(checkout.folder / "results/work"))
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, how)
+                os.kill(process, signal.SIGCONT)
                 self.kills += 1
             except ProcessLookupError:
                 continue

@@ -132,7 +132,7 @@ def test_the_plan_tells_jobs_sharing_iterations_and_disk(micro: Checkout):
     done = run_script(micro, "show_plan.py", "--configfile", MICRO)
     assert done.returncode == 0, done.stderr
     assert "5 runs of 13 steps need 10 trainings: 3 are shared." in done.stdout
-    assert "Training in all: 44 iterations; without a checkpoint: nothing." in done.stdout
+    assert "Training in all: 44 iterations; to be done: nothing." in done.stdout
     disk = float(re.search(r"about ([\d.]+) MB", done.stdout)[1])
     real = sum(f.stat().st_size for f in (micro.folder / "results").rglob("checkpoint.pt")) / 1e6
     assert disk == pytest.approx(real, rel=0.1)

@@ -6,49 +6,20 @@ Every case changes a copy of a project in which the micro configuration has run,
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from checkout import MICRO, Checkout, Job, project_files
+from checkout import MICRO, Checkout, project_files
+from project_changes import EVERYTHING, TRAINING, check, configure, edit, entry, expect, short, steps
 
 pytestmark = pytest.mark.xdist_group("micro")
-
-RESULTS = {"tables", "figures", "gallery"}
 
 
 @pytest.fixture
 def checkout(micro: Checkout, tmp_path: Path) -> Checkout:
     return micro.copy(tmp_path / "project")
-
-
-def edit(folder: Path, file: str, pattern: str, replacement: str) -> None:
-    """Replace one place of a file; it must exist."""
-    path = folder / file
-    text, count = re.subn(pattern, replacement, path.read_text(), count=1, flags=re.MULTILINE)
-    assert count == 1, f"{pattern} does not occur in {file}"
-    path.write_text(text)
-
-
-def configure(folder: Path, change: Callable[[dict], None]) -> None:
-    """Change the micro configuration."""
-    content = yaml.safe_load((folder / MICRO).read_text())
-    change(content)
-    (folder / MICRO).write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def entry(content: dict, method: str) -> dict:
-    """A method's entry, made explicit."""
-    methods = content["experiments"][0]["methods"]
-    for place, found in enumerate(methods):
-        if found == method:
-            methods[place] = {"name": method}
-        if found == method or (isinstance(found, dict) and found["name"] == method):
-            return methods[place]
-    raise AssertionError(f"{method} is not in {MICRO}")
 
 
 def touch(path: Path) -> None:
@@ -144,35 +115,6 @@ def test_nothing_runs_again(checkout: Checkout, change: Callable[[Path], list[st
 # ---------------------------------------------------------------------------------------------------- exactly that re-runs
 
 
-@dataclass(frozen=True)
-class Expected:
-    """Trainings and evaluations by ``method/step``; ``base`` and ``joint`` are the shared ones."""
-
-    trained: frozenset[str]
-    evaluated: frozenset[str]
-
-
-def expect(*trained: str, evaluated: tuple[str, ...] | None = None) -> Expected:
-    return Expected(frozenset(trained), frozenset(trained if evaluated is None else evaluated))
-
-
-def short(job: Job) -> str:
-    """``mib/step1`` of an increment, ``base`` or ``joint`` of a shared training."""
-    if job.output.startswith("runs/"):
-        method, _, step = job.output.split("/")[4:7]
-        return f"{method}/{step}"
-    classes = re.search(r"_(\d+)-classes_", job.output)
-    assert classes is not None, job
-    return {"4": "base", "8": "joint"}[classes[1]]
-
-
-def steps(*methods: str) -> tuple[str, ...]:
-    return tuple(f"{method}/step{step}" for method in methods for step in (1, 2))
-
-
-EVERYTHING = ("base", "joint", *steps("finetuning", "finetuning-replay", "mib", "lwf"))
-
-
 def hyper_parameter_of_step_2(folder: Path) -> None:
     configure(folder, lambda c: entry(c, "mib").update(steps={2: {"distillation_weight": 3.0}}))
 
@@ -222,17 +164,6 @@ CASES = {
 }
 
 
-def check(planned: set[Job], expected: Expected) -> None:
-    """Compare a plan with what was expected; tables and pictures follow every evaluation."""
-    found = {
-        kind: {short(job) for job in planned if job.rule in rules}
-        for kind, rules in {"trained": {"train_base", "train_step"}, "evaluated": {"evaluate_step"}}.items()
-    }
-    assert found == {"trained": expected.trained, "evaluated": expected.evaluated}
-    others = {job.rule for job in planned} - {"train_base", "train_step", "evaluate_step"}
-    assert others <= RESULTS and "tables" in others
-
-
 @pytest.mark.parametrize("change", CASES, ids=lambda change: change.__name__)
 def test_only_what_is_concerned_runs_again(checkout: Checkout, change: Callable[[Path], None]):
     change(checkout.folder)
@@ -244,7 +175,7 @@ def test_a_new_seed_runs_its_own_jobs(checkout: Checkout):
     planned = checkout.planned()
     of_jobs = {job for job in planned if job.rule in ("train_base", "train_step", "evaluate_step", "select_memory")}
     assert of_jobs and all("/seed1/" in job.output for job in of_jobs)
-    assert {short(job) for job in planned if job.rule.startswith("train_")} == set(EVERYTHING)
+    assert {short(job) for job in planned if job.rule in TRAINING} == set(EVERYTHING)
 
 
 def test_a_new_method_runs_its_own_jobs(checkout: Checkout):
@@ -276,7 +207,7 @@ def test_a_hyper_parameter_of_the_decision_re_evaluates_its_method_and_trains_no
     edit(checkout.folder, "model/methods/registry.py", r'^        "mib": .*$', row)
     configure(checkout.folder, lambda c: c["experiments"][0]["methods"].append("thresholded"))
     added = checkout.planned()
-    assert {short(job) for job in added if job.rule.startswith("train_")} == set(steps("thresholded"))
+    assert {short(job) for job in added if job.rule in TRAINING} == set(steps("thresholded"))
     done = checkout.snakemake()
     assert done.returncode == 0, done.stderr
 

@@ -1,5 +1,7 @@
 """What ends a command: one line for what a user can solve, a traceback for a bug."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.common.command_line import run
+from model.common.command_line import read_argument, run
+from model.common.fingerprints import PROJECT
 
 
 def raising(error: BaseException):
@@ -79,3 +82,28 @@ def test_nothing_is_said_to_somebody_who_does_not_listen_any_more(tmp_path):
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(KeyError):
         run(raising(KeyError("x")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_being_asked_to_stop_is_one_line_and_the_status_of_the_signal(number: signal.Signals):
+    waiting = "print('waiting', flush=True); import time; time.sleep(60)"
+    code = f"from model.common.command_line import run; run(lambda: exec({waiting!r}))"
+    command = [sys.executable, "-c", code]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": PROJECT}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "waiting\n"
+        os.kill(process.pid, number)
+        _, said = process.communicate()
+    assert process.returncode == 128 + number
+    assert said == f"stopped by {number.name}; run it again to have it done\n"
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    run(lambda: None)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_long_argument_stands_in_a_file(tmp_path):
+    (tmp_path / "spec.json").write_text('{"a": 1}')
+    assert read_argument(f"@{tmp_path / 'spec.json'}") == read_argument('{"a": 1}') == '{"a": 1}'

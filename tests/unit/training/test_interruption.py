@@ -11,7 +11,8 @@ def test_signals_are_collected_and_handlers_put_back():
         assert stops == []
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stops == [signal.SIGUSR1, signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stops == [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -397,7 +397,8 @@ def test_a_problem_is_one_line_and_status_one(run_command, files, tmp_path, caps
     assert not (tmp_path / "out" / "checkpoint.pt").exists()
 
 
-def test_a_terminated_training_goes_on_and_ends_with_the_same_bytes(run, run_command, files, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(number, run, run_command, files, tmp_path):
     given = files(0)
     outcome, _ = run(job(0, iterations=40), given)
     save_checkpoint(tmp_path / "whole.pt", outcome.checkpoint)
@@ -408,10 +409,11 @@ def test_a_terminated_training_goes_on_and_ends_with_the_same_bytes(run, run_com
     process = subprocess.Popen([sys.executable, *arguments, "--workers", "1"], env=environment, **options)
     while not list(tmp_path.glob("work/snapshots/*.pt")) and process.poll() is None:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGTERM)  # the loading process gets it too, as on a cluster
+    os.killpg(process.pid, number)  # the loading process gets it too, as on a cluster or at a terminal
     _, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert "stopped by SIGTERM after iteration" in errors and "run it again" in errors
+    assert process.returncode == 128 + number, errors
+    assert f"stopped by {number.name} after iteration" in errors and "run it again" in errors
+    assert "Traceback" not in errors
     assert not (tmp_path / "checkpoint.pt").exists()
 
     assert run_command([*arguments[:-1], "10"]) == 0

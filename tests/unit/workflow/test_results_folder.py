@@ -63,6 +63,43 @@ def test_failures_are_one_line_a_job_of_this_run_in_order(tmp_path: Path) -> Non
     assert failures(tmp_path / "nowhere", since=0) == []
 
 
+SNAKEMAKE_LOG = """
+[Sat Nov 21 16:24:52 2026]
+Error in rule train_base:
+    message: None
+    jobid: 4
+    input: results/data/toy/dataset.json
+    output: results/base/toy/checkpoint.pt
+    log: {logs}/base/train.log (check log file(s) for error details)
+    shell:
+        exec python train_step.py
+        (command exited with non-zero exit code)
+Error in rule evaluate_step:
+    jobid: 5
+    log: {logs}/evaluate.log (check log file(s) for error details)
+RuleException:
+OSError in file "Snakefile", line 1:
+[Errno 7] Argument list too long: '/bin/bash'
+"""
+
+
+def test_a_job_that_was_killed_or_could_not_be_started_is_told_too(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    (logs / "base").mkdir(parents=True)
+    (logs / "base/train.log").write_text("iteration 3/10\n")
+    (logs / "evaluate.log").write_text("error: no such checkpoint\n")
+    (logs / "stopped.log").write_text("iteration 3/10\nstopped by SIGINT after iteration 3 of 10; run it again\n")
+    snakemake = tmp_path / "snakemake.log"
+    snakemake.write_text(SNAKEMAKE_LOG.format(logs=logs))
+    told = failures(logs, 0, snakemake)
+    assert len(told) == 4
+    assert f"error: no such checkpoint  [{logs / 'evaluate.log'}]" in told
+    assert any(line.startswith("stopped by SIGINT after iteration 3") for line in told)
+    (killed,) = [line for line in told if "signal 9" in line]
+    assert killed.startswith("error: train_base ended without saying why") and str(logs / "base/train.log") in killed
+    assert "argument list too long" in told[-1]
+
+
 CONFIG = {
     "schema_version": 1,
     "experiments": [

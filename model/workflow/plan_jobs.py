@@ -1,0 +1,246 @@
+"""The jobs of a plan in the form in which their state is examined: specs, code, inputs and outputs, files named.
+
+What stands here as a spec or an input is what the scripts of ``workflow_scripts`` record; the two have to agree, or nothing is
+ever present.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from model.common.environment import expand
+from model.common.fingerprints import PROJECT, canonical_json, job_code
+from model.common.provenance import record_beside
+from model.data.sources import registry as sources
+from model.splits.image_lists import ImageListError, find_list
+from model.workflow.jobs import (
+    Comparison,
+    Evaluation,
+    MemoryJob,
+    Run,
+    Split,
+    Training,
+    evaluation_code,
+    training_code,
+)
+from model.workflow.plan import Plan
+from model.workflow.state import Job, Read
+
+PUBLISHED = PROJECT / "config" / "published_results.csv"
+FIGURES = ("curves", "classes", "forgetting")
+
+
+def plan_jobs(plan: Plan, results: Path) -> list[Job]:
+    """All jobs of a plan, each after those that make its inputs.
+
+    Args:
+        plan: of a configuration.
+        results: folder that everything lies in.
+    """
+    return [*result_jobs(plan, results), *_reports(plan, results)]
+
+
+def result_jobs(plan: Plan, results: Path) -> list[Job]:
+    """Those of :func:`plan_jobs` that tables are made from."""
+    memories = sorted(plan.memories.values(), key=lambda memory: memory.step.index)
+    return [
+        *(job for name in plan.datasets for job in _data(plan, name, results)),
+        *(_split(plan, split, results) for split in plan.splits.values()),
+        *(_memory(memory, results) for memory in memories),
+        *(_training(training, results) for training in plan.trainings.values()),
+        *(_evaluation(evaluation, results) for evaluation in plan.evaluations.values()),
+    ]
+
+
+def preparation_spec(plan: Plan, dataset: str) -> dict[str, Any]:
+    """What a prepared dataset depends on besides the raw files."""
+    entry = plan.dataset(dataset)
+    return {"name": dataset, "kind": entry.kind, "options": entry.model_extra or {}}
+
+
+def tables_spec(plan: Plan) -> dict[str, Any]:
+    """What tables depend on besides the evaluations: the configuration, wherever its results lie."""
+    return plan.config.model_dump(exclude_defaults=True, exclude={"results"})
+
+
+def gallery_spec(run: Run) -> dict[str, Any]:
+    """What a gallery depends on besides data and predictions."""
+    return {"title": run.method, "classes": [list(known) for known in run.known_after]}
+
+
+def image_list_file(plan: Plan, split: Split, results: Path) -> Path | None:
+    """Where the image list of a split lies, downloaded or the user's own; None without one.
+
+    Raises:
+        ImageListError: if the user's own is not there.
+    """
+    if split.image_list is None:
+        return None
+    if plan.downloads_lists(split.dataset):
+        return results / "lists" / split.dataset / split.image_list.file
+    lists = plan.dataset(split.dataset).lists
+    assert lists is not None  # or there would be no list
+    return find_list(Path(expand(lists.folder)), split.image_list)
+
+
+def galleries(plan: Plan) -> dict[tuple[str, str], Run]:
+    """Runs that have a gallery, by comparison and method."""
+    shown = plan.comparisons if plan.config.gallery.images else ()
+    return {(comparison.name, run.method): run for comparison in shown for run in comparison.first_seed}
+
+
+def _data(plan: Plan, name: str, results: Path) -> Iterator[Job]:
+    manifest, index = results / "data" / name / "dataset.json", results / "data" / name / "class_index.npz"
+    code = job_code("prepare_dataset.py", sources.module_of(plan.dataset(name).kind))
+    dataset = f"data/{name}/dataset.json"
+    job = _job(dataset, "dataset", preparation_spec(plan, name), code, {}, (manifest,), record_beside(manifest))
+    yield replace(job, changes=_raw_changes(plan, name, manifest.parent))
+    inputs = {"dataset": Read(manifest, dataset)}
+    code = job_code("index_classes.py")
+    yield _job(
+        f"data/{name}/class_index.npz",
+        "class index",
+        {"split": "train"},
+        code,
+        inputs,
+        (index,),
+        record_beside(index),
+    )
+
+
+def _raw_changes(plan: Plan, name: str, prepared: Path) -> tuple[str, ...]:
+    """A sentence if the raw data are not what a dataset was prepared from any more."""
+    entry = plan.dataset(name)
+    try:
+        state = sources.state_of(entry.kind, entry.options, prepared, entry.verify == "content")
+    except (ValueError, OSError) as error:  # preparing says so as well
+        return (f"the raw data cannot be read: {error}",)
+    return (state.sentence,) if state.changes else ()
+
+
+def _dataset(name: str, results: Path) -> Read:
+    file = f"data/{name}/dataset.json"
+    return Read(results / file, file)
+
+
+def _index(name: str, results: Path) -> Read:
+    file = f"data/{name}/class_index.npz"
+    return Read(results / file, file)
+
+
+def _split(plan: Plan, split: Split, results: Path) -> Job:
+    inputs = {"class index": _index(split.dataset, results)}
+    try:
+        image_list = image_list_file(plan, split, results)
+    except ImageListError:  # the rule tells
+        image_list = None
+    if image_list is not None:
+        inputs["image list"] = Read(image_list)
+    file = results / split.file
+    return _job(split.file, "split", split.spec, job_code("split_steps.py"), inputs, (file,), record_beside(file))
+
+
+def _memory(memory: MemoryJob, results: Path) -> Job:
+    inputs = {"class index": _index(memory.dataset, results), "split": _file(memory.split.file, results)}
+    if memory.previous is not None:
+        inputs["previous memory"] = _file(memory.previous.file, results)
+    file = results / memory.file
+    return _job(memory.file, "memory", memory.spec, job_code("select_memory.py"), inputs, (file,), record_beside(file))
+
+
+def _training(training: Training, results: Path) -> Job:
+    inputs = {"dataset": _dataset(training.dataset, results), "split": _file(training.split.file, results)}
+    if training.previous is not None:
+        inputs["previous checkpoint"] = Read(results / training.previous.checkpoint, training.previous.directory)
+    if training.memory is not None:
+        inputs["memory"] = _file(training.memory.file, results)
+    with suppress(ValueError):  # the rule tells what is wrong with an entry that cannot be followed
+        if training.weights is not None:
+            inputs["initial weights"] = Read(training.weights)
+    folder = results / training.directory
+    outputs = folder / "train.csv", folder / "checkpoint.pt", folder / "train.json"
+    code = training_code(training.spec)
+    return _job(training.directory, "training", training.spec, code, inputs, outputs, outputs[-1])
+
+
+def _evaluation(evaluation: Evaluation, results: Path) -> Job:
+    training, folder = evaluation.training, results / evaluation.directory
+    inputs = {
+        "dataset": _dataset(training.dataset, results),
+        "checkpoint": Read(results / training.checkpoint, training.directory),
+    }
+    outputs = folder / "predictions.npz", folder / "counts.npz", folder / "evaluation.json"
+    code = evaluation_code(evaluation.spec)
+    return _job(evaluation.directory, "evaluation", evaluation.spec, code, inputs, outputs, outputs[-1])
+
+
+def _reports(plan: Plan, results: Path) -> Iterator[Job]:
+    folder = results / "tables"
+    names = "metrics.csv", "per_class.csv", "costs.csv", "summary.md", "summary.csv", "summary.tex"
+    tables = tuple(folder / name for name in names)
+    code = job_code("make_tables.py")
+    inputs = table_inputs(plan, results)
+    record = record_beside(folder / "tables")
+    yield _job("tables", "tables", tables_spec(plan), code, inputs, tables, record, final=True)
+    for comparison in plan.comparisons:
+        yield _figures(comparison, results)
+    for (comparison_name, _), run in galleries(plan).items():
+        yield _gallery(comparison_name, run, results)
+
+
+def table_inputs(plan: Plan, results: Path) -> dict[str, Read]:
+    """What tables are made from, by name."""
+    found = {"published numbers": Read(PUBLISHED)}
+    for directory in plan.trainings:
+        found[f"{directory}/train.json"] = Read(results / directory / "train.json", directory)
+    for directory in plan.evaluations:
+        for name in ("evaluation.json", "counts.npz"):
+            found[f"{directory}/{name}"] = Read(results / directory / name, directory)
+    return found
+
+
+def _figures(comparison: Comparison, results: Path) -> Job:
+    folder, code = results / "figures" / comparison.name, job_code("draw_figures.py")
+    inputs = {
+        "metrics": Read(results / "tables/metrics.csv", "tables"),
+        "values per class": Read(results / "tables/per_class.csv", "tables"),
+    }
+    outputs = tuple(folder / f"{name}.svg" for name in FIGURES)
+    record = record_beside(folder / "figures")
+    name = f"figures/{comparison.name}"
+    return _job(name, "figures", comparison.identity, code, inputs, outputs, record, final=True)
+
+
+def _gallery(comparison: str, run: Run, results: Path) -> Job:
+    name = f"figures/{comparison}/gallery_{run.method}.png"
+    inputs = {"dataset": _dataset(run.dataset, results)}
+    evaluations = next(iter(run.evaluations.values()))
+    for position, evaluation in enumerate(evaluations):
+        file = results / evaluation.directory / "predictions.npz"
+        inputs[f"predictions {position}"] = Read(file, evaluation.directory)
+    picture, code = results / name, job_code("draw_gallery.py")
+    return _job(name, "gallery", gallery_spec(run), code, inputs, (picture,), record_beside(picture), final=True)
+
+
+def _file(file: str, results: Path) -> Read:
+    """A file that is called as the job that makes it."""
+    return Read(results / file, file)
+
+
+def _job(
+    name: str,
+    kind: str,
+    spec: Any,
+    code: dict[str, str],
+    inputs: dict[str, Read],
+    outputs: tuple[Path, ...],
+    record: Path,
+    final: bool = False,
+) -> Job:
+    """A job with its spec as records give it back."""
+    return Job(name, kind, json.loads(canonical_json(spec)), code, inputs, outputs, record, final)

@@ -1,0 +1,59 @@
+"""Which jobs run: decided by what the records of results say, wherever they lie, and told before anything starts."""
+
+from functools import cache
+
+from model.workflow.changes import losses
+from model.workflow.reports_folder import plan_states
+
+
+def tell(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def look():
+    """All jobs of the configuration, and their states now."""
+    return plan_states(PLAN, RESULTS, workflow.configfiles, tell)
+
+
+def follows_times():
+    """Whether somebody named jobs to be run again, who gets everything that follows from them as well."""
+    asked = workflow.dag_settings
+    return workflow.is_main_process and bool(asked.forcerun or asked.forceall or asked.forcetargets)
+
+
+@cache
+def known_states():
+    """Jobs, their states and the outputs to be made, when Snakemake asks for the first input; tells what is made again."""
+    jobs, found = look()
+    if lines := losses(jobs, found):
+        tell("\n".join(["", *lines, ""]))
+    again = {str(file) for job in jobs if found[job.name].name != "present" for file in job.outputs}
+    workflow.dag.forcefiles.update(again)
+    return jobs, found, again
+
+
+def known(files):
+    """Input files whose changes are noticed by content (``model/workflow/state.py``); their times mean nothing.
+
+    ``files`` is a path with wildcards, or a function of the wildcards.
+    """
+
+    def expanded(wildcards):
+        # Parameters, code, lists of inputs: what Snakemake knows of them does not travel with the results.
+        workflow.dag_settings.rerun_triggers = frozenset()
+        found = files(wildcards) if callable(files) else str(files).format(**dict(wildcards.items()))
+        found = [str(file) for file in (found if isinstance(found, list) else [found])]
+        if not workflow.is_main_process:  # on another machine, which does what it is told: one job, or a group of them
+            return found if len(workflow.dag_settings.target_jobs) > 1 else ancient(found)
+        _, _, again = known_states()
+        return found if follows_times() else [file if file in again else ancient(file) for file in found]
+
+    return expanded
+
+
+def long_arguments(jobs):
+    """Texts that may be too long for a command."""
+    for job in jobs:
+        yield canonical_json(job.spec)
+        if job.kind == "gallery":
+            yield canonical_json(job.spec["classes"])
