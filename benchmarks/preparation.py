@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model.data.prepared.images import write_png
 from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 
 OFFICIAL = {"ade20k": 22_210, "voc": 12_031, "coco": 123_287}
 SIZES = {"ade20k": (512, 683), "voc": (375, 500), "coco": (480, 640)}
@@ -137,7 +138,7 @@ WRITERS = {"ade20k": write_ade20k, "voc": write_voc, "coco": write_coco}
 def measure(kind: str, root: Path, folder: Path, workers: int) -> None:
     """Prepare, and print the measurements as JSON; runs in a process of its own, so that the memory is that of preparation."""
     start = time.perf_counter()
-    sources.prepare(kind, {"root": str(root)}, folder, name=kind, workers=workers)
+    prepare(kind, {"root": str(root)}, folder, name=kind, workers=workers)
     seconds = time.perf_counter() - start
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     processor = sum(one.ru_utime + one.ru_stime for one in used)

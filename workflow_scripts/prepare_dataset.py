@@ -8,7 +8,8 @@ from model.common.command_line import read_argument, run
 from model.common.environment import expand
 from model.common.fingerprints import combined_fingerprint, job_code
 from model.common.provenance import basis, record_beside, write_record
-from model.data.sources.registry import module_of, prepare
+from model.data.sources.prepare import prepare
+from model.data.sources.registry import module_of
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ UNTRACKED = frozenset(
         "model.config",
         "model.data.download.archives",
         "model.data.sources.class_orders",
+        "model.data.sources.registry",
         "model.evaluation.evaluators.registry",
         "model.methods.registry",
         "model.networks.registry",

@@ -5,7 +5,6 @@ The table holds module paths as text, so a job depends on the code of its own ki
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +14,8 @@ from model.common.own_folders import refuse_overlap
 from model.common.registry import Registry
 from model.data.download import archives
 from model.data.prepared.dataset import DATASET, Category, PreparedDataset
-from model.data.prepared.manifest import BY_CONTENT, RawState, raw_state
-from model.data.prepared.preparation import begin
-from model.data.prepared.raw_files import RawInputs, observe_inputs
+from model.data.prepared.manifest import RawState, raw_state
+from model.data.prepared.raw_files import RawInputs
 from model.data.sources.completeness import Count, shortfalls
 
 SOURCES: Mapping[str, str] = {
@@ -174,58 +172,3 @@ def incomplete(kind: str, options: Mapping[str, Any]) -> tuple[list[str], bool]:
 def orders(kind: str, options: Mapping[str, Any], task: str) -> Mapping[str, Sequence[int]]:
     """Published class orders of a kind by letter, in category ids."""
     return source(kind, options).orders(task)
-
-
-def prepare(
-    kind: str,
-    options: Mapping[str, Any],
-    folder: Path,
-    *,
-    name: str,
-    workers: int = 1,
-    code: str = "",
-    spec: Mapping[str, Any] | None = None,
-    token: str = "",
-) -> None:
-    """Bring raw data into the prepared form.
-
-    An interrupted preparation resumes where it stopped; what other code has prepared is done again.
-
-    Args:
-        kind: a key of ``SOURCES``.
-        options: of the kind.
-        folder: where the prepared form goes; made if needed.
-        name: of the dataset, as configured.
-        workers: processes that read and write images.
-        code: fingerprint of the code that prepares.
-        spec: what the preparation depends on, as it goes into its record.
-        token: what :func:`state_of` says of the raw data.
-
-    Raises:
-        SourceError: if raw data are missing or incomplete.
-        ForeignFolderError: if raw data are read from ``folder``, or it holds files that Segue did not make.
-    """
-    raw = source(kind, options)
-    refuse_overlaps(kind, options, name, folder)
-    if problems := missing(kind, options):
-        raise SourceError(f"dataset '{name}' cannot be prepared: {'; '.join(problems)}")
-    short, is_error = incomplete(kind, options)
-    if short and is_error:
-        markers = [str(marker) for marker in archive_markers(kind, options)]
-        again = (
-            f"delete {', '.join(markers)} to have its archives unpacked again"
-            if markers
-            else "unpack its archives again"
-        )
-        raise SourceError(
-            f"dataset '{name}' is not complete: {'; '.join(short)}. {again[0].upper()}{again[1:]}; if a part is meant, leave "
-            "out its options 'complete' and 'download'"
-        )
-    for sentence in short:
-        print(
-            f"warning: dataset '{name}': {sentence}; results on a part compare with nothing published", file=sys.stderr
-        )
-    # Before anything is read: what changes from now on will be noticed.
-    notes = {"code": code, "spec": dict(spec or {}), "token": token, "verify": token.startswith(BY_CONTENT)}
-    begin(folder, **notes, inputs=observe_inputs(raw.inputs()))
-    raw.prepare(folder, name, workers)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.data.prepared.dataset import PreparedDataset
-from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 
 OPTIONS = {"train_images": 60, "val_images": 24}
 
@@ -13,7 +13,7 @@ OPTIONS = {"train_images": 60, "val_images": 24}
 @pytest.fixture(scope="session")
 def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    sources.prepare("shapes", OPTIONS, folder, name="shapes")
+    prepare("shapes", OPTIONS, folder, name="shapes")
     return folder
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.data.prepared.dataset import PreparedDataset
-from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 from model.methods.registry import build
 from model.scenario import Step
 from model.training.inputs import StepImages
@@ -17,7 +17,7 @@ from model.training.spec import SpecError, TrainingSpec, parse_spec
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     folder = tmp_path_factory.mktemp("shapes")
-    sources.prepare("shapes", {"train_images": 24, "val_images": 1, "stuff": 3, "things": 3}, folder, name="shapes")
+    prepare("shapes", {"train_images": 24, "val_images": 1, "stuff": 3, "things": 3}, folder, name="shapes")
     return PreparedDataset.open(folder)
 
 

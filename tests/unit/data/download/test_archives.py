@@ -16,6 +16,7 @@ from model.data.download.fetching import Checksum, DownloadError
 from model.data.download.unpacking import UnpackError, unpack
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 
 RAW: dict[str, Callable[[Path], None]] = {
     "ade20k": lambda root: write_ade20k(root, {"training": 3, "validation": 2}),
@@ -58,9 +59,9 @@ def test_downloads_can_be_prepared(tmp_path: Path, kind: str) -> None:
     assert sources.pending(kind, options) == [] and sources.missing(kind, options) == []
     assert len(offer.asked) == len(archives) + 1
     with pytest.raises(sources.SourceError, match=r"is not complete: .* officially .*\. Delete .*\.json to have"):
-        sources.prepare(kind, options, tmp_path / "prepared", name="mine")
+        prepare(kind, options, tmp_path / "prepared", name="mine")
     for source, name in ((root, "a"), (tmp_path / "there", "b")):
-        sources.prepare(kind, {**options, "root": str(source), "download": False}, tmp_path / name, name="mine")
+        prepare(kind, {**options, "root": str(source), "download": False}, tmp_path / name, name="mine")
     for table in ("manifest.json", "panoptic_train.json", "instances_val.json"):
         files = [tmp_path / name / table for name in ("a", "b")]
         assert files[0].exists() == files[1].exists()

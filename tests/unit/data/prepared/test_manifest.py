@@ -14,6 +14,7 @@ from model.data.prepared.dataset import PreparedDataset
 from model.data.prepared.images import read_labels, write_png
 from model.data.prepared.manifest import RawState, read_manifest
 from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 
 NAMES = {"train": ("one", "two", "three"), "val": ("four",)}
 
@@ -44,7 +45,7 @@ class Data:
     def prepare(self, **options: Any) -> None:
         options = {"root": str(self.root), **options}
         token = sources.state_of("folder", options, self.out).token if self.out.exists() else ""
-        sources.prepare("folder", options, self.out, name="mine", token=token, code="code", spec={"kind": "folder"})
+        prepare("folder", options, self.out, name="mine", token=token, code="code", spec={"kind": "folder"})
 
     def state(self, verify: bool = False) -> RawState:
         return sources.state_of("folder", {"root": str(self.root)}, self.out, verify)
@@ -201,10 +202,10 @@ def test_a_photograph_in_two_splits_is_a_warning(data: Data, capsys: pytest.Capt
 
 def test_a_symlinked_folder_is_read(data: Data, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(data.root)
-    sources.prepare("folder", {"root": str(tmp_path / "link")}, tmp_path / "linked", name="mine")
+    prepare("folder", {"root": str(tmp_path / "link")}, tmp_path / "linked", name="mine")
     assert len(PreparedDataset.open(tmp_path / "linked").records("train")) == 3
     (tmp_path / "big-disk").mkdir()
     (tmp_path / "prepared").symlink_to(tmp_path / "big-disk")
     for code in ("one", "two"):
-        sources.prepare("folder", {"root": str(data.root)}, tmp_path / "prepared", name="mine", code=code)
+        prepare("folder", {"root": str(data.root)}, tmp_path / "prepared", name="mine", code=code)
     assert (tmp_path / "big-disk/dataset.json").exists()

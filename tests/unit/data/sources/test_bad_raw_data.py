@@ -15,12 +15,13 @@ from model.data.sources import registry as sources
 from model.data.sources.ade20k import Ade20kError
 from model.data.sources.coco import CocoError
 from model.data.sources.coco_layout import LayoutError
+from model.data.sources.prepare import prepare as prepare_raw
 
 MANY = 2000
 
 
 def prepare(kind: str, root: Path, folder: Path, workers: int = 1, **options: object) -> PreparedDataset:
-    sources.prepare(kind, {"root": str(root), **options}, folder, name="mine", workers=workers)
+    prepare_raw(kind, {"root": str(root), **options}, folder, name="mine", workers=workers)
     return PreparedDataset.open(folder)
 
 

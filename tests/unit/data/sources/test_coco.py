@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 
 from model.data.prepared.class_index import build_class_index
 from model.data.prepared.dataset import PreparedDataset
-from model.data.sources import registry as sources
 from model.data.sources.coco import Coco, CocoError, packaged_table, read_categories
+from model.data.sources.prepare import prepare
 
 CATEGORIES = [
     {"id": 1, "name": "person", "isthing": 1, "supercategory": "person"},
@@ -59,7 +59,7 @@ def write_raw(root: Path, ids: np.ndarray, **changes: Any) -> None:
 @pytest.fixture
 def prepared(tmp_path: Path) -> PreparedDataset:
     write_raw(tmp_path / "raw", drawing())
-    sources.prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
+    prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
     return PreparedDataset.open(tmp_path / "done")
 
 
@@ -185,7 +185,7 @@ def test_an_annotation_that_is_laid_out_otherwise_is_one_line(tmp_path: Path, ch
     write_raw(tmp_path / "raw", drawing())
     annotation(tmp_path / "raw", change)
     with pytest.raises(ValueError, match=message) as problem:
-        sources.prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
+        prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
     assert "panoptic_train2017.json" in str(problem.value) and "\n" not in str(problem.value)
     assert not list(tmp_path.rglob("x.png"))
 
@@ -217,7 +217,7 @@ def test_the_mask_of_an_official_object_is_looked_at(tmp_path: Path, value: Any,
         (tmp_path / f"raw/annotations/instances_{split}.json").write_text(json.dumps({"annotations": [row]}))
     options = {"root": str(tmp_path / "raw"), "instances": "official"}
     with pytest.raises(ValueError, match=message):
-        sources.prepare("coco", options, tmp_path / "done", name="tiny")
+        prepare("coco", options, tmp_path / "done", name="tiny")
 
 
 def in_folders(root: Path, names: tuple[str, ...]) -> None:
@@ -241,7 +241,7 @@ def in_folders(root: Path, names: tuple[str, ...]) -> None:
 
 def test_images_of_one_name_in_two_folders_keep_their_own_labels(tmp_path: Path) -> None:
     in_folders(tmp_path / "raw", ("one", "s/one"))
-    sources.prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
+    prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
     dataset = PreparedDataset.open(tmp_path / "done")
     assert [record.id for record in dataset.records("train")] == ["one", "s/one"]
     assert [int(dataset.read_semantic("train", r)[0, 0]) for r in dataset.records("train")] == [1, 44]
@@ -251,7 +251,7 @@ def test_images_of_one_name_in_two_folders_keep_their_own_labels(tmp_path: Path)
 def test_two_names_for_one_image_are_both_named(tmp_path: Path) -> None:
     in_folders(tmp_path / "raw", ("one", "./one"))
     with pytest.raises(ValueError, match=r"'one': .*panoptic_train2017/one\.png and .*panoptic_train2017/one\.png"):
-        sources.prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
+        prepare("coco", {"root": str(tmp_path / "raw")}, tmp_path / "done", name="tiny")
 
 
 def test_the_class_table_is_known_before_there_is_anything(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_the_real_sample_agrees_with_an_independent_count(tmp_path: Path) -> Non
     if "SEGUE_DATA" not in os.environ:
         pytest.skip("SEGUE_DATA is not set: the part of COCO is not at hand")
     root = Path(os.environ["SEGUE_DATA"]) / "coco_panoptic_mini"
-    sources.prepare("coco", {"root": str(root)}, tmp_path, name="coco-mini")
+    prepare("coco", {"root": str(root)}, tmp_path, name="coco-mini")
     dataset = PreparedDataset.open(tmp_path)
     index = build_class_index(dataset, "train")
     content = json.loads((root / "annotations/panoptic_train2017.json").read_text())
@@ -336,7 +336,7 @@ def test_the_sample_of_the_panoptic_api_agrees_in_its_detection_form(tmp_path: P
         (root / split).symlink_to(sample / "input_images")
         (root / f"panoptic_{split}").symlink_to(sample / "panoptic_examples")
         (root / f"annotations/panoptic_{split}.json").symlink_to(sample / "panoptic_examples.json")
-    sources.prepare("coco", {"root": str(root)}, tmp_path / "out", name="sample")
+    prepare("coco", {"root": str(root)}, tmp_path / "out", name="sample")
     dataset = PreparedDataset.open(tmp_path / "out")
     things = set(dataset.classes("instance"))
     expected = [

@@ -10,7 +10,7 @@ import pytest
 from model.config.reading import load_config
 from model.data.prepared.class_index import build_class_index
 from model.data.prepared.dataset import PreparedDataset
-from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 from model.memory.selection import make_memory
 from model.splits.selection import make_split
 from model.workflow.plan import Plan
@@ -23,7 +23,7 @@ def test_every_step_holds_the_images_and_segments_of_its_classes(tmp_path: Path)
         pytest.skip("SEGUE_DATA is not set: the part of COCO is not at hand")
     plan = Plan(load_config(PROJECT / "config/trials/coco-mini.yaml", PROJECT / "config/recipes"))
     root = Path(os.environ["SEGUE_DATA"]) / "coco_panoptic_mini"
-    sources.prepare("coco", {"root": str(root)}, tmp_path, name="coco-mini")
+    prepare("coco", {"root": str(root)}, tmp_path, name="coco-mini")
     index = build_class_index(PreparedDataset.open(tmp_path), "train")
     raw = json.loads((root / "annotations/panoptic_train2017.json").read_text())
     names = {row["name"]: row["id"] for row in raw["categories"]}

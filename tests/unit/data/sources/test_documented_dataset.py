@@ -11,6 +11,7 @@ from model.config.reading import load_config
 from model.data.prepared.class_index import build_class_index
 from model.data.prepared.dataset import PreparedDataset
 from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 from model.workflow.plan import Plan
 
 PROJECT = Path(__file__).resolve().parents[4]
@@ -27,7 +28,7 @@ def test_the_twenty_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(Plan(config).runs) == 2
     entry = config.datasets["twenty"]
     assert sources.missing(entry.kind, entry.options) == []
-    sources.prepare(entry.kind, entry.options, tmp_path / "out", name="twenty")
+    prepare(entry.kind, entry.options, tmp_path / "out", name="twenty")
     dataset = PreparedDataset.open(tmp_path / "out")
     assert [len(dataset.records(split)) for split in ("train", "val")] == [14, 6]
     assert {c.name: c.isthing for c in dataset.categories} == {"sky": False, "ground": False, "ball": True}

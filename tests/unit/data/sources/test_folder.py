@@ -11,6 +11,7 @@ from model.data.prepared.dataset import PreparedDataset
 from model.data.prepared.images import write_png
 from model.data.sources import registry as sources
 from model.data.sources.folder import Folder, FolderError
+from model.data.sources.prepare import prepare as prepare_raw
 from model.scenario import Scenario
 from model.splits.selection import select_images
 
@@ -29,7 +30,7 @@ def write_folder(root: Path, labels: np.ndarray = LABELS, instances: np.ndarray 
 
 
 def prepare(tmp_path: Path, **options: Any) -> PreparedDataset:
-    sources.prepare("folder", options, tmp_path / "out", name="mine")
+    prepare_raw("folder", options, tmp_path / "out", name="mine")
     return PreparedDataset.open(tmp_path / "out")
 
 

@@ -14,7 +14,7 @@ from model.data.prepared.dataset import PreparedDataset, PreparedDatasetError
 from model.data.prepared.images import write_png
 from model.data.prepared.labels import pixel_lookup
 from model.data.prepared.preparation import PreparationError
-from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 
 SALIENT = 2
 SPLITS = {"train": {"saliency": "saliency"}, "val": {}}
@@ -40,7 +40,7 @@ def write_raw(root: Path, saliency_size: tuple[int, int] = (40, 56)) -> Path:
 @pytest.fixture
 def dataset(tmp_path: Path) -> PreparedDataset:
     options = {"root": str(write_raw(tmp_path / "raw")), "classes": ["a", "b", "c", "d"], "splits": SPLITS}
-    sources.prepare("folder", options, tmp_path / "out", name="mine")
+    prepare("folder", options, tmp_path / "out", name="mine")
     return PreparedDataset.open(tmp_path / "out")
 
 
@@ -86,4 +86,4 @@ def test_maps_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         PreparationError, match=r"^4 of 4 images.*saliency/train0\.png is \(28, 20\), its image is \(56, 40\)"
     ):
-        sources.prepare("folder", options, tmp_path / "out", name="mine")
+        prepare("folder", options, tmp_path / "out", name="mine")

@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.common.fingerprints import job_code
 from model.common.own_folders import ForeignFolderError
 from model.data.prepared.images import write_png
 from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 
 
 def test_every_kind_resolves_to_its_own_module() -> None:
@@ -18,6 +20,12 @@ def test_every_kind_resolves_to_its_own_module() -> None:
     assert sources.orders("shapes", {}, "semantic") == {}
 
 
+def test_preparation_depends_on_the_code_of_its_own_kind_and_not_on_the_table_of_kinds() -> None:
+    code = job_code("prepare_dataset.py", sources.module_of("voc"))
+    assert {"model.data.sources.voc", "model.data.sources.prepare", "model.data.prepared.preparation"} <= set(code)
+    assert not {"model.data.sources.registry", "model.common.registry", "model.data.sources.ade20k"} & set(code)
+
+
 def test_unknown_kinds_and_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(sources.SourceError, match="unknown dataset kind 'shape'; did you mean 'shapes'"):
         sources.module_of("shape")
@@ -26,7 +34,7 @@ def test_unknown_kinds_and_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(sources.SourceError, match="needs the option 'root'"):
         sources.source("ade20k", {})
     with pytest.raises(sources.SourceError, match=r"'x' cannot be prepared: folder .*gone does not exist"):
-        sources.prepare("ade20k", {"root": str(tmp_path / "gone")}, tmp_path / "out", name="x")
+        prepare("ade20k", {"root": str(tmp_path / "gone")}, tmp_path / "out", name="x")
 
 
 TOY = {"train_images": 3, "val_images": 1, "size": [32, 32]}
@@ -34,16 +42,16 @@ TOY = {"train_images": 3, "val_images": 1, "size": [32, 32]}
 
 def test_other_code_prepares_everything_again_and_removes_only_what_its_record_lists(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
-    sources.prepare("shapes", TOY, folder, name="toy", code="one")
+    prepare("shapes", TOY, folder, name="toy", code="one")
     maps = sorted((folder / "semantic" / "train").iterdir())
     mine = folder / "semantic" / "train" / "mine.png"
     mine.write_bytes(b"mine")
     times = [file.stat().st_mtime_ns for file in maps]
-    sources.prepare("shapes", TOY, folder, name="toy", code="one")
+    prepare("shapes", TOY, folder, name="toy", code="one")
     assert [file.stat().st_mtime_ns for file in maps] == times
-    sources.prepare("shapes", TOY, folder, name="toy", code="two")
+    prepare("shapes", TOY, folder, name="toy", code="two")
     assert all(file.stat().st_mtime_ns > time for file, time in zip(maps, times, strict=True))
-    sources.prepare("shapes", {**TOY, "train_images": 2}, folder, name="toy", code="two")
+    prepare("shapes", {**TOY, "train_images": 2}, folder, name="toy", code="two")
     assert [file.exists() for file in maps] == [True, True, False]
     assert not (folder / "raw/images/training" / maps[2].name).exists()
     assert mine.read_bytes() == b"mine" and (folder / "dataset.json").exists()
@@ -80,7 +88,7 @@ def test_raw_data_are_never_prepared_into_themselves(tmp_path: Path, root: str, 
     (tmp_path / "link").symlink_to(tmp_path / "data/photos")
     (tmp_path / "inner").symlink_to(tmp_path)
     with pytest.raises(ForeignFolderError, match=r"the raw data of dataset 'photos' .* keep the two apart"):
-        sources.prepare("folder", {"root": str(tmp_path / root)}, tmp_path / prepared, name="photos", code="new")
+        prepare("folder", {"root": str(tmp_path / root)}, tmp_path / prepared, name="photos", code="new")
     assert contents(raw) == before
 
 
@@ -90,7 +98,7 @@ def test_a_folder_with_files_of_others_is_not_prepared_into(tmp_path: Path) -> N
     (tmp_path / "out/semantic/train/train.png").write_bytes(b"mine")
     before = contents(tmp_path)
     with pytest.raises(ForeignFolderError, match="out already exists and was not made by Segue"):
-        sources.prepare("folder", {"root": str(tmp_path / "raw")}, tmp_path / "out", name="photos")
+        prepare("folder", {"root": str(tmp_path / "raw")}, tmp_path / "out", name="photos")
     assert contents(tmp_path) == before
 
 
@@ -98,7 +106,7 @@ def test_a_split_that_is_renamed_takes_its_files_along(tmp_path: Path) -> None:
     photos(tmp_path / "raw")
     for splits in ({"train": {}, "val": {}}, {"train": {}, "test": {"list": "val.txt"}}):
         options = {"root": str(tmp_path / "raw"), "splits": splits}
-        sources.prepare("folder", options, tmp_path / "out", name="photos")
+        prepare("folder", options, tmp_path / "out", name="photos")
     left = [name for name in contents(tmp_path / "out") if "val" in name and "test" not in name]
     assert left == [] and (tmp_path / "out/semantic/test/val.png").exists()
 
@@ -107,6 +115,6 @@ def test_the_class_table_file_follows_what_was_prepared(tmp_path: Path) -> None:
     texts = set()
     for seed in (0, 1):
         options = {"train_images": 3, "val_images": 1, "size": [32, 32], "seed": seed}
-        sources.prepare("shapes", options, tmp_path / str(seed), name="toy")
+        prepare("shapes", options, tmp_path / str(seed), name="toy")
         texts.add((tmp_path / str(seed) / "dataset.json").read_text())
     assert len(texts) == 2

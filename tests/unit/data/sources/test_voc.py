@@ -8,6 +8,7 @@ from raw_layouts import blocks, write_photograph, write_voc
 from model.data.prepared.dataset import PreparedDataset
 from model.data.prepared.images import ImageError, write_png
 from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 from model.data.sources.voc import Voc, VocError, read_sbd
 
 
@@ -18,7 +19,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def prepared(root: Path, folder: Path, **options: object) -> PreparedDataset:
-    sources.prepare("voc", {"root": str(root), **options}, folder, name="voc")
+    prepare("voc", {"root": str(root), **options}, folder, name="voc")
     return PreparedDataset.open(folder)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.data.prepared.dataset import PreparedDataset
-from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 from model.data.sources.voc import NAMES
 
 DATA = Path(os.environ.get("SEGUE_DATA", ""))
@@ -29,7 +29,7 @@ def test_the_classes_of_images_are_those_of_the_published_list(tmp_path: Path) -
     names = (sample / "val.txt").read_text().split()
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(names[:60]))
     (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names[60:80]))
-    sources.prepare("voc", {"root": str(tmp_path / "raw"), "labels": "voc"}, tmp_path / "out", name="voc")
+    prepare("voc", {"root": str(tmp_path / "raw"), "labels": "voc"}, tmp_path / "out", name="voc")
     dataset = PreparedDataset.open(tmp_path / "out")
     rows = (line.split() for line in (DATA / "protocol/voc2012_val_classes.txt").read_text().splitlines())
     published = {name: set(map(int, classes)) for name, *classes in rows}
@@ -55,7 +55,7 @@ def test_the_objects_of_voc_2007(tmp_path: Path) -> None:
         "ignore_label": 255,
         "things": list(NAMES),
     }
-    sources.prepare("folder", options, tmp_path / "out", name="voc2007")
+    prepare("folder", options, tmp_path / "out", name="voc2007")
     dataset = PreparedDataset.open(tmp_path / "out")
     names = {category.id: category.name for category in dataset.categories}
     objects = dataset.instance_annotations("train")["annotations"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.data.prepared.dataset import PreparedDataset
 from model.data.prepared.segments import READERS
-from model.data.sources import registry as sources
+from model.data.sources.prepare import prepare
 from model.evaluation.evaluators import registry
 from model.evaluation.evaluators.base import EvaluationInputs, EvaluationResult, evenly_spread
 from model.evaluation.evaluators.mask_panoptic import true_segments
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     """Images whose sides are multiples of 32, so that nothing is padded."""
     folder = tmp_path_factory.mktemp("shapes")
-    sources.prepare("shapes", {"train_images": 1, "val_images": 16, "size": [64, 64]}, folder, name="shapes")
+    prepare("shapes", {"train_images": 1, "val_images": 16, "size": [64, 64]}, folder, name="shapes")
     return PreparedDataset.open(folder)
 
 
