@@ -110,8 +110,19 @@ def raw_token(dataset):
     return state.token
 
 
+class NotPlanned(LookupError):
+    """A target that looks like one of Segue's, but is none of this configuration."""
+
+
+def planned(jobs, name):
+    """A job of the plan; where there is none of that name, `known` says so."""
+    if name not in jobs:
+        raise NotPlanned(f"{RESULTS / name}: not part of this configuration; `make plan` lists what is")
+    return jobs[name]
+
+
 def split_job(wildcards):
-    return PLAN.splits[f"splits/{wildcards.dataset}/{wildcards.group}/{wildcards.split}.json"]
+    return planned(PLAN.splits, f"splits/{wildcards.dataset}/{wildcards.group}/{wildcards.split}.json")
 
 
 def split_list(wildcards):
@@ -126,9 +137,8 @@ def split_list(wildcards):
 
 
 def memory_job(wildcards):
-    return PLAN.memories[
-        f"memory/{wildcards.dataset}/{wildcards.chain}/{wildcards.rule}/seed{wildcards.seed}/step{wildcards.step}.json"
-    ]
+    chosen = f"memory/{wildcards.dataset}/{wildcards.chain}/{wildcards.rule}"
+    return planned(PLAN.memories, f"{chosen}/seed{wildcards.seed}/step{wildcards.step}.json")
 
 
 def previous_memory(wildcards):
@@ -137,7 +147,7 @@ def previous_memory(wildcards):
 
 
 def base_training(wildcards):
-    return PLAN.trainings[f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}"]
+    return planned(PLAN.trainings, f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}")
 
 
 def initial_weights(wildcards):
@@ -154,7 +164,7 @@ def initial_weights(wildcards):
 
 def step_training(wildcards):
     run = f"{wildcards.dataset}/{wildcards.comparison}/{wildcards.recipe}/{wildcards.method}"
-    return PLAN.trainings[f"runs/{run}/seed{wildcards.seed}/step{wildcards.step}"]
+    return planned(PLAN.trainings, f"runs/{run}/seed{wildcards.seed}/step{wildcards.step}")
 
 
 def step_memory(wildcards):
@@ -163,10 +173,15 @@ def step_memory(wildcards):
 
 
 def evaluation_job(wildcards):
-    return PLAN.evaluations[f"{wildcards.training}/evaluation/{wildcards.variant}"]
+    return planned(PLAN.evaluations, f"{wildcards.training}/evaluation/{wildcards.variant}")
+
+
+def gallery_run(wildcards):
+    galleries = {f"figures/{comparison}/gallery_{method}.png": run for (comparison, method), run in GALLERIES.items()}
+    return planned(galleries, f"figures/{wildcards.comparison}/gallery_{wildcards.method}.png")
 
 
 def gallery_predictions(wildcards):
-    run = GALLERIES[wildcards.comparison, wildcards.method]
+    run = gallery_run(wildcards)
     first = next(iter(run.evaluations.values()))
     return [RESULTS / evaluation.directory / "predictions.npz" for evaluation in first]

@@ -30,7 +30,8 @@ onstart:
 
 
 onerror:
-    print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED, Path(log)), sep="\n", file=sys.stderr)
+    whole = next((Path(file) for file in ([log] if isinstance(log, str) else log)), None)
+    print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED, whole), sep="\n", file=sys.stderr)
 
 
 onsuccess:

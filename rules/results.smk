@@ -86,7 +86,7 @@ rule figures:
 rule gallery:
     """Image, ground truth and the prediction after each step, for one method."""
     input:
-        data=known(lambda wildcards: prepared(GALLERIES[wildcards.comparison, wildcards.method].dataset)),
+        data=known(lambda wildcards: prepared(gallery_run(wildcards).dataset)),
         predictions=known(gallery_predictions),
     output:
         report(
@@ -105,8 +105,6 @@ rule gallery:
         method="[^/]+",
     localrule: True
     params:
-        classes=lambda wildcards: argument(
-            canonical_json(gallery_spec(GALLERIES[wildcards.comparison, wildcards.method])["classes"])
-        ),
+        classes=lambda wildcards: argument(canonical_json(gallery_spec(gallery_run(wildcards))["classes"])),
     shell:
         "{PYTHON} {SCRIPTS}/draw_gallery.py --data {input.data:q} --predictions {input.predictions:q} --classes {params.classes:q} --title {wildcards.method:q} --output {output:q} > {log:q} 2>&1"

@@ -41,7 +41,10 @@ def known(files):
     def expanded(wildcards):
         # Parameters, code, lists of inputs: what Snakemake knows of them does not travel with the results.
         workflow.dag_settings.rerun_triggers = frozenset()
-        found = files(wildcards) if callable(files) else str(files).format(**dict(wildcards.items()))
+        try:
+            found = files(wildcards) if callable(files) else str(files).format(**dict(wildcards.items()))
+        except NotPlanned as unknown:
+            return [str(unknown)]  # as a file that is missing, which Snakemake names without a traceback
         found = [str(file) for file in (found if isinstance(found, list) else [found])]
         if not workflow.is_main_process:  # on another machine, which does what it is told: one job, or a group of them
             return found if len(workflow.dag_settings.target_jobs) > 1 else ancient(found)

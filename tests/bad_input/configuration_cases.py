@@ -329,6 +329,16 @@ CONFIGURATION = Section(
             prefix="",
         ),
         Case(
+            "A target is not part of the configuration",
+            lambda workspace: workspace.snakemake(
+                str(workspace.results / workspace.training(1).directory.replace("seed0", "seed7") / "checkpoint.pt")
+            ),
+            "…seed7/step1: not part of this configuration; `make plan` lists what is",
+            "The file looks like one of Segue's, but no experiment needs it.",
+            "Correct its name, or add what it belongs to to the configuration.",
+            prefix="",
+        ),
+        Case(
             "The workflow does not find initial weights",
             weights("weights/resnet101.pth"),
             "weights/resnet101.pth: network.weights.file of the recipe does not exist; put it there, or let the recipe "
