@@ -21,7 +21,7 @@ from model.data.sources import registry as sources
 from model.splits.image_lists import ImageListError
 from model.workflow.long_arguments import is_long, long_argument_file
 from model.workflow.plan import Plan
-from model.workflow.plan_jobs import gallery_spec, image_list_file, preparation_spec
+from model.workflow.plan_jobs import gallery_spec, image_list_file, preparation_spec, raw_states
 from model.common.fingerprints import canonical_json
 
 PROJECT = Path(str(workflow.basedir))
@@ -96,18 +96,14 @@ GPUS_PER_TRAINING = gpus_per_training()
 
 
 @cache
-def raw_token(dataset):
-    """Text that changes when raw data are not what the dataset was prepared from any more."""
-    entry, folder = PLAN.dataset(dataset), RESULTS / "data" / dataset
-    try:
-        state = sources.state_of(entry.kind, entry.options, folder, entry.verify == "content")
-    except (ValueError, OSError) as error:
-        return f"unreadable: {error}"
+def raw_state(dataset):
+    """How raw data stand to what was prepared from them."""
+    state = raw_states(PLAN, RESULTS, [dataset])[dataset]
     if state.changes:
         print(f"dataset '{dataset}' is prepared again: {state.sentence}", file=sys.stderr)
     if state.note:
         print(f"note: dataset '{dataset}': {state.note}", file=sys.stderr)
-    return state.token
+    return state
 
 
 class NotPlanned(LookupError):

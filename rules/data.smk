@@ -31,7 +31,7 @@ rule prepare_dataset:
     threads: PREPARATION_THREADS
     params:
         spec=lambda wildcards: argument(canonical_json(preparation_spec(PLAN, wildcards.dataset))),
-        raw=lambda wildcards: raw_token(wildcards.dataset),
+        raw=lambda wildcards: raw_state(wildcards.dataset).token,
     shell:
         "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --token={params.raw:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
 

@@ -12,7 +12,8 @@ def tell(text):
 
 def look():
     """All jobs of the configuration, and their states now."""
-    return plan_states(PLAN, RESULTS, workflow.configfiles, tell)
+    raw = {dataset: raw_state(dataset) for dataset in PLAN.datasets}
+    return plan_states(PLAN, RESULTS, workflow.configfiles, raw, tell)
 
 
 def follows_times():

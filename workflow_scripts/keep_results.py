@@ -9,7 +9,7 @@ from model.workflow.changes import counted, summary
 from model.workflow.contents import Contents
 from model.workflow.keep import bring_back, chosen, keep
 from model.workflow.plan import Plan
-from model.workflow.plan_jobs import plan_jobs
+from model.workflow.plan_jobs import plan_jobs, raw_states
 from model.workflow.reports_folder import plan_states
 from model.workflow.results_folder import ResultsLock
 
@@ -26,7 +26,7 @@ def main() -> None:
     plan = Plan(load_config(arguments.configfile))
     results = Path(plan.config.results)
     ResultsLock(results).acquire()
-    jobs = plan_jobs(plan, results)
+    jobs = plan_jobs(plan, results, raw_states(plan, results, plan.datasets))
     names = chosen(plan, jobs, arguments.only)
     for name in bring_back([job for job in jobs if job.name in names], results):
         print(f"{name}: brought back; a workflow had begun to make it again")

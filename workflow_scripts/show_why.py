@@ -19,7 +19,7 @@ def main() -> None:
     plan = Plan(load_config(arguments.configfile))
     results = Path(plan.config.results)
     jobs, states = plan_states(
-        plan, results, [arguments.configfile], lambda text: print(text, file=sys.stderr, flush=True)
+        plan, results, [arguments.configfile], say=lambda text: print(text, file=sys.stderr, flush=True)
     )
     print("\n".join(everything(jobs, states)))
 

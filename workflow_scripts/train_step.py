@@ -9,8 +9,8 @@ from pathlib import Path
 
 from model.common.command_line import read_argument, run
 from model.common.devices import choose_device, choose_workers
-from model.common.files import write_json
 from model.common.fingerprints import PROJECT
+from model.common.json_files import write_checked
 from model.common.provenance import Basis, Provenance, basis, contents
 from model.training.checkpoint import save_checkpoint
 from model.training.interruption import Interrupted
@@ -108,7 +108,7 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
     reporters[-1].write_curves(arguments.curves)
     save_checkpoint(arguments.checkpoint, outcome.checkpoint)
     written = contents((arguments.checkpoint, arguments.curves), arguments.record)
-    write_json(
+    write_checked(
         arguments.record,
         {
             **Provenance(made_from, written).document(),

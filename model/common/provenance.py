@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.common.files import FileError, read_json, write_json
+from model.common.files import FileError, read_json
 from model.common.fingerprints import canonical_json, combined_fingerprint
+from model.common.json_files import without_checksum, write_checked
 
 NO_FILE = "none"
 """Stands for the content of an input that a job can have and does not."""
@@ -192,7 +193,7 @@ def write_record(record: Path, made_from: Basis, outputs: Iterable[Path]) -> Non
         NotWrittenError: if it cannot be written.
         OSError: if an output cannot be read.
     """
-    write_json(record, Provenance(made_from, contents(outputs, record)).document())
+    write_checked(record, Provenance(made_from, contents(outputs, record)).document())
 
 
 def read_provenance(record: Path) -> Provenance | None:
@@ -201,7 +202,7 @@ def read_provenance(record: Path) -> Provenance | None:
     ``evaluation.json`` holds it under ``made_by``.
     """
     try:
-        document = read_json(record)
+        document = without_checksum(read_json(record), record)
         section = document.get("made_by", document)
         kept = tuple(
             Kept(Basis.parse(e["to"]), e["date"], e["reason"], tuple(e["from"]["differences"]))
@@ -220,7 +221,7 @@ def write_kept(record: Path, provenance: Provenance) -> None:
     Raises:
         FileError: if the record cannot be read or written.
     """
-    document = read_json(record)
+    document = without_checksum(read_json(record), record)
     section = document.get("made_by", document)
     section.update(provenance.document())
-    write_json(record, document)
+    write_checked(record, document)

@@ -8,7 +8,6 @@ are collected (:func:`measure`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from model.common.files import FileError, read_json, write_text
+from model.common.files import FileError, read_json
+from model.common.json_files import without_checksum, write_checked
 from model.evaluation.metrics.confusion import ConfusionMatrix
 from model.evaluation.metrics.mean_iou import semantic_scores
 from model.evaluation.metrics.overlaps import PanopticOverlaps
@@ -86,7 +86,7 @@ class EvaluationRecord:
             "files": dict(self.files),
             "made_by": dict(self.made_by),
         }
-        write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_checked(path, document)
 
     @classmethod
     def read(cls, path: Path) -> EvaluationRecord:
@@ -103,6 +103,7 @@ class EvaluationRecord:
                 raise RecordError(
                     f"{path} has format {document['format']}, this version reads {FORMAT}; evaluate again"
                 )
+            without_checksum(document, path, "delete it to evaluate again")
             return cls(
                 dataset=document["dataset"],
                 task=document["task"],

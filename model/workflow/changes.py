@@ -46,6 +46,7 @@ def losses(jobs: Iterable[Job], states: Mapping[str, State]) -> list[str]:
 
     Those that are made again only if something that they were made from comes out differently are counted in a line of their own.
     """
+    jobs = list(jobs)
     stale = [job for job in jobs if job.kind in TRAINED and states[job.name].complete]
     stale = [job for job in stale if states[job.name].name != "present"]
     certain = [job for job in stale if states[job.name].certain]
@@ -59,7 +60,23 @@ def losses(jobs: Iterable[Job], states: Mapping[str, State]) -> list[str]:
         lines.append(
             f"Made again only if what they were made from comes out differently: {counted(others)}, {total(others, states)}"
         )
-    return [*lines, f"{ACCEPT}."] if lines else []
+    return [*lines, *_causes(jobs, stale, states), f"{ACCEPT}."] if lines else []
+
+
+def _causes(jobs: Iterable[Job], stale: Iterable[Job], states: Mapping[str, State]) -> list[str]:
+    """Data, splits and memories that some jobs follow from, and why these are made again."""
+    listed = {job.name: job for job in jobs}
+    found: dict[str, Job] = {}
+    pending = list(stale)
+    while pending:
+        for read in pending.pop().inputs.values():
+            name = read.made_by
+            if name is not None and name not in found and states[name].name != "present":
+                found[name] = listed[name]
+                pending.append(listed[name])
+    causes = [job for job in found.values() if job.kind not in TRAINED]
+    causes = [job for job in causes if any(reason.kind != "upstream" for reason in states[job.name].reasons)]
+    return ["They follow from:", *explained(causes, states)] if causes else []
 
 
 def everything(jobs: Sequence[Job], states: Mapping[str, State]) -> list[str]:

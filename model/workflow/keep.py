@@ -118,6 +118,8 @@ def _problem(job: Job, state: State, right: Collection[str]) -> str | None:
     assert state.provenance is not None
     if state.damaged:
         return "; ".join(reason.text for reason in state.reasons if reason.kind == "output")
+    if job.changes:
+        return "; ".join(job.changes)
     made_with = state.provenance.made_from.spec
     for key in IDENTITY:
         if isinstance(made_with, Mapping) and made_with.get(key) != job.spec.get(key):

@@ -7,7 +7,7 @@ ever present.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from model.common.environment import expand
 from model.common.fingerprints import PROJECT, canonical_json, job_code
 from model.common.provenance import record_beside
+from model.data.prepared.manifest import RawState
 from model.data.sources import registry as sources
 from model.splits.image_lists import ImageListError, find_list
 from model.workflow.jobs import (
@@ -35,21 +36,37 @@ PUBLISHED = PROJECT / "config" / "published_results.csv"
 FIGURES = ("curves", "classes", "forgetting")
 
 
-def plan_jobs(plan: Plan, results: Path) -> list[Job]:
+def raw_states(plan: Plan, results: Path, datasets: Iterable[str]) -> dict[str, RawState]:
+    """How the raw data of some datasets stand to what was prepared from them."""
+    found = {}
+    for name in datasets:
+        entry = plan.dataset(name)
+        try:
+            found[name] = sources.state_of(
+                entry.kind, entry.options, results / "data" / name, entry.verify == "content"
+            )
+        except (ValueError, OSError) as error:
+            found[name] = RawState("unreadable", (f"raw data cannot be read: {error}",))
+    return found
+
+
+def plan_jobs(plan: Plan, results: Path, raw: Mapping[str, RawState] | None = None) -> list[Job]:
     """All jobs of a plan, each after those that make its inputs.
 
     Args:
         plan: of a configuration.
         results: folder that everything lies in.
+        raw: how raw data stand to what was prepared, as far as somebody has looked (:func:`raw_states`).
     """
-    return [*result_jobs(plan, results), *_reports(plan, results)]
+    return [*result_jobs(plan, results, raw), *_reports(plan, results)]
 
 
-def result_jobs(plan: Plan, results: Path) -> list[Job]:
+def result_jobs(plan: Plan, results: Path, raw: Mapping[str, RawState] | None = None) -> list[Job]:
     """Those of :func:`plan_jobs` that tables are made from."""
+    changes = {name: state.changes for name, state in (raw or {}).items()}
     memories = sorted(plan.memories.values(), key=lambda memory: memory.step.index)
     return [
-        *(job for name in plan.datasets for job in _data(plan, name, results)),
+        *(job for name in plan.datasets for job in _data(plan, name, results, changes.get(name, ()))),
         *(_split(plan, split, results) for split in plan.splits.values()),
         *(_memory(memory, results) for memory in memories),
         *(_training(training, results) for training in plan.trainings.values()),
@@ -94,12 +111,12 @@ def galleries(plan: Plan) -> dict[tuple[str, str], Run]:
     return {(comparison.name, run.method): run for comparison in shown for run in comparison.first_seed}
 
 
-def _data(plan: Plan, name: str, results: Path) -> Iterator[Job]:
+def _data(plan: Plan, name: str, results: Path, changes: tuple[str, ...]) -> Iterator[Job]:
     manifest, index = results / "data" / name / "dataset.json", results / "data" / name / "class_index.npz"
     code = job_code("prepare_dataset.py", sources.module_of(plan.dataset(name).kind))
     dataset = f"data/{name}/dataset.json"
-    job = _job(dataset, "dataset", preparation_spec(plan, name), code, {}, (manifest,), record_beside(manifest))
-    yield replace(job, changes=_raw_changes(plan, name, manifest.parent))
+    spec, record = preparation_spec(plan, name), record_beside(manifest)
+    yield replace(_job(dataset, "dataset", spec, code, {}, (manifest,), record), changes=changes)
     inputs = {"dataset": Read(manifest, dataset)}
     code = job_code("index_classes.py")
     yield _job(
@@ -111,16 +128,6 @@ def _data(plan: Plan, name: str, results: Path) -> Iterator[Job]:
         (index,),
         record_beside(index),
     )
-
-
-def _raw_changes(plan: Plan, name: str, prepared: Path) -> tuple[str, ...]:
-    """A sentence if the raw data are not what a dataset was prepared from any more."""
-    entry = plan.dataset(name)
-    try:
-        state = sources.state_of(entry.kind, entry.options, prepared, entry.verify == "content")
-    except (ValueError, OSError) as error:  # preparing says so as well
-        return (f"the raw data cannot be read: {error}",)
-    return (state.sentence,) if state.changes else ()
 
 
 def _dataset(name: str, results: Path) -> Read:

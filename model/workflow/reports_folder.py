@@ -8,16 +8,17 @@ that says the same elsewhere, as after a project was moved, is the same one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.common.files import FileError, read_json, write_json
 from model.common.fingerprints import canonical_json, short_hash
+from model.data.prepared.manifest import RawState
 from model.workflow.contents import Contents
 from model.workflow.plan import Plan
-from model.workflow.plan_jobs import plan_jobs, tables_spec
+from model.workflow.plan_jobs import plan_jobs, raw_states, tables_spec
 from model.workflow.state import Job, Reason, State, states
 
 OWNER = "work/configuration.json"
@@ -78,7 +79,11 @@ def reports_of(owner: Owner, results: Path) -> Path:
 
 
 def plan_states(
-    plan: Plan, results: Path, files: Sequence[str | Path], say: Callable[[str], None] | None = None
+    plan: Plan,
+    results: Path,
+    files: Sequence[str | Path],
+    raw: Mapping[str, RawState] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[list[Job], dict[str, State]]:
     """All jobs of a plan, and their states in a results folder that another configuration may have used last.
 
@@ -86,9 +91,11 @@ def plan_states(
         plan: of the configuration.
         results: where everything lies.
         files: that the configuration was read from.
+        raw: how raw data stand to what was prepared; None looks.
         say: told if much has to be read.
     """
-    contents, jobs = Contents(results, say), plan_jobs(plan, results)
+    raw = raw_states(plan, results, plan.datasets) if raw is None else raw
+    contents, jobs = Contents(results, say), plan_jobs(plan, results, raw)
     found = states(jobs, contents)
     contents.save()
     owner, present = Owner.of(plan, files), read_owner(results)

@@ -51,7 +51,7 @@ class Job:
         outputs: files.
         record: file that tells what the outputs were made from; one of them, or beside them.
         final: whether it is wanted for its own sake, and not only when something else needs it.
-        changes: what has changed since that no file of the results tells: sentences.
+        changes: what is known from elsewhere to have changed since it was made, a phrase each.
     """
 
     name: str
@@ -175,12 +175,14 @@ def _recorded(job: Job, jobs: Mapping[str, Job], states: Mapping[str, State], co
     if record is None and absent:
         return State("missing", (Reason("has not been made", "record", job.kind in TRAINED),))
     if record is None:
-        return State("stale", (Reason("nothing records what it was made from", "record"),))
+        edited = f"{job.record.name} is damaged or was edited"
+        why = edited if job.record.is_file() else "nothing records what it was made from"
+        return State("stale", (Reason(why, "record"),))
     basis = record.counts_as
     reasons = [Reason(text) for text in spec_differences(basis.spec, job.spec)]
     if (text := code_difference(basis.code, job.code)) is not None:
         reasons.append(Reason(text, certain=job.kind in TRAINED))
-    reasons += [Reason(text, "record", False) for text in job.changes]
+    reasons += [Reason(text) for text in job.changes]
     reasons += _input_reasons(job, basis, jobs, states, contents)
     damaged = _damaged(job, record, contents)
     reasons += [Reason(f"{name} does not hold what was written to it", "output", False) for name in damaged]

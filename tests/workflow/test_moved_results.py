@@ -33,6 +33,7 @@ from project_changes import (
 )
 
 from model.common.fingerprints import canonical_json
+from model.common.json_files import CHECKSUM, write_checked
 from model.config.reading import load_config
 
 pytestmark = pytest.mark.xdist_group("micro")
@@ -58,7 +59,7 @@ def training_loop(folder: Path) -> None:
 
 CHANGES: dict[Callable[[Path], None], tuple[Expected, str]] = {
     other_weight: (expect(*steps("mib")), "made with distillation_weight 10, the configuration says 999"),
-    other_scenes: (expect(*EVERYTHING), "7"),
+    other_scenes: (expect(*EVERYTHING), "made with options.seed nothing, the configuration says 7"),
     larger_memory: (expect(*steps("finetuning-replay")), "class-proportional-8"),
     training_loop: (expect(*EVERYTHING), "model.training.loop has changed"),
 }
@@ -155,14 +156,15 @@ def test_two_checkouts_on_one_folder_see_what_the_other_made(micro: Checkout, el
         configure(checkout.folder, lambda c: c.update(results=str(shared)))
     configure(elsewhere.folder, lambda c: entry(c, "mib").update(steps={2: {"distillation_weight": 3.0}}))
     assert one.planned() == set()
-    done = elsewhere.snakemake()
+    done = elsewhere.snakemake("--", "tables")
     assert done.returncode == 0, done.stderr
     # The second configuration has tables of its own; the first finds its own training replaced.
     assert "are now in" in done.stderr
     planned = one.snakemake("--dry-run")
     assert "made with distillation_weight 3, the configuration says 10" in planned.stderr
-    assert {short(job) for job in one.planned() if job.rule in TRAINING} == {"mib/step2"}
-    done = one.snakemake()
+    trained = {job.output for job in one.planned() if job.rule in TRAINING}
+    assert trained == {str(shared / MIB / "step2/checkpoint.pt")}
+    done = one.snakemake("--", "tables")
     assert done.returncode == 0, done.stderr
     assert (shared / "tables/metrics.csv").read_bytes() == table(micro)
     assert [file.parts[-3] for file in shared.glob("other_configurations/*/tables/metrics.csv")] != []
@@ -204,7 +206,7 @@ def test_what_is_kept_runs_nothing_again_and_is_marked_in_the_tables(micro: Chec
     assert planned == {"joint", *steps("finetuning", "finetuning-replay", "lwf")}
     script(checkout, "keep_results.py", "--configfile", MICRO)
     assert not {job.rule for job in checkout.planned()} & (TRAINING | EVALUATION)
-    done = checkout.snakemake()
+    done = checkout.snakemake("--", "tables")
     assert done.returncode == 0, done.stderr
     assert table(checkout) == before
     summary = (checkout.folder / "results/tables/summary.md").read_text()
@@ -216,7 +218,7 @@ def test_what_is_kept_runs_nothing_again_and_is_marked_in_the_tables(micro: Chec
     record = json.loads((checkout.folder / f"results/{MIB}/step1/train.json").read_text())
     assert record["kept"][0]["reason"] == "a comment in disguise"
     assert record["spec"]["method"]["hyper_parameters"]["distillation_weight"] == 10
-    assert checkout.planned() == set()
+    assert checkout.planned("--", "tables") == set()
 
 
 def test_a_table_refuses_a_row_of_another_configuration(micro: Checkout, tmp_path: Path):
@@ -225,7 +227,7 @@ def test_a_table_refuses_a_row_of_another_configuration(micro: Checkout, tmp_pat
     record = checkout.folder / f"results/{MIB}/step2/train.json"
     content = json.loads(record.read_text())
     content["spec"]["method"]["hyper_parameters"]["distillation_weight"] = 5.0
-    record.write_text(json.dumps(content))
+    write_checked(record, {key: value for key, value in content.items() if key != CHECKSUM})
     config = canonical_json(load_config(checkout.folder / MICRO).model_dump(exclude_defaults=True))
     published = ("--published", "config/published_results.csv", "--folder", str(tmp_path / "tables"))
     done = run_script(checkout, "make_tables.py", "--config", config, "--results", "results", *published)
@@ -238,12 +240,14 @@ def test_another_configuration_in_the_folder_has_tables_of_its_own(micro: Checko
     checkout = micro.copy(tmp_path / "project")
     (checkout.folder / "second.yaml").write_text((checkout.folder / MICRO).read_text())
     configure(checkout.folder, lambda c: c["experiments"][0].update(methods=["mib", "lwf"]), "second.yaml")
-    done = checkout.snakemake(config="second.yaml")
+    done = checkout.snakemake("--", "tables", config="second.yaml")
     assert done.returncode == 0, done.stderr
     (aside,) = (checkout.folder / "results/other_configurations").iterdir()
     assert (aside / "tables/metrics.csv").read_bytes() == table(micro) != table(checkout)
     assert list((aside / "figures").rglob("gallery_finetuning.png"))
     assert str(aside.relative_to(checkout.folder)) in done.stderr
-    done = checkout.snakemake()
+    assert {"tables", "figures", "gallery"} == {job.rule for job in checkout.planned()}
+    done = checkout.snakemake("--", "tables")
     assert done.returncode == 0, done.stderr
     assert table(checkout) == table(micro)
+    assert list((checkout.folder / "results/figures").rglob("gallery_finetuning.png")), "its own figures are back"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.common.json_files import write_checked
 from model.common.provenance import (
     Basis,
     Kept,
@@ -72,7 +73,7 @@ def test_what_is_kept_counts_as_made_under_the_new_basis_and_the_record_still_te
     made_from = basis({"size": 6}, CODE, {"split": files["split"]}, record)
     write_record(files["out"].with_name("plain.json"), made_from, [files["out"]])
     section = json.loads(files["out"].with_name("plain.json").read_text())
-    record.write_text(json.dumps({"values": [1], "made_by": {**section, "seconds": 3.5, "machine": {"device": "cpu"}}}))
+    write_checked(record, {"values": [1], "made_by": {**section, "seconds": 3.5, "machine": {"device": "cpu"}}})
     before = read_provenance(record)
     assert (before.seconds, before.device) == (3.5, "cpu")
     new = Basis({"size": 7}, {**CODE, "model.training.loop": "c3"}, made_from.inputs)
@@ -86,6 +87,13 @@ def test_what_is_kept_counts_as_made_under_the_new_basis_and_the_record_still_te
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"spec": 1, "modules": 2, "inputs": 3, "outputs": 4}'])
+def test_a_record_that_was_edited_says_nothing(files):
+    record = record_beside(files["out"])
+    write_record(record, basis({"size": 6}, CODE, {}, record), [files["out"]])
+    record.write_text(record.read_text().replace('"size": 6', '"size": 7'))
+    assert read_provenance(record) is None
+
+
 def test_a_record_that_is_missing_or_damaged_says_nothing(tmp_path, text):
     record = tmp_path / "train.json"
     if text is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from model.common.files import write_json
+from model.common.json_files import write_checked
 from model.common.provenance import Provenance, basis, contents
 from model.workflow.state import Job, Read, State
 
@@ -75,7 +75,7 @@ def run(job: Job, seconds: float = 3600.0, device: str = "cpu") -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     record = Provenance(made_from, contents(job.outputs, job.record)).document()
-    write_json(job.record, {**record, "seconds": seconds, "machine": {"device": device}})
+    write_checked(job.record, {**record, "seconds": seconds, "machine": {"device": device}})
 
 
 def run_all(jobs: Iterable[Job], states: Mapping[str, State]) -> list[str]:

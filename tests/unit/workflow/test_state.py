@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +19,6 @@ from made_up_jobs import CODE, KINDS, MadeUp, Recipe, chain, run, run_all
 from model.common.fingerprints import PROJECT
 from model.workflow.contents import CACHE, Contents
 from model.workflow.state import Job, Read, State, differences, spec_differences, states
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_disk() -> Iterator[None]:
-    """Nothing here is about power cuts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
 
 
 def look(jobs: list[Job], results: Path) -> dict[str, State]:
