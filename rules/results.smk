@@ -34,7 +34,7 @@ rule tables:
         RESULTS / "benchmarks/tables.tsv"
     localrule: True
     params:
-        config=argument(CONFIGURATION),
+        config=lambda wildcards: argument(CONFIGURATION),  # a function: braces in plain text would be wildcards
         published=PUBLISHED,
         folder=RESULTS / "tables",
         results=RESULTS,

@@ -51,11 +51,14 @@ UNTRACKED = frozenset(
 def canonical_json(value: Any) -> str:
     """One string per value: keys sorted, no blanks, so that reordered YAML keys compare equal.
 
+    The signs of HTML are written as JSON escapes: Snakemake's report shows parameters of jobs inside a script.
+
     Raises:
         TypeError: for anything JSON cannot express.
         ValueError: for NaN and infinity.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def short_hash(text: str, length: int = 10) -> str:

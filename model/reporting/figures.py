@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from model.evaluation.metrics.scores import BACKGROUND
+from model.reporting.escaping import figure_text
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC
 from model.reporting.summary import LOWER_BOUND, UPPER_BOUND, method_order
 
@@ -177,7 +178,7 @@ def class_heat_maps(
             range(len(shown)), [str(step) for step in shown] if last < 12 else _sparse(shown), fontsize=size
         )
         panel.tick_params(length=0)
-    panels[0].set_yticks(range(len(names)), names, fontsize=size)
+    panels[0].set_yticks(range(len(names)), map(figure_text, names), fontsize=size)
     figure.supxlabel("step", fontsize=9)
     if image is not None:
         bar = figure.colorbar(image, ax=list(panels), fraction=0.05, pad=0.02, shrink=min(1.0, 40 / len(names)))

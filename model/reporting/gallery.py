@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from model.reporting.escaping import figure_text
 from model.reporting.segment_shades import shaded
 
 BACKGROUND_COLOR = (48, 48, 48)
@@ -212,7 +213,10 @@ def _legend(
     learnt_in = {category: t for t, (_, current) in enumerate(steps) for category in current}
     several = len(steps) > 1
     patches = [
-        Patch(facecolor=_unit(_color_of(c, colors)), label=names[c] + (f" (step {learnt_in[c]})" if several else ""))
+        Patch(
+            facecolor=_unit(_color_of(c, colors)),
+            label=figure_text(names[c]) + (f" (step {learnt_in[c]})" if several else ""),
+        )
         for c in order
     ]
     patches.append(Patch(facecolor=_unit(BACKGROUND_COLOR), label="background" if background else "nothing"))

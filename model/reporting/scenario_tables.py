@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from model.data.prepared.class_index import ClassIndex
 from model.data.prepared.dataset import Category
+from model.reporting.escaping import markdown_text
 from model.scenario import Scenario
 from model.splits.image_lists import PublishedLists
 from model.splits.selection import select_images, validation_images
@@ -64,7 +65,7 @@ def step_table(
     ]
     for number, classes in enumerate(scenario.increments):
         images = "".join(f"{column[number]:,} | " for column in columns.values())
-        spoken = ", ".join(names[c] for c in classes) if len(classes) <= MAX_NAMES else "…"
+        spoken = ", ".join(markdown_text(names[c]) for c in classes) if len(classes) <= MAX_NAMES else "…"
         labels = ranges([category + first_label for category in classes])
         lines.append(f"| {number} | {images}{len(classes)} | {labels} | {spoken} |")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from model.reporting.escaping import csv_cells, latex_text, markdown_text
 from model.reporting.published import PROVENANCE, PublishedResults
 from model.reporting.records import PRIMARY_METRIC
 
@@ -108,31 +109,33 @@ def markdown(summary: pd.DataFrame) -> str:
         "# Results\n",
         "Mean ± sample standard deviation over seeds (n = number of seeds), in percent, after the last step.\n",
     ]
-    for section in _sections(summary, "±"):
-        parts.append(f"## {section.title}\n")
+    for section in _sections(summary):
+        parts.append(f"## {markdown_text(section.title)}\n")
         if section.note:
-            parts.append(f"*{section.note}*\n")
+            parts.append(f"*{markdown_text(section.note)}*\n")
         head = ["method", *(f"{scenario} {column}" for scenario, column in section.head)]
-        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        lines += ["| " + " | ".join(row) + " |" for row in section.rows]
+        lines = ["| " + " | ".join(map(markdown_text, head)) + " |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in section.rows]
         parts.append("\n".join(lines) + "\n")
         if section.papers:
-            parts.append("Published: " + "; ".join(section.papers) + ".\n")
+            parts.append("Published: " + "; ".join(map(markdown_text, section.papers)) + ".\n")
         if section.kept:
-            parts.append(f"{KEPT_MEANS}: {'; '.join(section.kept)}.\n")
+            parts.append(f"{KEPT_MEANS}: {markdown_text('; '.join(section.kept))}.\n")
     return "\n".join(parts)
 
 
 def latex(summary: pd.DataFrame) -> str:
     """The summary as LaTeX tables, which need the package booktabs."""
     parts = ["% needs \\usepackage{booktabs}"]
-    for section in _sections(summary, r"$\pm$"):
+    for section in _sections(summary):
         scenarios = list(dict.fromkeys(scenario for scenario, _ in section.head))
         widths = [sum(s == scenario for s, _ in section.head) for scenario in scenarios]
-        spans = " & ".join(rf"\multicolumn{{{w}}}{{c}}{{{_tex(s)}}}" for s, w in zip(scenarios, widths, strict=True))
+        spans = " & ".join(
+            rf"\multicolumn{{{w}}}{{c}}{{{latex_text(s)}}}" for s, w in zip(scenarios, widths, strict=True)
+        )
         kept = f"{KEPT_MEANS}: {'; '.join(section.kept)}" if section.kept else ""
         texts = section.title, section.note, "; ".join(section.papers), kept
-        caption = ". ".join(_tex(text) for text in texts if text)
+        caption = ". ".join(latex_text(text) for text in texts if text)
         parts += [
             "",
             r"\begin{table}",
@@ -141,9 +144,9 @@ def latex(summary: pd.DataFrame) -> str:
             rf"  \begin{{tabular}}{{l{'r' * len(section.head)}}}",
             r"    \toprule",
             rf"    & {spans} \\",
-            "    method & " + " & ".join(_tex(column) for _, column in section.head) + r" \\",
+            "    method & " + " & ".join(latex_text(column) for _, column in section.head) + r" \\",
             r"    \midrule",
-            *("    " + " & ".join(map(_tex, row)) + r" \\" for row in section.rows),
+            *("    " + " & ".join(map(latex_text, row)) + r" \\" for row in section.rows),
             r"    \bottomrule",
             r"  \end{tabular}",
             r"\end{table}",
@@ -156,12 +159,12 @@ def write_summary(summary: pd.DataFrame, folder: Path) -> tuple[Path, Path, Path
     folder.mkdir(parents=True, exist_ok=True)
     paths = (folder / "summary.md", folder / "summary.csv", folder / "summary.tex")
     paths[0].write_text(markdown(summary), encoding="utf-8")
-    summary.to_csv(paths[1], index=False, float_format="%.6f", lineterminator="\n")
+    csv_cells(summary).to_csv(paths[1], index=False, float_format="%.6f", lineterminator="\n")
     paths[2].write_text(latex(summary), encoding="utf-8")
     return paths
 
 
-def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
+def _sections(summary: pd.DataFrame) -> list[_Section]:
     sections = []
     for key, part in summary.groupby(list(SECTION), sort=True):
         dataset, task, setting, recipe, protocol = map(str, key)
@@ -172,9 +175,7 @@ def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
         for scenario in scenarios:
             for group in SHOWN_GROUPS:
                 head.append((scenario, group))
-                columns.append(
-                    [_value(cells.get((scenario, m, group)), plus_minus) for m in method_order(part["method"])]
-                )
+                columns.append([_value(cells.get((scenario, m, group))) for m in method_order(part["method"])])
             printed = [
                 _published([cells.get((scenario, m, group)) for group in SHOWN_GROUPS], protocol)
                 for m in method_order(part["method"])
@@ -204,13 +205,11 @@ def _sections(summary: pd.DataFrame, plus_minus: str) -> list[_Section]:
     return sections
 
 
-def _value(row: Mapping[Any, Any] | None, plus_minus: str) -> str:
+def _value(row: Mapping[Any, Any] | None) -> str:
     if row is None:
         return ""
     mean, std, seeds = row["mean"], row["std"], row["seeds"]
-    return (
-        f"{mean:.2f}" + (f" {plus_minus} {std:.2f}" if std == std else "") + KEPT * bool(row["kept"]) + f" (n={seeds})"
-    )
+    return f"{mean:.2f}" + (f" ± {std:.2f}" if std == std else "") + KEPT * bool(row["kept"]) + f" (n={seeds})"
 
 
 def _published(rows: Sequence[Mapping[Any, Any] | None], protocol: str) -> str:
@@ -225,13 +224,12 @@ def _published(rows: Sequence[Mapping[Any, Any] | None], protocol: str) -> str:
     return f"{text}{star} ({letters})"
 
 
+def _markdown_cell(text: str) -> str:
+    """Escaped but for the star behind published numbers, which stays readable where Markdown is not rendered."""
+    return markdown_text(text).replace(r"\*", "*")
+
+
 def _natural(name: str) -> tuple[object, ...]:
     """Scenario names in the order of their numbers: larger base first, then larger increments."""
     numbers = [int(part) for part in "".join(c if c.isdigit() else " " for c in name).split()]
     return (not numbers, *(-n for n in numbers[:2]), name) if numbers else (True, 0, 0, name)
-
-
-def _tex(text: str) -> str:
-    for character in "&%#_":
-        text = text.replace(character, "\\" + character)
-    return text.replace("±", r"$\pm$").replace("–", "--").replace(KEPT, r"$^\dagger$")

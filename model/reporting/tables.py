@@ -11,6 +11,7 @@ import pandas as pd
 from model.common.files import write_text
 from model.evaluation.metrics.forgetting import average_over_steps, class_forgetting, mean_forgetting, require_steps
 from model.evaluation.metrics.scores import BACKGROUND, GROUPS
+from model.reporting.escaping import csv_cells, plain_text
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC, Measurement
 
 IDENTITY = ("dataset", "task", "scenario", "setting", "recipe", "method", "seed", "step", "protocol")
@@ -65,13 +66,14 @@ def class_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table with fixed decimals."""
-    write_text(path, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
+    write_text(path, csv_cells(frame).to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a table written by :func:`write_csv`; names such as ``NA`` or ``none`` stay text."""
     text = {name: str for name in CLASS_COLUMNS if name not in ("seed", "step", "value")}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": [""]})
+    frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": [""]})
+    return frame.map(lambda cell: plain_text(cell) if isinstance(cell, str) else cell)
 
 
 def _over_steps(steps: Sequence[Measurement], run: str) -> list[tuple[str, str, float]]:

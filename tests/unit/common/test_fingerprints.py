@@ -160,3 +160,9 @@ def test_tables_that_a_module_reads_count(project):
     before = fingerprint(project)
     (project / "model/losses/kd_classes.csv").write_text("1,floor\n")
     assert fingerprint(project) != before
+
+
+@pytest.mark.parametrize("value", [{"note": "</script><script>alert(1)</script>"}, ["a & b", "\u2028"], {"<": 1}])
+def test_canonical_json_ends_no_script_that_it_stands_in(value: object) -> None:
+    text = provenance.canonical_json(value)
+    assert not set("<>&\u2028") & set(text) and json.loads(text) == value

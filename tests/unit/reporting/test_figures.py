@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -123,3 +124,14 @@ def test_one_comparison_at_a_time(tables: Tables) -> None:
         class_heat_maps(classes, metric="PQ")
     with pytest.raises(FigureError, match="no forgetting"):
         forgetting_bars(metrics[metrics["method"] == "joint"], styles)
+
+
+@pytest.mark.parametrize("name", ["$\\frac{", "a $x^2$ b", "<script>alert(1)</script>", "tom & jerry", "two\nlines"])
+def test_names_of_classes_are_shown_as_they_are(tmp_path: Path, tables: Tables, name: str) -> None:
+    _, classes = tables
+    figure = class_heat_maps(classes.assign(**{"class": classes["class"].replace("sky", name)}))
+    save_figure(figure, tmp_path / "classes.svg")
+    document = ElementTree.fromstring((tmp_path / "classes.svg").read_text(encoding="utf-8"))
+    texts = {"".join(node.itertext()) for node in document.iter("{http://www.w3.org/2000/svg}text")}
+    assert name.replace("\n", " ") in texts
+    assert not list(document.iter("{http://www.w3.org/2000/svg}script"))

@@ -12,7 +12,7 @@ from made_up_runs import measure_joint, measure_run
 
 from model.reporting.published import COLUMNS, PublishedResults
 from model.reporting.summary import latex, markdown, method_order, summarise, write_summary
-from model.reporting.tables import metric_rows
+from model.reporting.tables import metric_rows, read_csv, write_csv
 
 
 @pytest.fixture
@@ -91,10 +91,46 @@ def test_files(tmp_path: Path, metrics: pd.DataFrame) -> None:
     assert len(rows) == len(summary)
     tex = latex(summary)
     assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 1
-    assert r"50\% \& more\_or\_less" in tex
+    assert r"50\% \& more\_or\_less" in tex and r"$\pm$" in tex and "±" not in tex
     widths = {line.count("&") for line in tex.splitlines() if "n=" in line}
     assert len(widths) == 1
 
 
 def test_nothing_to_summarise(metrics: pd.DataFrame) -> None:
     assert summarise(metrics[metrics["metric"] == "mAcc"], PublishedResults.empty()).empty
+
+
+HOSTILE = {
+    "<script>alert(1)</script>": (r"\<script\>alert(1)\</script\>", r"\textless{}script\textgreater{}"),
+    r"\input{/etc/passwd}": (r"\\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}"),
+    "a | b\n\n# c": (r"a \| b  # c", r"a \textbar{} b  \# c"),
+    "$x_1^2$ ~ 50% & more": (
+        r"$x\_1^2$ \~ 50% &amp; more",
+        r"\$x\_1\textasciicircum{}2\$ \textasciitilde{} 50\% \& more",
+    ),
+    "![](http://x) `code` *b*": (r"!\[\](http://x) \`code\` \*b\*", r"![](http://x)"),
+}
+
+
+@pytest.mark.parametrize("note", HOSTILE)
+def test_a_note_is_shown_and_not_interpreted(metrics: pd.DataFrame, note: str) -> None:
+    key = tuple(metrics.loc[0, ["dataset", "task", "recipe"]])
+    summary = summarise(metrics, PublishedResults([printed(paper=note)]), {key: note})
+    in_markdown, in_latex = HOSTILE[note]
+    assert f"*{in_markdown}*" in markdown(summary) and f"mib: {in_markdown} (protocol" in markdown(summary)
+    assert latex(summary).count(in_latex) >= 2
+    assert "<script" not in markdown(summary).replace(r"\<", "") and r"\input" not in latex(summary)
+    assert {line.count(" | ") for line in markdown(summary).splitlines() if line.startswith("| ")} == {3 + 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@x", "\t=1", "'=1", "''-", "=HYPERLINK(1)", "a=b", "'", "", "it's"]
+)
+def test_no_cell_is_a_formula_and_every_cell_can_be_read_back(tmp_path: Path, text: str) -> None:
+    frame = pd.DataFrame({"class": [text, "sky"], "value": [-1.5, 2.0]})
+    write_csv(frame, tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert not rows[1][0].startswith(("=", "+", "-", "@", "\t"))
+    assert rows[1][1] == "-1.500000" and rows[2][0] == "sky"
+    assert read_csv(tmp_path / "a.csv")["class"].tolist() == [text, "sky"]
