@@ -67,6 +67,16 @@ def test_the_class_that_leaks_has_the_label_of_no_object(shapes: PreparedDataset
     assert shown(last, shapes)[False] == {2, 3, 4, 5}
 
 
+def test_batches_say_whether_a_class_leaks(shapes: PreparedDataset) -> None:
+    names = tuple(record.id for record in shapes.records("train"))
+    for current, leaks in (((0, 1), True), (tuple(range(6)), False)):  # the base step too, but not the last one
+        spec = job(past=(), current=current, leak_next_class=True)
+        images = StepImages("train", names, current, (), ())
+        method = build("balconpas", {}, "mask")
+        batch = next(mask_batches(spec, shapes, images, method, 0, torch.device("cpu")).batches(0, 1))
+        assert batch.leaked is leaks and batch.to("cpu").leaked is leaks
+
+
 def test_labels_are_positions_in_the_learning_order(shapes: PreparedDataset) -> None:
     assert shown(job("panoptic", past=(1, 0), current=(5, 2)), shapes)[False] == {2, 3}
 

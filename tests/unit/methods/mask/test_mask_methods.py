@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,21 @@ def test_the_base_step_is_that_of_fine_tuning() -> None:
         assert mine.keys() == base.keys()
         for name, value in base.items():
             torch.testing.assert_close(mine[name], value)
+
+
+def test_images_with_the_class_that_leaks_are_exemplars_to_the_class_loss_of_the_base_step() -> None:
+    step, strange = Step(0, (), (10, 11, 12)), targets(0, 3)  # label 3 is "no object" to a network of three classes
+    model = network()
+    logits, labels = torch.randn(2, 8, 4), torch.full((2, 8), 3)
+    losses = {
+        leaked: MaskFinetuning().class_loss(
+            step_context(step, model), replace(batch(strange, targets(1)), leaked=leaked)
+        )
+        for leaked in (False, True)
+    }
+    usual, balanced = losses[False](logits, labels), losses[True](logits, labels)
+    torch.testing.assert_close(usual, query_cross_entropy(logits, labels))
+    torch.testing.assert_close(balanced, query_cross_entropy(logits[1:], labels[1:]))  # the first image says nothing
 
 
 def test_balconpas_teaches_the_past_through_pseudo_targets() -> None:
