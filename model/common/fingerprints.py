@@ -217,11 +217,6 @@ def combined_fingerprint(modules: Mapping[str, str]) -> str:
     return short_hash("\n".join(f"{name} {modules[name]}" for name in sorted(modules)), 16)
 
 
-def code_fingerprint(entries: Iterable[Path | str], root: Path = PROJECT) -> str:
-    """One fingerprint of everything that some entry points run through; raises as :func:`module_fingerprints`."""
-    return combined_fingerprint(module_fingerprints(entries, root))
-
-
 @cache
 def job_code(*entries: str) -> dict[str, str]:
     """Fingerprints by module of what a job runs through.

@@ -39,14 +39,6 @@ _SHOWN = 3
 """So many changes are named, and the number of the others."""
 
 
-class _Manifest(Layout):
-    spec: dict[str, Any]
-    code: str
-    inventory: str
-    content: str
-    splits: dict[str, dict[str, Any]]
-
-
 class _RawState(Layout):
     token: str
     inputs: dict[str, Any]
@@ -152,15 +144,6 @@ def write_prepared(
         content=content,
         annotations=annotations,
     )
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The record of a finished preparation.
-
-    Raises:
-        FileError: if there is none, or it is damaged.
-    """
-    return read_checked(folder / MANIFEST, _Manifest, _again(folder))
 
 
 def _again(folder: Path) -> str:

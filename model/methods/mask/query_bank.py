@@ -6,8 +6,6 @@ been stored. It knows nothing of networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, distributed
 
@@ -106,12 +104,6 @@ def _append(bank: State, newest: Tensor, counts: Tensor) -> None:
     for label, count in enumerate(counts.tolist()):
         labels = torch.full((count,), label, device=newest.device)
         store(bank, newest[label, :count].flip(0), labels)
-
-
-def bank_sizes(bank: State, classes: Sequence[int]) -> list[int]:
-    """Number of vectors of some classes."""
-    size = bank[VECTORS].shape[1]
-    return [min(int(bank[STORED][label]), size) for label in classes]
 
 
 def trimmed_bank(bank: State, classes: int) -> State:

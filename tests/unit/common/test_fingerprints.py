@@ -50,7 +50,7 @@ def fingerprint(project, *entries):
         provenance._file_fingerprint,
     ):
         function.cache_clear()
-    return provenance.code_fingerprint([project / "entry.py", *entries], project)
+    return provenance.combined_fingerprint(provenance.module_fingerprints([project / "entry.py", *entries], project))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.common.files import FileError
+from model.common.json_files import read_json
 from model.data.prepared.dataset import PreparedDataset
 from model.data.prepared.images import read_labels, write_png
-from model.data.prepared.manifest import RawState, read_manifest
+from model.data.prepared.manifest import RawState
 from model.data.sources import registry as sources
 from model.data.sources.prepare import prepare
 
@@ -177,18 +177,14 @@ def test_a_damaged_record_is_a_change(data: Data) -> None:
     assert data.state() == RawState()
 
 
-def test_the_manifest_says_from_what_and_is_verified(data: Data) -> None:
-    manifest = read_manifest(data.out)
+def test_the_manifest_says_from_what(data: Data) -> None:
+    manifest = read_json(data.out / "manifest.json")
     assert (manifest["spec"], manifest["code"]) == ({"kind": "folder"}, "code")
     assert manifest["splits"]["train"]["images"] == 3
     replace_photograph(data.root)
     data.prepare()
-    changed = read_manifest(data.out)
+    changed = read_json(data.out / "manifest.json")
     assert changed["inventory"] != manifest["inventory"] and changed["content"] != manifest["content"]
-    file = data.out / "manifest.json"
-    file.write_text(file.read_text().replace('"images": 3', '"images": 4'))
-    with pytest.raises(FileError, match=r"manifest\.json: .* damaged or was edited; delete .*dataset\.json"):
-        read_manifest(data.out)
 
 
 def test_a_photograph_in_two_splits_is_a_warning(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
