@@ -107,9 +107,8 @@ void gather_part(
   for (int64_t i = begin; i < end; ++i) {
     for (int corner = 0; corner < 4; ++corner) {
       const int64_t row = samples.rows[corner * samples.count + i];
-      Vector<Real> pixel = {};  // outside the level: a weight that is no number spoils the sum there as well
-      if (row >= 0) pixel = load_part<Real>(base + row * stride, channels);
-      sum += samples.coefficients[corner * samples.count + i] * pixel;
+      if (row < 0) continue;
+      sum += samples.coefficients[corner * samples.count + i] * load_part<Real>(base + row * stride, channels);
     }
   }
   store_part<Real>(output, sum, channels);
