@@ -181,7 +181,7 @@ def test_what_comes_out_the_same_is_told_apart(tmp_path: Path):
     plan.change(0, code=NEW_CODE)
     told = losses(plan.jobs(tmp_path), look(plan.jobs(tmp_path), tmp_path))
     assert told[0].startswith("Made again only if what they were made from comes out differently: 1 training")
-    assert told[1:-1] == ["They follow from:", "  job0 (1.0 h CPU): model.training.loop has changed"]
+    assert told[1:-1] == ["They follow from:", "  job0 (60 min CPU): model.training.loop has changed"]
 
 
 def test_a_result_of_another_configuration_is_not_put_into_a_table(tmp_path: Path):
