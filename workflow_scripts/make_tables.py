@@ -33,11 +33,11 @@ def main() -> None:
     jobs = result_jobs(plan, arguments.results)
     states = recorded_states(jobs, contents)
     contents.save()
+    measurements = collect(plan, arguments.results)  # first: it says which evaluation is missing or damaged
     record = record_beside(arguments.folder / "tables")
     read = {name: entry.file for name, entry in table_inputs(plan, arguments.results).items()}
     made_from = basis(tables_spec(plan), job_code("make_tables.py"), read, record)
 
-    measurements = collect(plan, arguments.results)
     verify(jobs, states)
     metrics = metric_rows(measurements)
     notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
