@@ -161,7 +161,7 @@ def test_a_job_killed_by_its_time_limit_is_submitted_again_and_goes_on(
 
 def trained_in_one_go(folder: Path, record: dict, target: Path) -> Path:
     """The checkpoint of the same training without SLURM, Snakemake or interruption."""
-    (split,) = folder.glob("results/splits/**/*.json")
+    (split,) = (file for file in folder.glob("results/splits/**/*.json") if not file.name.endswith(".made_by.json"))
     (data,) = folder.glob("results/data/*/dataset.json")
     out = {"checkpoint": "checkpoint.pt", "record": "train.json", "curves": "train.csv", "work": "work"}
     command = [sys.executable, "workflow_scripts/train_step.py", "--spec", json.dumps(record["spec"])]
