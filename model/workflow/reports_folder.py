@@ -25,6 +25,9 @@ OWNER = "work/configuration.json"
 """File of a results folder that names the configuration whose reports lie there."""
 
 OTHERS = "other_configurations"
+OWNER_AMONG_OTHERS = "configuration.json"
+"""The same in a folder of ``OTHERS``."""
+
 REPORTS = ("tables", "figures")
 REPORT_KINDS = ("tables", "figures", "gallery")
 """Kinds of the jobs that write into them."""
@@ -65,8 +68,12 @@ class Owner:
 
 def read_owner(results: Path) -> Owner | None:
     """The configuration whose reports lie in a results folder; None if nothing says it."""
+    return _read(results / OWNER)
+
+
+def _read(file: Path) -> Owner | None:
     try:
-        content = read_json(results / OWNER)
+        content = read_json(file)
         return Owner(tuple(map(str, content["files"])), str(content["content"]))
     except (FileError, KeyError, TypeError):
         return None
@@ -75,7 +82,20 @@ def read_owner(results: Path) -> Owner | None:
 def reports_of(owner: Owner, results: Path) -> Path:
     """Folder that holds ``tables/`` and ``figures/`` of a configuration: the results folder itself, or one inside it."""
     present = read_owner(results)
-    return results if present is None or present.same(owner) else results / OTHERS / owner.name
+    return results if present is None or present.same(owner) else _aside(owner, results)
+
+
+def _aside(owner: Owner, results: Path) -> Path:
+    """Folder of a configuration among others: the one that is recorded as its own, or a new one."""
+    for file in sorted((results / OTHERS).glob(f"*/{OWNER_AMONG_OTHERS}")):
+        recorded = _read(file)
+        if recorded is not None and recorded.same(owner):
+            return file.parent
+    return results / OTHERS / owner.name
+
+
+def _write(owner: Owner, file: Path) -> None:
+    write_json(file, {"files": list(owner.files), "content": owner.content})
 
 
 def plan_states(
@@ -117,17 +137,20 @@ def take_over(owner: Owner, results: Path) -> str | None:
     """
     present, told = read_owner(results), None
     if present is not None and not present.same(owner):
-        aside = results / OTHERS / present.name
+        aside, own = _aside(present, results), _aside(owner, results)
         if any((results / name).exists() for name in REPORTS):
             told = f"tables and figures of {present.title} are now in {aside}"
+            _write(present, aside / OWNER_AMONG_OTHERS)
         for name in REPORTS:
             _move(results / name, aside / name)
-        for name in REPORTS:
-            _move(results / OTHERS / owner.name / name, results / name)
-        with suppress(OSError):
-            (results / OTHERS / owner.name).rmdir()
+        if own != aside:  # both may be called the owner of one folder: by its file and by its content
+            for name in REPORTS:
+                _move(own / name, results / name)
+            (own / OWNER_AMONG_OTHERS).unlink(missing_ok=True)
+            with suppress(OSError):
+                own.rmdir()
     if present != owner:
-        write_json(results / OWNER, {"files": list(owner.files), "content": owner.content})
+        _write(owner, results / OWNER)
     return told
 
 

@@ -236,7 +236,6 @@ def test_a_table_refuses_a_row_of_another_configuration(micro: Checkout, tmp_pat
     assert not (tmp_path / "tables").exists()
 
 
-@pytest.mark.xfail(reason="its figures return with the next whole run only", strict=False)
 def test_another_configuration_in_the_folder_has_tables_of_its_own(micro: Checkout, tmp_path: Path):
     checkout = micro.copy(tmp_path / "project")
     (checkout.folder / "second.yaml").write_text((checkout.folder / MICRO).read_text())

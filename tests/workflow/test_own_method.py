@@ -6,14 +6,12 @@ import csv
 import shutil
 from pathlib import Path
 
-import pytest
 import yaml
 from checkout import MICRO, PROJECT, Checkout
 
 CONFIG = "config/own-method.yaml"
 
 
-@pytest.mark.xfail(reason="a second configuration in one folder: figures are planned again", strict=False)
 def test_one_file_and_one_row_are_enough(micro: Checkout, tmp_path: Path) -> None:
     checkout = micro.copy(tmp_path / "own")
     own = checkout.folder / "model/methods/pixel/every_hook.py"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from reduce_worker import reduce_in_one_of_two
+from torch import multiprocessing
 
 from model.training.processes import reduce_over_processes
 
@@ -18,16 +19,8 @@ def test_one_process_keeps_its_own() -> None:
     assert all(reduce_over_processes(tensor, reduction) is tensor for reduction in VALUES)
 
 
-def worker(rank: int, store: str, found: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    own = torch.tensor([rank + 1.0])
-    combined = {reduction: reduce_over_processes(own, reduction).item() for reduction in VALUES}
-    torch.save((combined, own), f"{found}{rank}")
-    distributed.destroy_process_group()
-
-
 def test_all_processes_get_the_same_and_lose_nothing(tmp_path: Path) -> None:
-    multiprocessing.spawn(worker, (str(tmp_path / "store"), str(tmp_path / "found")), nprocs=2)
+    multiprocessing.spawn(reduce_in_one_of_two, (str(tmp_path / "store"), str(tmp_path / "found")), nprocs=2)
     for rank in range(2):
         combined, own = torch.load(tmp_path / f"found{rank}", weights_only=True)
         assert combined == pytest.approx(VALUES)
