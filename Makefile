@@ -46,7 +46,7 @@ lint: $(STAMP)  ## ruff, snakefmt, mypy and the import contract
 	@bash tests/lint.sh
 
 bench: $(STAMP)  ## Side-by-side measurements, each prints a ratio
-	@for file in benchmarks/*.py; do case $$file in *gpu_check.py) continue;; esac; echo "== $$file"; $(BIN)/python $$file; done
+	@for file in benchmarks/*.py; do case $$file in *gpu_check.py|*paired.py) continue;; esac; echo "== $$file"; $(BIN)/python $$file; done
 
 doctor: $(STAMP)  ## What this machine has, and what is missing for which dataset
 	@$(BIN)/python workflow_scripts/doctor.py --configfile $(CONFIG)
