@@ -1,6 +1,6 @@
 """Published class orders, as data: ``class_orders_<dataset>.csv`` next to this file.
 
-A row is one order of all classes, in the ids of the raw label maps, with the place it was read from. Three keys lead to it:
+A row is one order of all classes, or of all things if its task is ``instance``, in the ids of the raw label maps, with the place it was read from. Three keys lead to it:
 
     name       ``comformer-b``: unambiguous, used as ``100-10.comformer-b``
     letter     ``b``: what the papers of a task call it, used as ``100-10b``; two lines of work give one letter two meanings
@@ -15,7 +15,10 @@ from functools import cache
 from pathlib import Path
 
 TASKS = ("semantic", "panoptic")
-"""Tasks on all classes of a table. No order of things alone (instance segmentation) has been published."""
+"""Tasks on all classes of a table."""
+
+TASK_ON_THINGS = "instance"
+"""Its orders are of things alone, and hold for no other task."""
 
 FIRST_LABEL = {"ade20k": 1}
 """Raw label of the first category by kind of data, where ids count from 0 and labels do not."""
@@ -54,10 +57,10 @@ def published_orders(dataset: str, task: str, first_label: int = 0) -> Mapping[s
     Raises:
         ClassOrderError: if there is no table.
     """
-    if task not in TASKS:
-        return {}
     orders: dict[str, Sequence[int]] = {}
     for name, letter, scenario, tasks, labels in _rows(dataset):
+        if (task == TASK_ON_THINGS) != (TASK_ON_THINGS in tasks):
+            continue
         order = tuple(label - first_label for label in labels)
         orders[name] = order
         if letter and task in tasks:

@@ -19,6 +19,7 @@ NOTHING = Path("nothing-lies-here")
 # base, different base steps, joint trainings (one where recipes agree about the base step).
 EXPECTED = {
     "ade20k-instance-balconpas": (3, 1 + 5 + 10, 1, 1),
+    "ade20k-instance-cisdq": (4, 3 + 1 + 5 + 10, 2, 1),
     "ade20k-panoptic-balconpas": (6, 1 + 5 + 10 + 2 + 5 + 10, 2, 1),
     "ade20k-panoptic-comformer": (7, 1 + 5 + 10 + 2 + 5 + 10 + 1, 2 + 1, 1),
     "ade20k-panoptic-eclipse": (6, 10 + 5 + 1 + 10 + 5 + 2, 2, 1),
@@ -32,6 +33,7 @@ EXPECTED = {
     "ade20k-semantic-plop": (4, 1 + 5 + 10 + 2, 2, 1),
     "ade20k-semantic-sdr": (3, 1 + 5 + 2, 2, 1),
     "ade20k-semantic-ssul-barm": (4, 10 + 5 + 1 + 2, 2, 1),
+    "coco-instance-cisdq": (5, 1 + 2 + 5 + 10 + 1, 2, 1),
     "coco-panoptic-eclipse": (3, 10 + 5 + 10, 2, 1),
     "voc-dkd-star": (5 + 3, (1 + 1 + 5 + 10 + 5) + (1 + 1 + 5), 4 + 2, 1),
     "voc-lgkd": (3, 1 + 1 + 5, 2, 2),

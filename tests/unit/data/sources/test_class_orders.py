@@ -58,6 +58,18 @@ def test_order_c_of_coco_starts_with_52_things_and_31_kinds_of_stuff():
     ]
 
 
+def test_an_order_of_things_is_for_instances_alone():
+    orders = published_orders("coco", "instance")
+    things = [category for category in packaged_table() if category.isthing]
+    assert list(orders) == ["cisdq"] and sorted(orders["cisdq"]) == sorted(thing.id for thing in things)
+    names = {thing.id: thing.name for thing in things}
+    assert [names[c] for c in orders["cisdq"][:4]] == ["person", "car", "chair", "book"]
+    assert [names[c] for c in orders["cisdq"][-2:]] == ["toaster", "hair drier"]
+    scenario = Scenario.from_name("40-4.cisdq", [thing.id for thing in things], orders)
+    assert [len(step) for step in scenario.increments] == [40] + 10 * [4]
+    assert not {"cisdq"} & {*published_orders("coco", "panoptic"), *published_orders("coco", "semantic")}
+
+
 def test_an_unknown_table_is_named():
     with pytest.raises(ClassOrderError, match=r"class_orders_camvid\.csv does not exist"):
         published_orders("camvid", "semantic")
