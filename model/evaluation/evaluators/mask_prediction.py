@@ -31,6 +31,42 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class ResizedMasks:
+    """Mask probabilities of an image at another size, computed for those queries only that are asked for.
+
+    Attributes:
+        logits: (Q, h, w) mask logits of the padded image at the network's resolution.
+        padded: (height, width) of the padded image.
+        inside: (height, width) of the image inside the padded one.
+        size: (H, W) of the whole image that probabilities are asked for.
+        activation: what turns mask logits into probabilities, after they were resized.
+    """
+
+    logits: Tensor
+    padded: Size
+    inside: Size
+    size: Size
+    activation: MaskActivation
+
+    @property
+    def shape(self) -> torch.Size:
+        """(Q, H, W)."""
+        return torch.Size((len(self.logits), *self.size))
+
+    def __getitem__(self, queries: Any) -> Tensor:
+        """(n, H, W) of some queries; ``[:]`` for all. A softmax compares all queries, so it takes them all in any case."""
+        if self.activation == "softmax":
+            return mask_probabilities(self._resized(self.logits), "softmax")[queries]
+        masks = self._resized(self.logits[queries])
+        for mask in masks:  # one by one: the last pixels of a call may be rounded otherwise than those before
+            mask.sigmoid_()
+        return masks
+
+    def _resized(self, logits: Tensor) -> Tensor:
+        return resize_masks(logits, self.padded, self.inside, self.size)
+
+
+@dataclass(frozen=True)
 class MaskedImage:
     """The network's prediction for one image.
 
@@ -52,9 +88,9 @@ class MaskedImage:
     inside: Size
     activation: MaskActivation
 
-    def masks_at(self, size: Size) -> Tensor:
-        """(Q, H, W) mask probabilities at another size of the whole image; logits are resized."""
-        return mask_probabilities(resize_masks(self.masks, self.padded, self.inside, size), self.activation)
+    def masks_at(self, size: Size) -> ResizedMasks:
+        """Mask probabilities (Q, H, W) at another size of the whole image."""
+        return ResizedMasks(self.masks, self.padded, self.inside, size, self.activation)
 
 
 class _Items(Dataset[tuple[ImageRecord, np.ndarray, np.ndarray]]):

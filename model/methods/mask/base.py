@@ -34,6 +34,7 @@ from model.methods.base import Context, Method, ParameterGroup, Trainable, Weigh
 from model.networks.mask2former.assembly import (
     Candidates,
     Instances,
+    Masks,
     Segment,
     assemble_panoptic,
     assemble_semantic,
@@ -117,12 +118,12 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
         """Class probabilities (Q, K + 1), "no object" last."""
         return logits.softmax(dim=-1)
 
-    def candidates(self, logits: Tensor, masks: Tensor) -> Candidates:
+    def candidates(self, logits: Tensor, masks: Masks) -> Candidates:
         """Queries of one image that may claim pixels; arguments as in :meth:`panoptic`."""
         return sure_queries(self.probabilities(logits), masks, self.object_threshold)
 
     def semantic(
-        self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None, known: int | None = None
+        self, logits: Tensor, masks: Masks, size: tuple[int, int] | None = None, known: int | None = None
     ) -> Tensor:
         """Label map of one image.
 
@@ -139,12 +140,12 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
         if self.semantic_reading == "regions":
             labels = assemble_semantic(self.candidates(logits, masks), self.overlap_threshold)
             return resize_labels(labels, logits.shape[-1] - 1, size)
-        votes = semantic_votes(self.probabilities(logits)[:, :-1], masks)
+        votes = semantic_votes(self.probabilities(logits)[:, :-1], masks[:])
         if votes.shape[-2:] != size:
             votes = F.interpolate(votes[None], size=size, mode="bilinear", align_corners=False)[0]
         return votes.argmax(dim=0) + 1
 
-    def panoptic(self, logits: Tensor, masks: Tensor, things: Tensor) -> tuple[Tensor, list[Segment]]:
+    def panoptic(self, logits: Tensor, masks: Masks, things: Tensor) -> tuple[Tensor, list[Segment]]:
         """Segment ids (H, W) and the segments of one image.
 
         Args:
@@ -154,7 +155,7 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
         """
         return assemble_panoptic(self.candidates(logits, masks), things, self.overlap_threshold)
 
-    def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
+    def instances(self, logits: Tensor, masks: Masks, things: Tensor | None = None) -> Instances:
         """Instances of one image, only of the classes in ``things`` if given; arguments as in :meth:`panoptic`."""
         return best_instances(self.probabilities(logits)[:, :-1], masks, self.max_detections, things)
 

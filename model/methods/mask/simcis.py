@@ -67,6 +67,7 @@ from model.methods.mask.query_bank import (
 from model.networks.mask2former.assembly import (
     Candidates,
     Instances,
+    Masks,
     Segment,
     assemble_panoptic,
     assemble_semantic,
@@ -273,14 +274,14 @@ class SimCIS(MaskMethod):
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
 
-    def candidates(self, logits: Tensor, masks: Tensor) -> Candidates:
+    def candidates(self, logits: Tensor, masks: Masks) -> Candidates:
         probabilities = logits.sigmoid()
         scores, labels = probabilities.max(dim=-1)
         kept = scores > self.object_threshold
         return Candidates(labels[kept], sharpened(probabilities[kept]), masks[kept])
 
     def semantic(
-        self, logits: Tensor, masks: Tensor, size: tuple[int, int] | None = None, known: int | None = None
+        self, logits: Tensor, masks: Masks, size: tuple[int, int] | None = None, known: int | None = None
     ) -> Tensor:
         """Label map of one image; pixels of classes that are not learnt yet are "nothing".
 
@@ -299,7 +300,7 @@ class SimCIS(MaskMethod):
         painted = resize_labels(painted, logits.shape[-1], painted.shape if size is None else size)  # type: ignore[arg-type]
         return painted.masked_fill(painted > known, 0)
 
-    def panoptic(self, logits: Tensor, masks: Tensor, things: Tensor) -> tuple[Tensor, list[Segment]]:
+    def panoptic(self, logits: Tensor, masks: Masks, things: Tensor) -> tuple[Tensor, list[Segment]]:
         """As in the base; segments of classes that are not learnt yet win their pixels and are left out."""
         countable = F.pad(things, (0, max(0, logits.shape[-1] - len(things))))
         ids, segments = assemble_panoptic(self.candidates(logits, masks), countable, self.overlap_threshold)
@@ -307,7 +308,7 @@ class SimCIS(MaskMethod):
         ids[torch.isin(ids, torch.tensor(unknown, dtype=ids.dtype, device=ids.device))] = 0
         return ids, [segment for segment in segments if segment.category < len(things)]
 
-    def instances(self, logits: Tensor, masks: Tensor, things: Tensor | None = None) -> Instances:
+    def instances(self, logits: Tensor, masks: Masks, things: Tensor | None = None) -> Instances:
         countable = None if things is None else F.pad(things, (0, max(0, logits.shape[-1] - len(things))))
         return best_instances(logits.sigmoid(), masks, self.max_detections, countable)
 

@@ -1,18 +1,32 @@
 """From class and mask probabilities of queries to segments, a label map or instances, for one image.
 
-Mask probabilities are (Q, H, W) at the resolution of the answer, however they were computed; classes are positions in the
-learning order, from 0.
+Mask probabilities are (Q, H, W) at the resolution of the answer, a tensor or :class:`Masks`; classes are positions in the
+learning order, from 0. Most queries of an image are of no consequence for it, so they are dropped before anything is computed
+per pixel: the answer is the same bit for bit, in a fraction of the time of the released order of operations.
 
 Source: Mask2Former's released code; label maps that queries do not vote on: CoMFormer's and ECLIPSE's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class Masks(Protocol):
+    """Mask probabilities (Q, H, W) of an image: a tensor, or something that computes those of the queries it is asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of all masks."""
+
+    def __getitem__(self, queries: Any, /) -> Tensor:
+        """Those of some queries, (n, H, W), chosen as rows of a tensor are."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class Candidates:
     masks: Tensor
 
 
-def sure_queries(classes: Tensor, masks: Tensor, threshold: float) -> Candidates:
+def sure_queries(classes: Tensor, masks: Masks, threshold: float) -> Candidates:
     """Queries whose most probable class is not "no object", and more probable than a threshold.
 
     Args:
@@ -73,9 +87,53 @@ def sure_queries(classes: Tensor, masks: Tensor, threshold: float) -> Candidates
     return Candidates(labels[kept], scores[kept], masks[kept])
 
 
-def claimed_regions(
-    candidates: Candidates, overlap_threshold: float, excess_threshold: float = 0.0
-) -> list[tuple[int, Tensor]]:
+@dataclass(frozen=True)
+class Regions:
+    """Disjoint parts of an image, one for each query that was kept.
+
+    Attributes:
+        owner: (H, W) int64, the candidate that claims a pixel most, kept or not.
+        inside: (H, W) bool: whether the pixel lies in the mask of its owner.
+        kept: the candidates that were kept, in their order.
+        categories: of each of them, position in the learning order.
+    """
+
+    owner: Tensor
+    inside: Tensor
+    kept: tuple[int, ...]
+    categories: tuple[int, ...]
+
+    def painted(self, values: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """(H, W) map: a value from 1 for each region, 0 elsewhere."""
+        of_candidate = [0] * (max(self.kept, default=-1) + 1)
+        for query, value in zip(self.kept, values, strict=True):
+            of_candidate[query] = value
+        table = torch.tensor(
+            [*of_candidate, 0], dtype=dtype
+        )  # the last entry: candidates that come after the kept ones
+        colour = table.to(self.owner.device)[self.owner.clamp(max=len(of_candidate))]
+        return colour * self.inside
+
+
+def strongest(scores: Tensor, masks: Tensor) -> Tensor:
+    """(H, W) int64: the query whose score times mask probability is the largest, the first one of equals.
+
+    Query after query, since torch's arg-max over the first dimension takes several times as long on a CPU.
+
+    Args:
+        scores: (n,), n > 0.
+        masks: (n, H, W).
+    """
+    owner = torch.zeros(masks.shape[1:], dtype=torch.int64, device=masks.device)
+    best = scores[0] * masks[0]
+    for query in range(1, len(masks)):
+        claim = scores[query] * masks[query]
+        owner.masked_fill_(claim > best, query)
+        torch.maximum(best, claim, out=best)
+    return owner
+
+
+def claimed_regions(candidates: Candidates, overlap_threshold: float, excess_threshold: float = 0.0) -> Regions:
     """Give every pixel to the query that claims it most, and keep the queries that keep most of their mask.
 
     Args:
@@ -85,22 +143,26 @@ def claimed_regions(
         excess_threshold: it is dropped as well if its mask is a smaller share of what it wins (SimCIS).
 
     Returns:
-        Category and region (H, W) bool of each kept query, in their order; regions are disjoint and never empty.
+        Regions that are never empty.
     """
-    if len(candidates.labels) == 0:
-        return []
-    owner = (candidates.scores[:, None, None] * candidates.masks).argmax(dim=0)  # H, W
-    owned = owner == torch.arange(len(candidates.labels), device=owner.device)[:, None, None]
-    confident = candidates.masks >= 0.5
-    regions = owned & confident
-    won, claimed, both = (x.flatten(1).sum(dim=1).tolist() for x in (owned, confident, regions))
-    return [
-        (category, regions[query])
-        for query, category in enumerate(candidates.labels.tolist())
-        if min(won[query], claimed[query], both[query]) > 0
-        and won[query] / claimed[query] >= overlap_threshold
-        and claimed[query] / won[query] >= excess_threshold
-    ]
+    masks, count = candidates.masks, len(candidates.labels)
+    if count == 0:
+        nothing = torch.zeros(masks.shape[-2:], dtype=torch.int64, device=masks.device)
+        return Regions(nothing, nothing.bool(), (), ())
+    owner = strongest(candidates.scores, masks)
+    confident = masks >= 0.5
+    inside = confident.gather(0, owner[None])[0]
+    # Of each candidate: pixels that it wins outside of its mask and inside of it, and pixels of its mask.
+    won = torch.bincount((2 * owner + inside).flatten(), minlength=2 * count).view(count, 2)
+    claimed = torch.stack([mask.count_nonzero() for mask in confident])  # faster than a sum of all rows at once
+    numbers = torch.cat([won, claimed[:, None]], dim=1).tolist()
+    kept = tuple(
+        query
+        for query, (outside, both, claim) in enumerate(numbers)
+        if both > 0 and (outside + both) / claim >= overlap_threshold and claim / (outside + both) >= excess_threshold
+    )
+    labels = candidates.labels.tolist()
+    return Regions(owner, inside, kept, tuple(labels[query] for query in kept))
 
 
 def assemble_panoptic(candidates: Candidates, things: Tensor, overlap_threshold: float) -> tuple[Tensor, list[Segment]]:
@@ -113,12 +175,13 @@ def assemble_panoptic(candidates: Candidates, things: Tensor, overlap_threshold:
     Returns:
         (H, W) int32 map of segment ids, 0 where there is none; the segments in the order of their ids.
     """
-    masks = candidates.masks
-    ids = torch.zeros(masks.shape[-2:], dtype=torch.int32, device=masks.device)
+    regions = claimed_regions(candidates, overlap_threshold)
+    countable = things.tolist()
     segments: list[Segment] = []
+    ids: list[int] = []
     stuff: dict[int, int] = {}
-    for category, region in claimed_regions(candidates, overlap_threshold):
-        isthing = bool(things[category])
+    for category in regions.categories:
+        isthing = bool(countable[category])
         segment = len(segments) + 1
         if not isthing and category in stuff:
             segment = stuff[category]
@@ -126,8 +189,8 @@ def assemble_panoptic(candidates: Candidates, things: Tensor, overlap_threshold:
             segments.append(Segment(segment, category, isthing))
             if not isthing:
                 stuff[category] = segment
-        ids[region] = segment
-    return ids, segments
+        ids.append(segment)
+    return regions.painted(ids, torch.int32), segments
 
 
 def assemble_semantic(candidates: Candidates, overlap_threshold: float, excess_threshold: float = 0.0) -> Tensor:
@@ -139,11 +202,8 @@ def assemble_semantic(candidates: Candidates, overlap_threshold: float, excess_t
     Returns:
         (H, W) int64, k + 1 for the class at position k, 0 where there is nothing.
     """
-    masks = candidates.masks
-    labels = torch.zeros(masks.shape[-2:], dtype=torch.int64, device=masks.device)
-    for category, region in claimed_regions(candidates, overlap_threshold, excess_threshold):
-        labels[region] = category + 1
-    return labels
+    regions = claimed_regions(candidates, overlap_threshold, excess_threshold)
+    return regions.painted([category + 1 for category in regions.categories], torch.int64)
 
 
 def semantic_votes(classes: Tensor, masks: Tensor) -> Tensor:
@@ -173,7 +233,7 @@ def resize_labels(labels: Tensor, classes: int, size: tuple[int, int]) -> Tensor
     return F.interpolate(shares, size=size, mode="bilinear", align_corners=False)[0].argmax(dim=0)
 
 
-def best_instances(classes: Tensor, masks: Tensor, limit: int, things: Tensor | None = None) -> Instances:
+def best_instances(classes: Tensor, masks: Masks, limit: int, things: Tensor | None = None) -> Instances:
     """The best (query, class) pairs; one query may appear under several classes.
 
     Args:
@@ -191,7 +251,9 @@ def best_instances(classes: Tensor, masks: Tensor, limit: int, things: Tensor | 
     if things is not None:
         reported = things.to(labels.device)[labels]
         scores, queries, labels = scores[reported], queries[reported], labels[reported]
-    inside = masks > 0.5
-    quality = (masks * inside).flatten(1).sum(dim=1) / (inside.flatten(1).sum(dim=1) + 1e-6)
-    scores, order = (scores * quality[queries]).sort(descending=True, stable=True)
-    return Instances(scores, labels[order], inside[queries[order]])
+    chosen, place = queries.unique(return_inverse=True)
+    found = masks[chosen]
+    inside = found > 0.5
+    quality = (found * inside).flatten(1).sum(dim=1) / (inside.flatten(1).sum(dim=1) + 1e-6)
+    scores, order = (scores * quality[place]).sort(descending=True, stable=True)
+    return Instances(scores, labels[order], inside[place[order]])

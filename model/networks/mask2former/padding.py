@@ -34,10 +34,13 @@ def resize_masks(masks: Tensor, padded: tuple[int, int], image: tuple[int, int],
     file; bilinear both times.
 
     Returns:
-        (Q, H, W).
+        (Q, H, W), a new tensor; a mask does not depend on how many others there are, not even in its last bit.
     """
-    masks = F.interpolate(masks[None], size=padded, mode="bilinear", align_corners=False)
+    if len(masks) == 0:
+        return masks.new_empty((0, *original))
+    # As a batch of images with one channel: torch takes other ways, which round otherwise, for some numbers of channels.
+    masks = F.interpolate(masks[:, None], size=padded, mode="bilinear", align_corners=False)
     masks = masks[..., : image[0], : image[1]]
     if image != original:
         masks = F.interpolate(masks, size=original, mode="bilinear", align_corners=False)
-    return masks[0]
+    return masks[:, 0]

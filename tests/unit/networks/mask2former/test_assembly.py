@@ -14,6 +14,7 @@ from model.networks.mask2former.assembly import (
     claimed_regions,
     resize_labels,
     semantic_votes,
+    strongest,
     sure_queries,
 )
 from model.networks.mask2former.padding import resize_masks
@@ -103,8 +104,8 @@ def test_a_query_that_wins_much_more_than_its_mask_may_be_dropped() -> None:
     masks = torch.full((1, 2, 10), 0.3)
     masks[:, :, :4] = 0.9  # its mask is two fifths of what nobody else wants
     candidates = sure_queries(torch.tensor([[0.9, 0.1]]), masks, 0.5)
-    assert len(claimed_regions(candidates, 0.8)) == 1
-    assert claimed_regions(candidates, 0.8, excess_threshold=0.8) == []
+    assert claimed_regions(candidates, 0.8).kept == (0,)
+    assert claimed_regions(candidates, 0.8, excess_threshold=0.8).kept == ()
 
 
 def test_regions_leave_pixels_without_a_label_at_every_size() -> None:
@@ -114,3 +115,11 @@ def test_regions_leave_pixels_without_a_label_at_every_size() -> None:
     assert labels.tolist() == [[2, 2, 0, 0]] * 4
     assert resize_labels(labels, 2, (4, 4)) is labels
     assert resize_labels(labels, 2, (8, 8)).tolist() == [[2] * 4 + [0] * 4] * 8
+
+
+@given(seed=st.integers(0, 10_000), queries=st.integers(1, 6))
+def test_a_pixel_belongs_to_the_first_of_the_strongest_queries(seed: int, queries: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(1, 3, (queries,), generator=generator) / 2
+    masks = torch.randint(0, 3, (queries, 5, 6), generator=generator) / 2  # few values, many of them equal
+    assert torch.equal(strongest(scores, masks), (scores[:, None, None] * masks).argmax(dim=0))
