@@ -15,13 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from model.common.array_files import ArrayFileError, read_arrays
 from model.common.files import atomic_file
+from model.evaluation.metrics.runs import has_long_runs, runs_of_pairs
 
 WITH_SEEN, WITHOUT_SEEN = 0, 1
 """Layers of :attr:`ConfusionMatrix.counts`."""
+
+_EXACT = 2**24
+"""Number of pixels up to which OpenCV, which counts in single precision, counts exactly."""
+
+SHORT_RUN = 8
+"""Pixels that a run of equal pairs has to have on average, so that finding runs is faster than counting pixels."""
 
 
 class ConfusionError(ValueError):
@@ -153,14 +161,13 @@ class ConfusionAccumulator:
             self._check_range(
                 "label", labels, len(self._rows), "the class table ends before; was another class list prepared?"
             )
-        keys = self._rows[labels.ravel()]
-        keys *= self._columns
-        keys += prediction.ravel().astype(np.int64, copy=False)
-        counts = np.bincount(keys, minlength=(self._unknown + 1) * self._columns).reshape(-1, self._columns)
-        if counts[self._unknown].any():
-            unknown = np.unique(labels[self._rows[labels] == self._unknown])
+        pairs = pair_counts(labels, prediction, len(self._rows), self._columns)
+        found = pairs.any(axis=1)
+        unknown = np.flatnonzero(found & (self._rows == self._unknown))
+        if len(unknown):
             raise ConfusionError(f"label {unknown[0]} is neither in the class table nor background nor void")
-        counts = counts[: self._unknown]
+        counts = np.zeros((self._unknown, self._columns), np.int64)
+        counts[self._rows[found]] = pairs[found]
         if has_seen_class is None:
             has_seen_class = bool(counts[self._seen_rows].any())
         layer = WITH_SEEN if has_seen_class else WITHOUT_SEEN
@@ -178,6 +185,29 @@ class ConfusionAccumulator:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= end:
             raise ConfusionError(f"{what} {low if low < 0 else high}: {expected}")
+
+
+def pair_counts(labels: np.ndarray, prediction: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """How often each pair of label and prediction occurs, by one bincount of runs or one histogram of pixels.
+
+    Args:
+        labels: (H, W) integers from 0 to ``rows`` - 1.
+        prediction: (H, W) integers from 0 to ``columns`` - 1.
+        rows, columns: of the answer.
+
+    Returns:
+        (rows, columns) int64.
+    """
+    if has_long_runs(labels, prediction, SHORT_RUN):
+        true, predicted, lengths = runs_of_pairs(labels, prediction)
+        keys = true.astype(np.int64) * columns + predicted.astype(np.int64)
+        return np.bincount(keys, lengths, rows * columns).astype(np.int64).reshape(rows, columns)
+    if labels.dtype == np.uint8 and rows <= 256 and columns <= 256 and labels.size < _EXACT:
+        maps = [np.ascontiguousarray(labels), np.ascontiguousarray(prediction, np.uint8)]
+        return cv2.calcHist(maps, [0, 1], None, [rows, columns], [0, rows, 0, columns]).astype(np.int64)
+    keys = np.multiply(labels.ravel(), columns, dtype=np.int64)
+    np.add(keys, prediction.ravel(), out=keys, casting="unsafe")
+    return np.bincount(keys, minlength=rows * columns).reshape(rows, columns)
 
 
 def _require_subset(classes: Sequence[int], categories: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from model.common.array_files import ArrayFileError, read_arrays
 from model.common.files import atomic_file
+from model.evaluation.metrics.runs import runs_of_pairs
 
 VOID = 0
 """Id of pixels without a segment, in true and predicted maps."""
@@ -163,15 +164,11 @@ def shared_pixels(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np
     Returns:
         Ids of the first map, ids of the second, pixels; sorted by the first id, then by the second.
     """
-    a, b = np.ascontiguousarray(first).ravel(), np.ascontiguousarray(second).ravel()
-    if not len(a):
+    if not np.size(first):
         empty = np.empty(0, np.int64)
         return empty, empty, empty
-    change = a[1:] != a[:-1]
-    change |= b[1:] != b[:-1]
-    starts = np.concatenate([[0], np.flatnonzero(change) + 1])
-    lengths = np.diff(starts, append=len(a))
-    keys = a[starts].astype(np.int64) << 32 | b[starts].astype(np.int64)
+    a, b, lengths = runs_of_pairs(first, second)
+    keys = a.astype(np.int64) << 32 | b.astype(np.int64)
     pairs, inverse = np.unique(keys, return_inverse=True)
     pixels = np.bincount(inverse, lengths).astype(np.int64)
     return pairs >> 32, pairs & 0xFFFFFFFF, pixels

@@ -41,6 +41,30 @@ def test_every_pixel_is_counted_where_a_loop_would_count_it(seed: int, dtype: ty
     np.testing.assert_array_equal(counting.matrix().counts.sum(axis=0), expected)
 
 
+@pytest.mark.parametrize("run", [1, 20])
+@pytest.mark.parametrize("classes", [3, 255, 256, 400])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_counts_are_the_same_for_every_kind_of_map(run: int, classes: int, dtype: type) -> None:
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, min(classes, 256), (40, 100 // run)).repeat(run, axis=1)
+    prediction = rng.integers(0, classes + 1, (100 // run, 40)).repeat(run, axis=0).T  # not contiguous
+    counting = ConfusionAccumulator(range(classes), range(classes))
+    counting.add(labels.astype(dtype), prediction, has_seen_class=True)
+    expected = np.bincount((labels * (classes + 1) + prediction).ravel(), minlength=classes * (classes + 1))
+    counts = counting.matrix().counts[WITH_SEEN]
+    np.testing.assert_array_equal(counts[:classes], expected.reshape(classes, classes + 1))
+    assert counts.sum() == labels.size
+
+
+def test_an_image_with_more_pixels_than_single_precision_counts() -> None:
+    labels = np.zeros((4097, 8192), np.uint8)  # 2^25 + 2^13 pixels, of two pairs by turns
+    prediction = np.zeros_like(labels)
+    prediction[:, ::2] = 1
+    counting = ConfusionAccumulator((0,), (0,))
+    counting.add(labels, prediction, has_seen_class=True)
+    assert counting.matrix().counts[WITH_SEEN][0].tolist() == [labels.size // 2, labels.size // 2]
+
+
 def test_images_without_a_seen_class_are_kept_apart() -> None:
     counting = accumulator()
     counting.add(np.full((2, 2), 9), np.ones((2, 2), int))
