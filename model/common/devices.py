@@ -1,10 +1,11 @@
-"""Where a command runs."""
+"""Where a command runs, and how its tensors get there."""
 
 from __future__ import annotations
 
 import os
 
 import torch
+from torch import Tensor
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,3 +25,8 @@ def choose_workers(asked: int | None, device: torch.device) -> int:
     if asked is not None:
         return asked
     return 0 if device.type == "cpu" else min(8, len(os.sched_getaffinity(0)))
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device; copied from page-locked memory, so that the host does not wait for the device."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

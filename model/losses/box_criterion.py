@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from model.data.loading.mask_batch import MaskTargets
 from model.losses.boxes import box_costs, box_losses, mask_boxes
-from model.losses.matching import Match, assign, cross_entropy_cost, dice_cost
+from model.losses.matching import Match, Pairs, cross_entropy_cost, dice_cost
 from model.losses.point_sampling import PointSource, sample_points
 from model.losses.precision import at_least_single
 from model.losses.query_focal import focal_cost, summed_focal_loss
-from model.losses.set_criterion import SetCriterion, mask_count, query_labels
+from model.losses.set_criterion import SetCriterion, compared_type, mask_count
+from model.losses.target_batch import TargetBatch
 
 
 class BoxedPrediction(Protocol):
@@ -54,6 +55,40 @@ class BoxedTargets:
     def of(cls, targets: MaskTargets) -> BoxedTargets:
         """With tight boxes."""
         return cls(targets, mask_boxes(targets.masks))
+
+
+@dataclass(frozen=True)
+class BoxedBatch(TargetBatch):
+    """Targets of all images with their boxes.
+
+    Attributes:
+        boxes: (T, 4), image after image.
+        padded_boxes: (B, N, 4), those of each image and zeros.
+    """
+
+    boxes: Tensor
+    padded_boxes: Tensor
+
+    @classmethod
+    def with_boxes(cls, targets: Sequence[BoxedTargets], dtype: torch.dtype) -> BoxedBatch:
+        """Of the targets of each image, whose masks have one size."""
+        plain = TargetBatch.of([one.targets for one in targets], dtype)
+        boxes = [one.boxes.to(dtype) for one in targets]
+        return cls(plain.counts, plain.labels, plain.padded, plain.masks, torch.cat(boxes), plain.padded_rows(boxes))
+
+
+@dataclass(frozen=True)
+class _Real:
+    """The predictions of queries that are not virtual."""
+
+    logits: Tensor
+    masks: Tensor
+    boxes: Tensor
+
+    @classmethod
+    def of(cls, prediction: BoxedPrediction, count: int) -> _Real:
+        """Of the first so many queries."""
+        return cls(*(at_least_single(x)[:, :count] for x in (prediction.logits, prediction.masks, prediction.boxes)))
 
 
 @dataclass(frozen=True)
@@ -102,60 +137,53 @@ class BoxCriterion(SetCriterion):
         Raises:
             MatchingError: if predictions are not finite.
         """
-        normaliser = mask_count([one.targets for one in targets], predictions[0].logits.device)
-        with torch.autocast(predictions[0].logits.device.type, enabled=False):
-            return [self._losses(one, targets, virtual_labels, draw, normaliser, names) for one in predictions]
-
-    def _losses(
-        self,
-        prediction: BoxedPrediction,
-        targets: Sequence[BoxedTargets],
-        virtual_labels: Tensor | None,
-        draw: PointSource,
-        normaliser: float,
-        names: Sequence[str] | None,
-    ) -> BoxedLosses:
-        logits, masks, boxes = (at_least_single(x) for x in (prediction.logits, prediction.masks, prediction.boxes))
-        virtual = 0 if virtual_labels is None else virtual_labels.shape[1]
-        count = logits.shape[1] - virtual
-        matches = self.match_boxes(logits[:, :count], masks[:, :count], boxes[:, :count], targets, draw, names)
-        plain = [one.targets for one in targets]
-        labels = query_labels(plain, matches, logits[:, :count], nothing=logits.shape[-1])
-        if virtual_labels is not None:
-            labels = torch.cat([labels, virtual_labels], dim=1)
-        mask, dice = self.mask_losses(masks[:, :count], plain, matches, draw, normaliser)
-        matched = torch.cat(
-            [image[match.queries.to(image.device)] for image, match in zip(boxes, matches, strict=True)]
-        )
-        wanted = torch.cat(
-            [one.boxes[match.targets.to(one.boxes.device)] for one, match in zip(targets, matches, strict=True)]
-        )
-        box, overlap = box_losses(matched, wanted.to(matched.dtype), normaliser)
-        return BoxedLosses(summed_focal_loss(logits, labels, normaliser), mask, dice, box, overlap, matches)
+        first = predictions[0]
+        normaliser = mask_count([one.targets for one in targets], first.logits.device)
+        count = first.logits.shape[1] - (0 if virtual_labels is None else virtual_labels.shape[1])
+        with torch.autocast(first.logits.device.type, enabled=False):
+            batch = BoxedBatch.with_boxes(targets, compared_type(first.masks))
+            real = [_Real.of(prediction, count) for prediction in predictions]
+            found = self.compared(real, batch, draw, names)
+            labels = batch.query_labels(found.pairs, count, nothing=first.logits.shape[-1])
+            losses = []
+            for index, (prediction, of_queries) in enumerate(zip(predictions, labels, strict=True)):
+                if virtual_labels is not None:
+                    of_queries = torch.cat([of_queries, virtual_labels], dim=1)
+                boxes = real[index].boxes.flatten(0, 1).index_select(0, found.pairs.queries[index])
+                wanted = batch.boxes.index_select(0, found.pairs.targets[index])
+                losses.append(
+                    BoxedLosses(
+                        summed_focal_loss(prediction.logits, of_queries, normaliser),
+                        *found.masks[index].losses(normaliser),
+                        *box_losses(boxes, wanted, normaliser),
+                        found.matches[index],
+                    )
+                )
+        return losses
 
     @torch.no_grad()
-    def match_boxes(
-        self,
-        logits: Tensor,
-        masks: Tensor,
-        boxes: Tensor,
-        targets: Sequence[BoxedTargets],
-        draw: PointSource,
-        names: Sequence[str] | None = None,
-    ) -> list[Match]:
-        """Assign queries (B, Q, …) to targets; all masks of an image are compared at the same points."""
-        costs = []
-        for z, m, b, target in zip(logits, masks, boxes, targets, strict=True):
-            z, m, b = at_least_single(z), at_least_single(m), at_least_single(b)
-            points = draw(1, self.points)
-            mask_logits = sample_points(m[None], points)[0]  # Q, P
-            mask_targets = sample_points(target.targets.masks[None].to(m.dtype), points)[0]  # N, P
-            difference, overlap = box_costs(b, target.boxes.to(b.dtype))
-            costs.append(
-                self.class_cost * focal_cost(z, target.targets.labels)
-                + self.mask_cost * cross_entropy_cost(mask_logits, mask_targets)
-                + self.dice_cost * dice_cost(mask_logits.sigmoid(), mask_targets)
-                + self.box_cost * difference
-                + self.overlap_cost * overlap
-            )
-        return assign(costs, names)
+    def matched_pairs(
+        self, prediction: BoxedPrediction, targets: Sequence[BoxedTargets], draw: PointSource, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Match the first ``count`` queries of each image alone.
+
+        Returns:
+            (M,) places among these queries of all images, and (M,) the label of the target that each one answers for.
+        """
+        batch = BoxedBatch.with_boxes(targets, compared_type(prediction.masks))
+        points = torch.cat([draw(1, self.points) for _ in targets])
+        matches = self.match([_Real.of(prediction, count)], batch, [points])
+        pairs = Pairs.of(matches, count, batch.counts, batch.labels.device)
+        return pairs.queries[0], batch.labels[pairs.targets[0]]
+
+    def costs(self, prediction: Any, targets: TargetBatch, mask_targets: Tensor, points: Tensor) -> Tensor:
+        assert isinstance(targets, BoxedBatch)
+        mask_logits = sample_points(prediction.masks, points)  # B, Q, P
+        difference, overlap = box_costs(prediction.boxes, targets.padded_boxes)
+        return (
+            self.class_cost * focal_cost(prediction.logits, targets.padded)
+            + self.mask_cost * cross_entropy_cost(mask_logits, mask_targets)
+            + self.dice_cost * dice_cost(mask_logits.sigmoid(), mask_targets)
+            + self.box_cost * difference
+            + self.overlap_cost * overlap
+        )

@@ -56,10 +56,10 @@ def generalised_overlap(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def box_costs(boxes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute difference and minus the generalised overlap of every pair: (Q, 4) and (N, 4) to (Q, N) each."""
-    return torch.cdist(boxes, wanted, p=1), -generalised_overlap(boxes[:, None], wanted[None])
+    """Absolute difference and minus the generalised overlap of every pair: (…, Q, 4) and (…, N, 4) to (…, Q, N) each."""
+    return torch.cdist(boxes, wanted, p=1), -generalised_overlap(boxes[..., :, None, :], wanted[..., None, :, :])
 
 
-def box_losses(boxes: Tensor, wanted: Tensor, normaliser: float) -> tuple[Tensor, Tensor]:
+def box_losses(boxes: Tensor, wanted: Tensor, normaliser: float | Tensor) -> tuple[Tensor, Tensor]:
     """Absolute differences and one minus generalised overlaps of matched boxes (N, 4), summed and divided by ``normaliser``."""
     return (boxes - wanted).abs().sum() / normaliser, (1 - generalised_overlap(boxes, wanted)).sum() / normaliser

@@ -3,7 +3,8 @@
 Michieli & Zanuttigh, "Continual Semantic Segmentation via Repulsion-Attraction of Sparse and Disentangled Latent
 Representations" (SDR), CVPR 2021.
 
-Labels here have the size of the feature map, see :mod:`model.losses.reduced_labels`. Every function takes ``released_layout``:
+Labels here have the size of the feature map, see :mod:`model.losses.reduced_labels`; functions take them as they are or as
+:class:`Regions`, which several of them can share. Every function takes ``released_layout``:
 the released code picks the features of a class with a mask over (B, C, h, w) and re-reads the flat result, whose order is image,
 channel, pixel, as a matrix. Read as C x n (running means, attraction, repulsion) it is right for one image only; read as n x C
 (matching) it practically never is. ``False`` takes every pixel's own feature vector.
@@ -11,13 +12,15 @@ channel, pixel, as a matrix. Read as C x n (running means, attraction, repulsion
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.common.devices import sent
 from model.data.prepared.labels import IGNORE
 from model.losses.precision import at_least_single
 
@@ -25,32 +28,66 @@ Layout = Literal["pixels", "released-columns", "released-rows"]
 Repulsion = Literal["means", "prototypes", "orthogonal", "orthogonal-max"]
 
 
-def present_classes(labels: Tensor, *, skip_first: bool = False, skip_background: bool = False) -> list[int]:
+@dataclass(frozen=True)
+class Regions:
+    """Where each label of a batch is. Made by copying the labels to the host once; the classes then cost no further wait.
+
+    Attributes:
+        order: (B, P) int64 pixels of each image in ascending order of their label, those of one label in their own order.
+        bounds: for each label that occurs, where its pixels begin and end in the order of each image.
+    """
+
+    order: Tensor
+    bounds: Mapping[int, tuple[tuple[int, int], ...]]
+
+    @classmethod
+    def of(cls, labels: Tensor | Regions) -> Regions:
+        """Of labels (B, h, w), or the regions themselves."""
+        if isinstance(labels, Regions):
+            return labels
+        on_host = labels.flatten(1).cpu()
+        ascending, order = on_host.sort(dim=1, stable=True)
+        found = on_host.unique()
+        wanted = found.expand(len(on_host), -1).contiguous()
+        first, last = (torch.searchsorted(ascending, wanted, right=right).T.tolist() for right in (False, True))
+        bounds = {
+            label: tuple(zip(begin, end, strict=True))
+            for label, begin, end in zip(found.tolist(), first, last, strict=True)
+        }
+        return cls(sent(order, labels.device), bounds)
+
+    def sorted_features(self, features: Tensor) -> Tensor:
+        """Features (B, C, h, w) with their pixels in this order: (B, C, P)."""
+        flat = features.flatten(2)
+        return flat.gather(2, self.order[:, None].expand(-1, flat.shape[1], -1))
+
+    def rows(self, ordered: Tensor, label: int, layout: Layout = "pixels") -> Tensor:
+        """(n, C) feature vectors of the n pixels of a class.
+
+        Args:
+            ordered: (B, C, P) of :meth:`sorted_features`.
+            label: of the class.
+            layout: ``pixels``, or one of the readings of the released code, see the top of this module.
+        """
+        bounds = self.bounds.get(label, ((0, 0),) * len(ordered))
+        parts = [image[:, begin:end] for image, (begin, end) in zip(ordered, bounds, strict=True)]
+        if layout == "pixels":
+            return torch.cat([part.T for part in parts])
+        channels, flat = ordered.shape[1], torch.cat([part.flatten() for part in parts])
+        return flat.view(channels, -1).T if layout == "released-columns" else flat.view(-1, channels)
+
+
+def present_classes(labels: Tensor | Regions, *, skip_first: bool = False, skip_background: bool = False) -> list[int]:
     """Labels that occur, ascending, without ignored pixels.
 
     Args:
-        labels: any shape, 255 = ignore.
+        labels: (B, h, w), 255 = ignore.
         skip_first: leave out the smallest label that occurs, ignored pixels included: meant for the background, this is how the
             released code does it, and a batch without background loses a class.
         skip_background: leave out label 0.
     """
-    present = [int(label) for label in labels.unique()]
+    present = list(Regions.of(labels).bounds)
     return [c for c in present[skip_first:] if c != IGNORE and not (skip_background and c == 0)]
-
-
-def class_features(features: Tensor, members: Tensor, layout: Layout = "pixels") -> Tensor:
-    """(n, C) feature vectors of the n pixels of a class.
-
-    Args:
-        features: (B, C, h, w).
-        members: (B, h, w) bool.
-        layout: ``pixels``, or one of the readings of the released code, see the top of this module.
-    """
-    if layout == "pixels":
-        return features.permute(0, 2, 3, 1)[members]
-    channels = features.shape[1]
-    flat = features.masked_select(members.unsqueeze(1))
-    return flat.view(channels, -1).T if layout == "released-columns" else flat.view(-1, channels)
 
 
 def _columns(released_layout: bool) -> Layout:
@@ -58,7 +95,7 @@ def _columns(released_layout: bool) -> Layout:
 
 
 def class_sums(
-    features: Tensor, labels: Tensor, classes: Sequence[int], channels: int, *, released_layout: bool = False
+    features: Tensor, labels: Tensor | Regions, classes: Sequence[int], channels: int, *, released_layout: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Sums of the features of some classes of a batch, and how many pixels these have; to be added up over processes.
 
@@ -74,8 +111,10 @@ def class_sums(
     """
     features = at_least_single(features.detach())
     sums, counts = features.new_zeros(channels, features.shape[1]), features.new_zeros(channels)
+    regions = Regions.of(labels)
+    ordered = regions.sorted_features(features)
     for c in classes:
-        rows = class_features(features, labels == c, _columns(released_layout))
+        rows = regions.rows(ordered, c, _columns(released_layout))
         sums[c], counts[c] = rows.sum(dim=0), len(rows)
     return sums, counts
 
@@ -104,7 +143,7 @@ def running_prototypes(prototypes: Tensor, counts: Tensor, sums: Tensor, new_cou
 
 def prototype_matching(
     features: Tensor,
-    labels: Tensor,
+    labels: Tensor | Regions,
     prototypes: Tensor,
     *,
     each_pixel: bool = False,
@@ -130,9 +169,11 @@ def prototype_matching(
     """
     features, prototypes = at_least_single(features), prototypes.detach()
     layout: Layout = "released-rows" if released_layout else "pixels"
+    regions = Regions.of(labels)
+    ordered = regions.sorted_features(features)
     terms = []
-    for c in present_classes(labels, skip_background=True):
-        rows = class_features(features, labels == c, layout)
+    for c in present_classes(regions, skip_background=True):
+        rows = regions.rows(ordered, c, layout)
         difference = (rows if each_pixel else rows.mean(dim=0)) - prototypes[c]
         distance = torch.linalg.vector_norm(difference, dim=-1) if norm else difference.square()
         terms.append(distance.mean())
@@ -143,7 +184,7 @@ def prototype_matching(
 
 def attraction(
     features: Tensor,
-    labels: Tensor,
+    labels: Tensor | Regions,
     prototypes: Tensor,
     classes: Sequence[int],
     *,
@@ -170,9 +211,11 @@ def attraction(
     Source: SDR (2021), attraction of the contrastive term; released code.
     """
     features, prototypes = at_least_single(features), prototypes.detach()
+    regions = Regions.of(labels)
+    ordered = regions.sorted_features(features)
     terms = []
     for c in classes:
-        rows = class_features(features, labels == c, _columns(released_layout))
+        rows = regions.rows(ordered, c, _columns(released_layout))
         if unit:
             rows, prototypes = functional.normalize(rows, dim=1), functional.normalize(prototypes, dim=0)
         terms.append((rows - prototypes[c]).square().mean())
@@ -183,7 +226,7 @@ def attraction(
 
 def repulsion(
     features: Tensor,
-    labels: Tensor,
+    labels: Tensor | Regions,
     prototypes: Tensor,
     classes: Sequence[int],
     *,
@@ -212,12 +255,14 @@ def repulsion(
     features, prototypes = at_least_single(features), prototypes.detach()
     if not classes:
         return features.new_zeros(())
+    regions = Regions.of(labels)
+    ordered = regions.sorted_features(features)
     means = []
     for c in classes:
-        rows = class_features(features, labels == c, _columns(released_layout))
+        rows = regions.rows(ordered, c, _columns(released_layout))
         means.append((functional.normalize(rows, dim=1) if unit else rows).mean(dim=0))
     stacked = torch.stack(means)
-    places = torch.as_tensor(classes, device=features.device)
+    places = sent(torch.as_tensor(classes), features.device)
     if form in ("orthogonal", "orthogonal-max"):
         others = torch.arange(len(prototypes), device=features.device).unsqueeze(1) != places
         products = (prototypes.to(stacked) @ stacked.T)[others]

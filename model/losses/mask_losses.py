@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mask_cross_entropy(mask_logits: Tensor, mask_targets: Tensor, normaliser: float) -> Tensor:
+def mask_cross_entropy(mask_logits: Tensor, mask_targets: Tensor, normaliser: float | Tensor) -> Tensor:
     """Binary cross-entropy, mean over the points of a mask, summed over masks and divided by ``normaliser``.
 
     Args:
@@ -25,7 +25,7 @@ def mask_cross_entropy(mask_logits: Tensor, mask_targets: Tensor, normaliser: fl
     return losses.mean(dim=1).sum() / normaliser
 
 
-def assigned_mask_cross_entropy(log_probabilities: Tensor, mask_targets: Tensor, normaliser: float) -> Tensor:
+def assigned_mask_cross_entropy(log_probabilities: Tensor, mask_targets: Tensor, normaliser: float | Tensor) -> Tensor:
     r"""Cross-entropy of the pixels' queries: what a pixel of the mask gives to another query costs.
 
     .. math:: L = \sum_m mean_p \; t_p · (-\log s_{mp}) \; / \; N
@@ -43,7 +43,7 @@ def assigned_mask_cross_entropy(log_probabilities: Tensor, mask_targets: Tensor,
     return -(log_probabilities * mask_targets).mean(dim=1).sum() / normaliser
 
 
-def dice_loss(probabilities: Tensor, mask_targets: Tensor, normaliser: float) -> Tensor:
+def dice_loss(probabilities: Tensor, mask_targets: Tensor, normaliser: float | Tensor) -> Tensor:
     r"""One minus the smoothed Dice overlap, summed over masks and divided by ``normaliser``.
 
     .. math:: L = \sum_m 1 - (2 \sum_p s_p t_p + 1) / (\sum_p s_p + \sum_p t_p + 1)

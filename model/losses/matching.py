@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from model.common.devices import sent
 
 
 class MatchingError(ValueError):
@@ -31,21 +34,62 @@ class Match:
     targets: Tensor
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Matched pairs of all images for several sets of predictions, on the device of the predictions.
+
+    Attributes:
+        queries: (L, M) int64, places among the queries of all images one after the other, ascending in each row.
+        targets: (L, M) int64, places among the targets of all images one after the other.
+    """
+
+    queries: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, sets: Sequence[Sequence[Match]], queries: int, counts: Sequence[int], device: torch.device) -> Pairs:
+        """Send matches of the host to a device, all in one copy.
+
+        Args:
+            sets: for each set of predictions the matches of its images; as many pairs in each.
+            queries: of an image.
+            counts: targets of each image.
+            device: where to.
+        """
+        before = [0, *accumulate(counts)]
+        rows = [
+            torch.stack(
+                [
+                    torch.cat([match.queries + image * queries for image, match in enumerate(matches)]),
+                    torch.cat([match.targets + first for first, match in zip(before, matches, strict=False)]),
+                ]
+            )
+            for matches in sets
+        ]
+        on_device = sent(torch.stack(rows), device)
+        return cls(on_device[:, 0], on_device[:, 1])
+
+
 def class_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """Minus the probability of the target's class: logits (Q, K + 1) and labels (N,) to (Q, N)."""
-    return -logits.softmax(dim=-1)[:, labels]
+    """Minus the probability of the target's class: logits (…, Q, K + 1) and labels (…, N) to (…, Q, N)."""
+    return -columns(logits.softmax(dim=-1), labels)
+
+
+def columns(values: Tensor, labels: Tensor) -> Tensor:
+    """Columns of (…, Q, K) for labels (…, N): (…, Q, N)."""
+    return values.gather(-1, labels[..., None, :].expand(*values.shape[:-1], -1))
 
 
 def cross_entropy_cost(mask_logits: Tensor, mask_targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy of every pair: (Q, P) logits and (N, P) targets in [0, 1] to (Q, N)."""
+    """Mean binary cross-entropy of every pair: (…, Q, P) logits and (…, N, P) targets in [0, 1] to (…, Q, N)."""
     # log(1 + e^x) − x·t is the cross-entropy for any target t, so one product with the targets is enough
-    return (F.softplus(mask_logits).sum(dim=1, keepdim=True) - mask_logits @ mask_targets.T) / mask_logits.shape[1]
+    return (F.softplus(mask_logits).sum(dim=-1, keepdim=True) - mask_logits @ mask_targets.mT) / mask_logits.shape[-1]
 
 
 def dice_overlap(probabilities: Tensor, mask_targets: Tensor) -> Tensor:
-    """Smoothed Dice overlap of every pair: (Q, P) probabilities and (N, P) targets to (Q, N)."""
-    overlap = 2 * probabilities @ mask_targets.T
-    areas = probabilities.sum(dim=1, keepdim=True) + mask_targets.sum(dim=1)
+    """Smoothed Dice overlap of every pair: (…, Q, P) probabilities and (…, N, P) targets to (…, Q, N)."""
+    overlap = 2 * probabilities @ mask_targets.mT
+    areas = probabilities.sum(dim=-1, keepdim=True) + mask_targets.sum(dim=-1)[..., None, :]
     return (overlap + 1) / (areas + 1)
 
 
@@ -55,7 +99,7 @@ def dice_cost(probabilities: Tensor, mask_targets: Tensor) -> Tensor:
 
 
 def harmonic_cost(probabilities: Tensor, overlaps: Tensor) -> Tensor:
-    """Minus the harmonic mean of class probability and Dice overlap (Q, N): a pair has to be good in both.
+    """Minus the harmonic mean of class probability and Dice overlap (…, Q, N): a pair has to be good in both.
 
     Source: CoMFormer, released code.
     """
@@ -63,17 +107,17 @@ def harmonic_cost(probabilities: Tensor, overlaps: Tensor) -> Tensor:
 
 
 def assign(costs: Sequence[Tensor], names: Sequence[str] | None = None) -> list[Match]:
-    """Solve the assignment of each image.
+    """Solve assignments, after one copy of all costs to the host.
 
     Args:
-        costs: (Q, N) for each image; N may be zero.
-        names: of the images, for the message of an error; their numbers if None.
+        costs: (Q, N) for each image, of several sets of predictions if need be; N may be zero.
+        names: of the images, for the message of an error, as many as costs; their numbers if None.
 
     Raises:
         MatchingError: if a cost is not finite.
     """
     sizes = [cost.numel() for cost in costs]
-    # one transfer for all images: each would wait for the device
+    # each copy would wait for the device
     on_host = torch.cat([cost.detach().flatten() for cost in costs]).cpu().split(sizes)
     matches = []
     for index, (flat, cost) in enumerate(zip(on_host, costs, strict=True)):

@@ -7,6 +7,7 @@ most points go where the prediction is uncertain, the others anywhere.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,39 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(-1)
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Points that may be chosen for each mask, and points that are used anyway.
+
+    Attributes:
+        uniform: (N, n, 2), of which the ``kept`` most undecided are chosen.
+        rest: (N, r, 2).
+        kept: number of points to be chosen.
+    """
+
+    uniform: Tensor
+    rest: Tensor
+    kept: int
+
+
+def draw_candidates(
+    sets: int, count: int, draw: PointSource, oversampling: float = 3.0, importance: float = 0.75
+) -> Candidates:
+    """Draw for some masks what :func:`undecided_among` chooses from; arguments as in :func:`undecided_points`."""
+    kept = int(importance * count)
+    uniform = draw(sets, int(oversampling * count))
+    return Candidates(uniform, draw(sets, count - kept), kept)
+
+
+@torch.no_grad()
+def undecided_among(masks: Tensor, candidates: Candidates, boundary: float = 0.0) -> Tensor:
+    """The candidates of each mask (N, 1, h, w) whose values are nearest to the boundary, and the other points: (N, P, 2)."""
+    undecided = -(sample_points(masks.detach(), candidates.uniform)[:, 0] - boundary).abs()  # N, candidates
+    index = undecided.topk(candidates.kept, dim=1).indices
+    chosen = candidates.uniform.gather(1, index[..., None].expand(-1, -1, 2))
+    return torch.cat((chosen, candidates.rest), dim=1)
+
+
 def undecided_points(
     masks: Tensor,
     count: int,
@@ -65,12 +99,4 @@ def undecided_points(
 
     Source: PointRend, section 3.1; the uncertainty is that of the sampled value, not a sample of the uncertainty.
     """
-    sets = masks.shape[0]
-    kept = int(importance * count)
-    with torch.no_grad():
-        candidates = draw(sets, int(oversampling * count))
-        rest = draw(sets, count - kept)
-        undecided = -(sample_points(masks.detach(), candidates)[:, 0] - boundary).abs()  # N, candidates
-        index = undecided.topk(kept, dim=1).indices
-        chosen = candidates.gather(1, index[..., None].expand(-1, -1, 2))
-        return torch.cat((chosen, rest), dim=1)
+    return undecided_among(masks, draw_candidates(masks.shape[0], count, draw, oversampling, importance), boundary)

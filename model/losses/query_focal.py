@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.losses.matching import columns
 from model.losses.precision import at_least_single
 
 
@@ -39,7 +40,7 @@ def query_focal_loss(
 
 
 def summed_focal_loss(
-    logits: Tensor, labels: Tensor, normaliser: float, alpha: float = 0.25, gamma: float = 2.0
+    logits: Tensor, labels: Tensor, normaliser: float | Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
     r"""Sigmoid focal loss summed over images, queries and classes, divided by the number of targets.
 
@@ -66,7 +67,8 @@ def summed_focal_loss(
 
 
 def focal_cost(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    r"""What it would cost to answer yes to the target's class instead of no: logits (Q, K) and labels (N,) to (Q, N).
+    r"""What it would cost to answer yes to the target's class instead of no: logits (…, Q, K) and labels (…, N) to
+    (…, Q, N).
 
     .. math:: C = α (1 - p)^γ (-\log(p + ε)) - (1 - α) p^γ (-\log(1 - p + ε)), \quad ε = 10^{-8}
 
@@ -75,4 +77,4 @@ def focal_cost(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float
     p = logits.sigmoid()
     yes = alpha * (1 - p).pow(gamma) * -(p + 1e-8).log()
     no = (1 - alpha) * p.pow(gamma) * -(1 - p + 1e-8).log()
-    return (yes - no)[:, labels]
+    return columns(yes - no, labels)

@@ -58,5 +58,5 @@ def query_distillation(queries: Tensor, old_queries: Tensor, selected: Tensor) -
 
     Source: past-class backtrace distillation, section 3.2. The released code gives NaN where no query is selected.
     """
-    difference = (queries - old_queries.detach())[selected]
-    return difference.square().sum() / max(difference.numel(), 1)
+    difference = (queries - old_queries.detach()).masked_fill(~selected[..., None], 0.0)
+    return difference.square().sum() / (selected.sum() * queries.shape[-1]).clamp(min=1)

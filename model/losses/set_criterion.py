@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, distributed
@@ -15,10 +15,11 @@ from torch import Tensor, distributed
 from model.data.loading.mask_batch import MaskTargets
 from model.losses.mask_activation import MaskActivation
 from model.losses.mask_losses import dice_loss, mask_cross_entropy
-from model.losses.matching import Match, assign, class_cost, cross_entropy_cost, dice_cost
-from model.losses.point_sampling import PointSource, sample_points, undecided_points
+from model.losses.matching import Match, Pairs, assign, class_cost, cross_entropy_cost, dice_cost
+from model.losses.point_sampling import Candidates, PointSource, draw_candidates, sample_points, undecided_among
 from model.losses.precision import at_least_single
 from model.losses.query_classification import QueryClassification
+from model.losses.target_batch import TargetBatch
 
 ClassLoss = Callable[[Tensor, Tensor], Tensor]
 """Class logits (B, Q, K + 1) and the label of each query (B, Q), K = "no object", to a scalar."""
@@ -94,122 +95,169 @@ class SetCriterion:
         Raises:
             MatchingError: if predictions are not finite.
         """
-        normaliser = mask_count(targets, predictions[-1].logits.device)
-        last, *others = (
-            self.prediction_losses(prediction, targets, class_loss, draw, normaliser, names)
-            for prediction in (predictions[-1], *predictions[:-1])
-        )
+        ordered = (predictions[-1], *predictions[:-1])
+        normaliser = mask_count(targets, ordered[0].logits.device)
+        with torch.autocast(ordered[0].logits.device.type, enabled=False):
+            found = self.compared(ordered, TargetBatch.of(targets, compared_type(ordered[0].masks)), draw, names)
+            queries, columns = ordered[0].logits.shape[1:]
+            labels = found.targets.query_labels(found.pairs, queries, columns - 1)
+            last, *others = (
+                PredictionLosses(class_loss(prediction.logits, of_queries), *masks.losses(normaliser), matches)
+                for prediction, of_queries, masks, matches in zip(
+                    ordered, labels, found.masks, found.matches, strict=True
+                )
+            )
         return [*others, last]
 
-    def prediction_losses(
+    def compared(
         self,
-        prediction: Prediction,
-        targets: Sequence[MaskTargets],
-        class_loss: ClassLoss,
+        predictions: Sequence[Prediction],
+        targets: TargetBatch,
         draw: PointSource,
-        normaliser: float,
         names: Sequence[str] | None = None,
-    ) -> PredictionLosses:
-        """Losses of one set of predictions; see :meth:`__call__`."""
-        with torch.autocast(prediction.logits.device.type, enabled=False):
-            matches = self.match(prediction, targets, draw, names)
-            labels = query_labels(targets, matches, prediction.logits)
-            mask, dice = self.mask_losses(prediction.masks, targets, matches, draw, normaliser)
-            return PredictionLosses(class_loss(prediction.logits, labels), mask, dice, matches)
+    ) -> Compared:
+        """Match sets of predictions and sample their masks.
+
+        All points are drawn first, set after set: the device then works through all sets before the host has to wait for it,
+        once, for the costs of the matching.
+        """
+        queries = predictions[0].logits.shape[1]
+        drawn = [self.draw_points(draw, targets, queries) for _ in predictions]
+        matches = self.match(predictions, targets, [points for points, _ in drawn], names)
+        pairs = Pairs.of(matches, queries, targets.counts, targets.labels.device)
+        sampled = [
+            self.sample_matched(at_least_single(prediction.masks), places, candidates)
+            for prediction, places, (_, candidates) in zip(predictions, pairs.queries, drawn, strict=True)
+        ]
+        mask_targets = targets.at_own_points([points for points, _ in sampled], pairs)
+        masks = [ComparedMasks(self, values, wanted) for (_, values), wanted in zip(sampled, mask_targets, strict=True)]
+        return Compared(targets, matches, pairs, masks)
+
+    def draw_points(self, draw: PointSource, targets: TargetBatch, queries: int) -> tuple[Tensor, Candidates]:
+        """Points of one set of predictions: (B, P, 2) for the matching, then those for the losses."""
+        common = torch.cat([draw(1, self.points) for _ in targets.counts])
+        return common, draw_candidates(targets.pairs(queries), self.points, draw, self.oversampling, self.importance)
 
     @torch.no_grad()
     def match(
         self,
-        prediction: Prediction,
-        targets: Sequence[MaskTargets],
-        draw: PointSource,
+        predictions: Sequence[Prediction],
+        targets: TargetBatch,
+        points: Sequence[Tensor],
         names: Sequence[str] | None = None,
-    ) -> list[Match]:
-        """Assign queries to targets; all masks of an image are compared at the same points."""
-        costs = []
-        for logits, masks, target in zip(prediction.logits, prediction.masks, targets, strict=True):
-            points = draw(1, self.points)
-            mask_targets = sample_points(target.masks[None].to(at_least_single(masks).dtype), points)[0]  # N, P
-            costs.append(
-                self.costs(at_least_single(logits), at_least_single(masks), target.labels, mask_targets, points)
-            )
-        return assign(costs, names)
+    ) -> list[list[Match]]:
+        """Assign queries to targets in each set of predictions; all masks of an image are compared at the same points.
 
-    def costs(self, logits: Tensor, masks: Tensor, labels: Tensor, mask_targets: Tensor, points: Tensor) -> Tensor:
+        Args:
+            predictions: the sets.
+            targets: of all images.
+            points: (B, P, 2) for each set.
+            names: of the images, for messages.
+
+        Raises:
+            MatchingError: if a cost is not finite.
+        """
+        mask_targets = targets.at_common_points(points)
+        costs = [
+            cost[:, :count]
+            for prediction, wanted, of_set in zip(predictions, mask_targets, points, strict=True)
+            for cost, count in zip(self.costs(prediction, targets, wanted, of_set), targets.counts, strict=True)
+        ]
+        matches = assign(costs, None if names is None else [*names] * len(predictions))
+        images = len(targets.counts)
+        return [matches[first : first + images] for first in range(0, len(matches), images)]
+
+    def costs(self, prediction: Any, targets: TargetBatch, mask_targets: Tensor, points: Tensor) -> Tensor:
         """What each pair of query and target costs.
 
         Args:
-            logits: (Q, K + 1).
-            masks: (Q, h, w) mask logits.
-            labels: (N,) of the targets.
-            mask_targets: (N, P) their masks at the points.
-            points: (1, P, 2).
+            prediction: one set.
+            targets: of all images.
+            mask_targets: (B, N, P) their masks at the points.
+            points: (B, P, 2).
 
         Returns:
-            (Q, N).
+            (B, Q, N).
         """
-        mask_logits = sample_points(masks[None], points)[0]  # Q, P
+        mask_logits = sample_points(at_least_single(prediction.masks), points)  # B, Q, P
         return (
-            self.class_cost * class_cost(logits, labels)
+            self.class_cost * class_cost(at_least_single(prediction.logits), targets.padded)
             + self.mask_cost * cross_entropy_cost(mask_logits, mask_targets)
             + self.dice_cost * dice_cost(mask_logits.sigmoid(), mask_targets)
         )
 
-    def mask_losses(
-        self,
-        masks: Tensor,
-        targets: Sequence[MaskTargets],
-        matches: Sequence[Match],
-        draw: PointSource,
-        normaliser: float,
-    ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and Dice loss of the matched masks, at points drawn for each of them.
+    def sample_matched(
+        self, masks: Tensor, queries: Tensor, candidates: Candidates
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Choose points for the matched masks, and sample there what the losses compare.
 
         Args:
             masks: (B, Q, h, w) mask logits.
-            targets, matches: of each image.
-            draw: source of the points.
+            queries: (M,) places of the matched queries, see :class:`~model.losses.matching.Pairs`.
+            candidates: for each of them.
+
+        Returns:
+            Points (M, P, 2), and the samples (M, P) that :meth:`mask_losses` takes.
+        """
+        logits = matched(masks, queries)
+        points = undecided_among(logits, candidates)
+        return points, (sample_points(logits, points)[:, 0],)
+
+    def mask_losses(
+        self, sampled: Sequence[Tensor], mask_targets: Tensor, normaliser: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and Dice loss of the matched masks.
+
+        Args:
+            sampled: what :meth:`sample_matched` found.
+            mask_targets: (M, P) at the same points.
             normaliser: number of target masks.
         """
-        logits = matched(at_least_single(masks), [match.queries for match in matches])  # N, 1, h, w
-        points = undecided_points(logits, self.points, draw, self.oversampling, self.importance)
-        mask_logits = sample_points(logits, points)[:, 0]
-        mask_targets = sample_points(target_masks(targets, matches, logits.dtype), points)[:, 0]
+        (logits,) = sampled
         return (
-            mask_cross_entropy(mask_logits, mask_targets, normaliser),
-            dice_loss(mask_logits.sigmoid(), mask_targets, normaliser),
+            mask_cross_entropy(logits, mask_targets, normaliser),
+            dice_loss(logits.sigmoid(), mask_targets, normaliser),
         )
 
 
-def matched(masks: Tensor, queries: Sequence[Tensor]) -> Tensor:
-    """Masks (B, Q, h, w) of the given queries of each image, image after image: (N, 1, h, w)."""
-    return torch.cat([image[index.to(image.device)] for image, index in zip(masks, queries, strict=True)])[:, None]
+@dataclass(frozen=True)
+class ComparedMasks:
+    """Samples of the matched masks of one set of predictions, and of their targets at the same points."""
+
+    criterion: SetCriterion
+    sampled: Sequence[Tensor]
+    targets: Tensor
+
+    def losses(self, normaliser: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Mask loss and Dice loss."""
+        return self.criterion.mask_losses(self.sampled, self.targets, normaliser)
 
 
-def target_masks(targets: Sequence[MaskTargets], matches: Sequence[Match], dtype: torch.dtype) -> Tensor:
-    """Masks (N, 1, H, W) of the matched targets, in the order of :func:`matched`."""
-    wanted = [
-        target.masks[match.targets.to(target.masks.device)] for target, match in zip(targets, matches, strict=True)
-    ]
-    return torch.cat(wanted).to(dtype)[:, None]
+@dataclass(frozen=True)
+class Compared:
+    """What several sets of predictions have been compared with, set after set."""
+
+    targets: TargetBatch
+    matches: list[list[Match]]
+    pairs: Pairs
+    masks: list[ComparedMasks]
 
 
-def query_labels(
-    targets: Sequence[MaskTargets], matches: Sequence[Match], logits: Tensor, nothing: int | None = None
-) -> Tensor:
-    """The label each query should predict: (B, Q) int64, where it answers for no target ``nothing``, the last column if None."""
-    nothing = logits.shape[-1] - 1 if nothing is None else nothing
-    labels = torch.full(logits.shape[:2], nothing, dtype=torch.int64, device=logits.device)
-    for row, target, match in zip(labels, targets, matches, strict=True):
-        row[match.queries.to(row.device)] = target.labels[match.targets.to(row.device)]
-    return labels
+def compared_type(masks: Tensor) -> torch.dtype:
+    """The precision that masks are compared in."""
+    return torch.float32 if masks.dtype in (torch.float16, torch.bfloat16) else masks.dtype
 
 
-def mask_count(targets: Sequence[MaskTargets], device: torch.device | str) -> float:
-    """Number of target masks that mask losses are divided by: the mean over processes, at least 1."""
+def matched(masks: Tensor, queries: Tensor) -> Tensor:
+    """Masks of some queries: (B, Q, h, w) and places (M,) to (M, 1, h, w)."""
+    return masks.flatten(0, 1).index_select(0, queries)[:, None]
+
+
+def mask_count(targets: Sequence[MaskTargets], device: torch.device | str) -> float | Tensor:
+    """Number of target masks that mask losses are divided by: the mean over processes, which stays on the device, at least 1."""
     count = sum(len(target) for target in targets)
     if distributed.is_available() and distributed.is_initialized():
-        total = torch.tensor(float(count), device=device)
+        total = torch.full((), float(count), device=device)
         distributed.all_reduce(total)
-        return max(total.item() / distributed.get_world_size(), 1.0)
+        return (total / distributed.get_world_size()).clamp(min=1.0)
     return float(max(count, 1))

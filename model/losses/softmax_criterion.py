@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from model.data.loading.mask_batch import MaskTargets
 from model.losses.mask_activation import MaskActivation
 from model.losses.mask_losses import assigned_mask_cross_entropy, dice_loss
-from model.losses.matching import Match, class_cost, dice_overlap, harmonic_cost
-from model.losses.point_sampling import PointSource, sample_points, undecided_points
+from model.losses.matching import class_cost, dice_overlap, harmonic_cost
+from model.losses.point_sampling import Candidates, sample_points, undecided_among
 from model.losses.precision import at_least_single
-from model.losses.set_criterion import SetCriterion, matched, target_masks
+from model.losses.set_criterion import SetCriterion, matched
+from model.losses.target_batch import TargetBatch
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,26 @@ class SoftmaxSetCriterion(SetCriterion):
 
     mask_activation: ClassVar[MaskActivation] = "softmax"
 
-    def costs(self, logits: Tensor, masks: Tensor, labels: Tensor, mask_targets: Tensor, points: Tensor) -> Tensor:
-        shares = sample_points(masks.softmax(dim=0)[None], points)[0]  # Q, P
-        return harmonic_cost(-class_cost(logits, labels), dice_overlap(shares, mask_targets))
+    def costs(self, prediction: Any, targets: TargetBatch, mask_targets: Tensor, points: Tensor) -> Tensor:
+        shares = sample_points(at_least_single(prediction.masks).softmax(dim=1), points)  # B, Q, P
+        certain = -class_cost(at_least_single(prediction.logits), targets.padded)
+        return harmonic_cost(certain, dice_overlap(shares, mask_targets))
+
+    def sample_matched(
+        self, masks: Tensor, queries: Tensor, candidates: Candidates
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        log_shares = masks.log_softmax(dim=1)  # B, Q, h, w
+        log_shares, shares = matched(log_shares, queries), matched(log_shares.exp(), queries)  # M, 1, h, w
+        points = undecided_among(shares, candidates, boundary=0.5)
+        return points, (sample_points(log_shares, points)[:, 0], sample_points(shares, points)[:, 0])
 
     def mask_losses(
-        self,
-        masks: Tensor,
-        targets: Sequence[MaskTargets],
-        matches: Sequence[Match],
-        draw: PointSource,
-        normaliser: float,
+        self, sampled: Sequence[Tensor], mask_targets: Tensor, normaliser: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        queries = [match.queries for match in matches]
-        log_shares = at_least_single(masks).log_softmax(dim=1)  # B, Q, h, w
-        log_shares, shares = matched(log_shares, queries), matched(log_shares.exp(), queries)  # N, 1, h, w
-        points = undecided_points(shares, self.points, draw, self.oversampling, self.importance, boundary=0.5)
-        mask_targets = sample_points(target_masks(targets, matches, shares.dtype), points)[:, 0]
+        log_shares, shares = sampled
         return (
-            assigned_mask_cross_entropy(sample_points(log_shares, points)[:, 0], mask_targets, normaliser),
-            dice_loss(sample_points(shares, points)[:, 0], mask_targets, normaliser),
+            assigned_mask_cross_entropy(log_shares, mask_targets, normaliser),
+            dice_loss(shares, mask_targets, normaliser),
         )
 
 

@@ -35,7 +35,8 @@ def _over_class_maximum(features: Tensor, labels: Tensor) -> Tensor:
     divisor = torch.ones_like(pixel_maxima)
     for c in labels.unique():
         members = labels == c
-        divisor = torch.where(members, pixel_maxima[members].max() + EPSILON, divisor)
+        largest = pixel_maxima.masked_fill(~members, -torch.inf).max()
+        divisor = torch.where(members, largest + EPSILON, divisor)
     return features / divisor.unsqueeze(1)
 
 

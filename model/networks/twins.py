@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.common.devices import sent
+
 FIRST_ONLY, SECOND_ONLY = 0.33, 0.66
 """Below the first bound a channel uses the first branch only, below the second one the second branch only."""
 
@@ -62,7 +64,7 @@ class Mixture(nn.Module):
             return (first + second) / 2
         drawn = self.draw(first.shape[1])
         share = torch.where(drawn < FIRST_ONLY, 1.0, torch.where(drawn < SECOND_ONLY, 0.0, 0.5)).view(1, -1, 1, 1)
-        share = share.to(first.device, first.dtype, non_blocking=True)
+        share = sent(share.to(first.dtype), first.device)
         return share * first + (1 - share) * second
 
 

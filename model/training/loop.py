@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from typing import Any, Literal, Protocol
 
@@ -19,16 +19,13 @@ from torch import Tensor, nn
 from model.methods.base import Context, Method, StepContext
 from model.scenario import Step
 from model.training.optimiser import optimised_parameters, set_learning_rates
+from model.training.readings import Iteration, Pass, TrainingError, on_the_way
 from model.training.schedule import Schedule
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
 MAX_SKIPPED = 32
 """fp16 updates skipped in a row before training gives up; halving the scale from 2^16 that often goes far below 1."""
-
-
-class TrainingError(ValueError):
-    """Training that cannot continue; the message names step, iteration and images."""
 
 
 class Reporter(Protocol):
@@ -51,7 +48,7 @@ def train(
     clip_norm: float | None = None,
     precision: Precision = "fp32",
     evaluation_modules: Sequence[nn.Module] = (),
-    after_iteration: Callable[[int], None] | None = None,
+    after_iteration: Callable[[int, Callable[[], object]], None] | None = None,
 ) -> None:
     """Train ``context.network`` in place from ``context.iteration`` to ``context.iterations``.
 
@@ -61,13 +58,14 @@ def train(
         batches: yields at least ``accumulate`` batches an iteration.
         optimiser: every group holds its ``initial_lr``.
         schedule: factor of the learning rates for an iteration, from 0.
-        reporter: called after every iteration.
+        reporter: called for every iteration; if another device than the CPU trains, while the next iteration runs.
         scaler: of :func:`gradient_scaler`.
         accumulate: batches whose mean loss one optimiser step follows.
         clip_norm: largest global L2 norm of the gradient; None does not clip.
         precision: of the forward passes and the losses.
         evaluation_modules: kept in evaluation mode.
-        after_iteration: called with the number of iterations done, when everything belonging to them has happened.
+        after_iteration: called with the number of iterations done, and with a function to be called before anything is kept
+            of them: it waits for numbers still on their way from the device, and raises if the last iteration went wrong.
 
     Raises:
         TrainingError: for a loss term or gradient that is not finite, a term that is not a scalar, or too few batches.
@@ -75,39 +73,58 @@ def train(
     parameters = optimised_parameters(optimiser)
     step, device, iterations = context.step, context.device, context.iterations
     set_training_mode(context.network, evaluation_modules)
+    late = device.type != "cpu" and not scaler.is_enabled() and _refuses_by_itself(optimiser)
     skipped = 0
+    unread: Iteration | None = None
+
+    def settle() -> bool:
+        """Read the numbers that are unread, and report them; whether their gradient was finite."""
+        nonlocal skipped, unread
+        if unread is None:
+            return True
+        read, unread = unread, None
+        norm = read.checked_norm()
+        skipped = 0 if math.isfinite(norm) else skipped + 1
+        if skipped:
+            _refuse_non_finite_gradient(norm, skipped, scaler, read)
+        reporter.iteration(read.number, read.learning_rate, read.means())
+        return not skipped
+
     for iteration in range(context.iteration, iterations):
         context = replace(context, iteration=iteration)
         set_learning_rates(optimiser, schedule(iteration))
         optimiser.zero_grad(set_to_none=True)
         passes = []
-        for _ in range(accumulate):
-            batch = _next_batch(batches, step, iteration, iterations).to(device, non_blocking=device.type == "cuda")
-            with _autocast(device, precision):
-                terms = _loss_terms(context, method, batch)
-                total = reduce(torch.add, terms.values())
-            scaler.scale(total / accumulate).backward()
-            values = torch.stack([term.detach().float() for term in terms.values()])
-            passes.append(_Pass(tuple(terms), values, batch.names))
+        try:
+            for _ in range(accumulate):
+                batch = _next_batch(batches, step, iteration, iterations).to(device, non_blocking=device.type != "cpu")
+                with _autocast(device, precision):
+                    terms = _loss_terms(context, method, batch)
+                    total = reduce(torch.add, terms.values())
+                scaler.scale(total / accumulate).backward()
+                values = torch.stack([term.detach().float() for term in terms.values()])
+                passes.append(Pass(tuple(terms), values, batch.names))
+        except ValueError:
+            settle()  # what went wrong before explains more
+            raise
         scaler.unscale_(optimiser)
-        means, norm = _read(passes, parameters)
+        norm = _gradient_norm(parameters)
         where = f"step {step.index}, iteration {iteration + 1} of {iterations}"
-        if not all(math.isfinite(value) for value in means.values()):
-            raise TrainingError(f"{where}: the loss is not finite: {_non_finite_terms(passes)}")
-        if math.isfinite(norm):
-            skipped = 0
+        numbers = on_the_way([*(p.values for p in passes), norm])
+        settle()
+        unread = Iteration(iteration + 1, where, optimiser.param_groups[0]["lr"], passes, numbers)
+        if late:
+            optimiser.found_inf = (~numbers.good).float()  # type: ignore[attr-defined]  # the update is then left out
+        if late or settle():
             method.after_backward(context)
             if clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, clip_norm)
+                _clip(method, parameters, clip_norm, norm)
             scaler.step(optimiser)
             method.after_update(context)
-        else:
-            skipped += 1
-            _refuse_non_finite_gradient(norm, skipped, scaler, passes, where)
         scaler.update()
-        reporter.iteration(iteration + 1, optimiser.param_groups[0]["lr"], means)
         if after_iteration is not None:
-            after_iteration(iteration + 1)
+            after_iteration(iteration + 1, settle)
+    settle()
 
 
 def gradient_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
@@ -120,15 +137,6 @@ def set_training_mode(network: nn.Module, evaluation_modules: Sequence[nn.Module
     network.train()
     for module in evaluation_modules:
         module.eval()
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """One forward and backward pass: names of the terms, their values still on the device, and the images."""
-
-    terms: tuple[str, ...]
-    values: Tensor
-    images: tuple[str, ...]
 
 
 def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -164,48 +172,34 @@ def _loss_terms(context: Context, method: Method[Any, Any], batch: Any) -> dict[
     return terms
 
 
-def _read(passes: Sequence[_Pass], parameters: Sequence[nn.Parameter]) -> tuple[dict[str, float], float]:
-    """Mean of every term over the passes and their ``total``, and the norm of the gradient; one wait for the device."""
+def _refuses_by_itself(optimiser: torch.optim.Optimizer) -> bool:
+    """Whether the device can leave out an update that is not finite before the host knows about it."""
+    return all(group.get("fused") for group in optimiser.param_groups)
+
+
+def _gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
-    values = torch.cat([*(p.values for p in passes), norm.reshape(1).to(passes[0].values)]).tolist()
-    means: dict[str, float] = {}
-    position = 0
-    for p in passes:
-        for name in p.terms:
-            means[name] = means.get(name, 0.0) + values[position] / len(passes)
-            position += 1
-    means["total"] = sum(means.values())
-    return means, values[-1]
+    return nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
 
 
-def _non_finite_terms(passes: Sequence[_Pass]) -> str:
-    """The message about the first pass with a term that is not finite."""
-    for p in passes:
-        values = dict(zip(p.terms, p.values.tolist(), strict=True))
-        bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            good = [f"{name} = {value:.6g}" for name, value in values.items() if math.isfinite(value)]
-            others = f" (other terms: {', '.join(good)})" if good else ""
-            return (
-                f"{', '.join(bad)}{others}; images: {', '.join(p.images)}. "
-                "Look at these images and their labels, or lower the learning rate"
-            )
-    return "the sum of finite terms overflows; lower the weights of the terms"
+def _clip(method: Method[Any, Any], parameters: Sequence[nn.Parameter], largest: float, norm: Tensor) -> None:
+    """Clip the gradient, whose norm is known unless a hook has changed it."""
+    if type(method).after_backward is Method.after_backward:
+        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    else:
+        nn.utils.clip_grad_norm_(parameters, largest)
 
 
-def _refuse_non_finite_gradient(
-    norm: float, skipped: int, scaler: torch.amp.GradScaler, passes: Sequence[_Pass], where: str
-) -> None:
+def _refuse_non_finite_gradient(norm: float, skipped: int, scaler: torch.amp.GradScaler, read: Iteration) -> None:
     """In fp16 a gradient that overflows is skipped and the scale halved; in other precisions it is an error at once."""
-    images = ", ".join(name for p in passes for name in p.images)
+    images = ", ".join(name for p in read.passes for name in p.images)
     if not scaler.is_enabled():
         raise TrainingError(
-            f"{where}: every loss term is finite, but the gradient norm is {norm}; images: {images}. "
+            f"{read.where}: every loss term is finite, but the gradient norm is {norm}; images: {images}. "
             "Lower the learning rate, or look for a square root, logarithm or division at zero in the loss"
         )
     if skipped >= MAX_SKIPPED:
         raise TrainingError(
-            f"{where}: the fp16 gradient was not finite for {skipped} iterations in a row, the last with a loss "
+            f"{read.where}: the fp16 gradient was not finite for {skipped} iterations in a row, the last with a loss "
             f"scale of {scaler.get_scale():g}; images: {images}. Train in bf16 or fp32"
         )

@@ -142,9 +142,10 @@ def train_step(
 
     with stop_requests() as stops:
 
-        def keep(done: int) -> None:
+        def keep(done: int, settle: Callable[[], object]) -> None:
             saved = False
             if snapshots is not None and (stops or (snapshots.due and done < iterations)):
+                settle()
                 saved = snapshots.save(done, _content(network, optimiser, scaler, reporter, context.state, device))
             if stops:
                 what = f"stopped by {signal.Signals(stops[0]).name} after iteration {done} of {iterations}"

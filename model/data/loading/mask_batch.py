@@ -37,6 +37,10 @@ class MaskTargets:
             self.labels.to(device, non_blocking=non_blocking), self.masks.to(device, non_blocking=non_blocking)
         )
 
+    def pin_memory(self) -> MaskTargets:
+        """The same targets in page-locked memory, from which copies to a device do not make the host wait."""
+        return MaskTargets(self.labels.pin_memory(), self.masks.pin_memory())
+
     def followed_by(self, others: MaskTargets) -> MaskTargets:
         """These targets, then the others of the same image."""
         return MaskTargets(torch.cat((self.labels, others.labels)), torch.cat((self.masks, others.masks)))
@@ -69,6 +73,15 @@ class MaskBatch:
             images=self.images.to(device, non_blocking=non_blocking),
             labels=tuple(targets.to(device, non_blocking) for targets in self.labels),
             from_memory=self.from_memory.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> MaskBatch:
+        """The same batch in page-locked memory; the data loader calls it in a thread of its own."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            labels=tuple(targets.pin_memory() for targets in self.labels),
+            from_memory=self.from_memory.pin_memory(),
         )
 
     def __len__(self) -> int:

@@ -36,5 +36,15 @@ class PixelBatch:
             saliency=None if self.saliency is None else self.saliency.to(device, non_blocking=non_blocking),
         )
 
+    def pin_memory(self) -> PixelBatch:
+        """The same batch in page-locked memory; the data loader calls it in a thread of its own."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            labels=self.labels.pin_memory(),
+            from_memory=self.from_memory.pin_memory(),
+            saliency=None if self.saliency is None else self.saliency.pin_memory(),
+        )
+
     def __len__(self) -> int:
         return len(self.names)

@@ -33,8 +33,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from model.common.devices import sent
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
+from model.losses.mask_pseudo_targets import OldPrediction, all_pseudo_targets, old_predictions
 from model.losses.matching import Match
 from model.losses.point_sampling import PointSource
 from model.losses.query_losses import balanced_query_cross_entropy, query_distillation
@@ -75,7 +76,10 @@ class BalConpas(MaskMethod):
     def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> BalConpasTargets:
         step = context.step
         replayed = strange_images(batch.labels, step)
-        old = None if old_outputs is None else old_predictions(old_outputs)
+        old = None
+        if old_outputs is not None:
+            size, activation = old_outputs.image_size, old_outputs.mask_activation
+            old = old_predictions(old_outputs.logits, old_outputs.masks, size, activation)
         return merge_targets(batch.labels, old, replayed, self.pseudo_overlap_threshold)
 
     def losses(
@@ -116,9 +120,10 @@ class BalConpas(MaskMethod):
         matches: Sequence[Match],
     ) -> list[Tensor]:
         """Unweighted past-class backtrace distillation of each set of queries, all with the same matching."""
-        selected = torch.zeros(queries[-1].shape[:2], dtype=torch.bool, device=queries[-1].device)
-        for row, count, match in zip(selected, targets.pseudo, matches, strict=True):
-            row[match.queries[match.targets < count].to(row.device)] = True
+        on_host = torch.zeros(queries[-1].shape[:2], dtype=torch.bool)
+        for row, count, match in zip(on_host, targets.pseudo, matches, strict=True):
+            row[match.queries[match.targets < count]] = True
+        selected = sent(on_host, queries[-1].device)
         return [query_distillation(new, old, selected) for new, old in zip(queries, old_queries, strict=True)]
 
 
@@ -127,14 +132,6 @@ class BalConpasR(BalConpas):
     """BalConpas with exemplars; how many and which belongs to the experiment (300, class-proportional, in the paper)."""
 
     memory_policy = "annotations"
-
-
-def old_predictions(old_outputs: MaskOutputs) -> list[OldPrediction]:
-    """What the old model sees in each image, at the size of the padded images."""
-    return [
-        old_prediction(logits, masks, old_outputs.image_size, old_outputs.mask_activation)
-        for logits, masks in zip(old_outputs.logits, old_outputs.masks, strict=True)
-    ]
 
 
 def merge_targets(
@@ -146,9 +143,11 @@ def merge_targets(
     """Pseudo targets before the ground truth; exemplars keep theirs alone."""
     if old is None:
         return BalConpasTargets(tuple(ground_truth), (0,) * len(ground_truth), replayed)
-    images, counts = [], []
-    for truth, seen, from_memory in zip(ground_truth, old, replayed.tolist(), strict=True):
-        pseudo = pseudo_targets(seen, None if from_memory else truth.masks, overlap_threshold)
-        images.append(truth if from_memory else pseudo.followed_by(truth))
-        counts.append(len(pseudo))
-    return BalConpasTargets(tuple(images), tuple(counts), replayed)
+    from_memory = replayed.tolist()
+    known = [None if exemplar else truth.masks for truth, exemplar in zip(ground_truth, from_memory, strict=True)]
+    found = all_pseudo_targets(old, known, overlap_threshold)
+    images = tuple(
+        truth if exemplar else pseudo.followed_by(truth)
+        for truth, pseudo, exemplar in zip(ground_truth, found, from_memory, strict=True)
+    )
+    return BalConpasTargets(images, tuple(len(pseudo) for pseudo in found), replayed)

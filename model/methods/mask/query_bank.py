@@ -40,8 +40,11 @@ def store(bank: State, vectors: Tensor, labels: Tensor) -> None:
     earlier = (same & torch.ones_like(same).tril(-1)).sum(dim=1)
     total = same.sum(dim=1)
     place = (bank[STORED][labels] + earlier) % size
-    kept = earlier >= total - size  # of more than a ring holds, the last ones
-    bank[VECTORS][labels[kept], place[kept]] = vectors[kept].detach().to(torch.float16)
+    # Of more than a ring holds, the last ones stay: all vectors of one place are written as the last of them.
+    rounds = ((total - 1 - earlier) // size) * size
+    last = (same & (earlier[None] == (earlier + rounds)[:, None])).to(torch.uint8).argmax(dim=1)
+    if len(labels):
+        bank[VECTORS][labels, place] = vectors.detach().to(torch.float16)[last]
     bank[STORED].index_add_(0, labels, torch.ones_like(labels))
 
 

@@ -51,7 +51,7 @@ from torch import Tensor
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.box_criterion import BoxCriterion, BoxedLosses, BoxedTargets
-from model.losses.mask_pseudo_targets import certain_prediction, pseudo_targets, sharpened, united
+from model.losses.mask_pseudo_targets import all_pseudo_targets, all_united, certain_predictions, sharpened
 from model.losses.selection_distillation import selection_distillation
 from model.methods.base import Context, MethodError, RecipeLike, State, StepContext, Weight, prediction_field
 from model.methods.mask.base import MaskMethod, strange_images, sum_of
@@ -182,20 +182,17 @@ class SimCIS(MaskMethod):
     ) -> list[MaskTargets]:
         """What the old model, which knows so many classes, sees outside the ground truth of each image."""
         refused: Literal["next", "unknown"] = "next" if self.released_label_test else "unknown"
-        found = []
-        for truth, logits, masks in zip(ground_truth, old_outputs.logits, old_outputs.masks, strict=True):
-            old = certain_prediction(
-                logits,
-                masks,
-                old_outputs.image_size,
-                self.pseudo_threshold,
-                known,
-                refused,
-                not self.unite_pseudo_targets,
-            )
-            targets = pseudo_targets(old, truth.masks, self.pseudo_overlap_threshold)
-            found.append(united(targets) if self.unite_pseudo_targets else targets)
-        return found
+        old = certain_predictions(
+            old_outputs.logits,
+            old_outputs.masks,
+            old_outputs.image_size,
+            self.pseudo_threshold,
+            known,
+            refused,
+            not self.unite_pseudo_targets,
+        )
+        found = all_pseudo_targets(old, [truth.masks for truth in ground_truth], self.pseudo_overlap_threshold)
+        return all_united(found) if self.unite_pseudo_targets else found
 
     def losses(
         self,
@@ -257,13 +254,8 @@ class SimCIS(MaskMethod):
         """What the bank stores: the first vectors (N, C) of queries that match a target in the end, and its class (N,)."""
         final, vectors = outputs.predictions[-1], outputs.queries[0]
         count = vectors.shape[1] if self.released_storage else outputs.selection.features.shape[1]
-        matches = criterion.match_boxes(
-            final.logits[:, :count], final.masks[:, :count], final.boxes[:, :count], targets, draw
-        )
-        device = vectors.device
-        stored = [image[match.queries.to(device)] for image, match in zip(vectors, matches, strict=True)]
-        labels = [one.targets.labels[match.targets.to(device)] for one, match in zip(targets, matches, strict=True)]
-        return torch.cat(stored), torch.cat(labels)
+        queries, labels = criterion.matched_pairs(final, targets, draw, count)
+        return vectors[:, :count].flatten(0, 1).index_select(0, queries), labels
 
     def after_step(self, context: StepContext[MaskBatch]) -> State:
         return {BANK: trimmed_bank(merged_bank(context.state[BANK], context.reduce), len(context.step.seen))}

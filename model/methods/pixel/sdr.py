@@ -46,6 +46,7 @@ from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
 from model.losses.class_prototypes import (
+    Regions,
     Repulsion,
     attraction,
     class_sums,
@@ -66,7 +67,9 @@ from model.networks.deeplabv3.outputs import PixelOutputs
 from model.scenario import Step
 
 
-def visible_classes(labels: Tensor, setting: str, step: int, *, released_background: bool = True) -> list[int]:
+def visible_classes(
+    labels: Tensor | Regions, setting: str, step: int, *, released_background: bool = True
+) -> list[int]:
     """Labels of a batch whose features enter the prototypes.
 
     Args:
@@ -122,7 +125,8 @@ class SDR(PixelMethod):
         targets: Tensor,
     ) -> dict[str, Tensor]:
         features, labels = outputs.body, labels_at(targets, outputs.body)
-        self.update_prototypes(context, features, labels)
+        regions = Regions.of(labels)
+        self.update_prototypes(context, features, regions)
         if old_outputs is None:
             return {"classification": cross_entropy(outputs.logits, targets)}
         old_channels = old_outputs.logits.shape[1]
@@ -138,10 +142,10 @@ class SDR(PixelMethod):
         if self.matching_weight:
             places = self.old_class_labels(context, labels, old_outputs)
             losses["matching"] = self.matching_weight * self.matching(context, features, places)
-        return losses | self.clustering(context, features, labels)
+        return losses | self.clustering(context, features, labels, regions)
 
     @torch.no_grad()
-    def update_prototypes(self, context: Context, features: Tensor, labels: Tensor) -> None:
+    def update_prototypes(self, context: Context, features: Tensor, labels: Tensor | Regions) -> None:
         """Add a batch, of all processes, to the means; new classes get rows of zeros first."""
         features, state = at_least_single(features), context.state
         channels = 1 + len(context.step.seen)
@@ -174,22 +178,22 @@ class SDR(PixelMethod):
             released_layout=self.released_layout,
         )
 
-    def clustering(self, context: Context, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def clustering(self, context: Context, features: Tensor, labels: Tensor, regions: Regions) -> dict[str, Tensor]:
         """The terms between the features of a batch: attraction, repulsion and sparsity, as far as they have a weight."""
         skip = not self.cluster_background
         classes = present_classes(
-            labels, skip_first=skip and self.released_background, skip_background=skip and not self.released_background
+            regions, skip_first=skip and self.released_background, skip_background=skip and not self.released_background
         )
         prototypes, common = context.state["prototypes"], {"released_layout": self.released_layout}
         common["unit"] = self.unit_features
         losses = {}
         if self.attraction_weight:
             attracted = attraction(
-                features, labels, prototypes, classes, released_division=self.released_attraction, **common
+                features, regions, prototypes, classes, released_division=self.released_attraction, **common
             )
             losses["attraction"] = self.attraction_weight * attracted
         if self.repulsion_weight:
-            repelled = repulsion(features, labels, prototypes, classes, form=self.repulsion_form, **common)
+            repelled = repulsion(features, regions, prototypes, classes, form=self.repulsion_form, **common)
             losses["repulsion"] = self.repulsion_weight * repelled
         if self.sparsity_weight:
             sparse = sparsity(

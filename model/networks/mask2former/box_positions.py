@@ -62,5 +62,6 @@ def encoded(boxes: Tensor, features: int) -> Tensor:
     """
     index = torch.arange(features, dtype=torch.float32, device=boxes.device)
     wavelength = 10000.0 ** (2 * torch.div(index, 2, rounding_mode="floor") / features)
-    angle = boxes[..., [1, 0, 2, 3], None] * (2 * math.pi) / wavelength.to(boxes.dtype)  # …, 4, F
+    turned = torch.cat([boxes[..., 1:2], boxes[..., :1], boxes[..., 2:]], dim=-1)
+    angle = turned[..., None] * (2 * math.pi) / wavelength.to(boxes.dtype)  # …, 4, F
     return torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-3)

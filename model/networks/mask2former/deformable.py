@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import ops
+from model.common.devices import sent
 from model.networks.mask2former.attention import xavier_
 
 LevelShapes = Sequence[tuple[int, int]]
@@ -80,7 +81,9 @@ class DeformableAttention(nn.Module):
         weights = self.attention_weights(query).unflatten(-1, (self.heads, self.levels * self.points)).softmax(dim=-1)
         centre = reference[:, :, None, :, None, :2]  # B, Q, 1, L, 1, xy
         if reference.shape[-1] == 2:
-            sizes = offsets.new_tensor([(width, height) for height, width in shapes])
+            sizes = sent(
+                torch.tensor([(width, height) for height, width in shapes], dtype=offsets.dtype), offsets.device
+            )
             locations = centre + offsets / sizes[:, None, :]
         else:
             locations = centre + offsets * (reference[:, :, None, :, None, 2:] * (0.5 / self.points))

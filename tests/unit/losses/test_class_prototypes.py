@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.losses.class_prototypes import (
+    Regions,
     attraction,
-    class_features,
     class_sums,
     present_classes,
     prototype_matching,
@@ -67,7 +67,9 @@ def test_a_long_training_still_counts_single_pixels() -> None:
 @pytest.mark.parametrize(("images", "equal"), [(1, True), (2, False)])
 def test_the_released_order_is_right_for_one_image_only(images: int, equal: bool) -> None:
     features, labels = features_and_labels(1, images)
-    released, right = (class_features(features, labels == 1, layout) for layout in ("released-columns", "pixels"))
+    regions = Regions.of(labels)
+    ordered = regions.sorted_features(features)
+    released, right = (regions.rows(ordered, 1, layout) for layout in ("released-columns", "pixels"))
     assert torch.equal(right, pixels(features, labels, 1))
     assert torch.equal(released, right) == equal
     torch.testing.assert_close(released.flatten().sort().values, right.flatten().sort().values)

@@ -16,7 +16,7 @@ from model.losses.mask_losses import dice_loss, mask_cross_entropy
 from model.losses.matching import MatchingError, assign, class_cost, cross_entropy_cost, dice_cost
 from model.losses.point_sampling import sample_points, undecided_points, uniform_points
 from model.losses.query_classification import query_cross_entropy
-from model.losses.set_criterion import SetCriterion, mask_count, query_labels
+from model.losses.set_criterion import SetCriterion, mask_count
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,14 @@ def test_the_right_queries_are_matched_and_cost_nothing() -> None:
 
 def test_labels_of_unmatched_queries_are_no_object() -> None:
     prediction, targets = squares()
-    matches = SetCriterion(points=50).match(prediction, targets, draws())
-    assert query_labels(targets, matches, prediction.logits)[0].tolist() == [3, 0, 3, 2, 3]
+    given: list[Tensor] = []
+
+    def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+        given.append(labels)
+        return logits.sum()
+
+    SetCriterion(points=50)([prediction], targets, class_loss, draws())
+    assert given[0].tolist() == [[3, 0, 3, 2, 3]] * 2
 
 
 def test_every_set_of_predictions_is_matched_by_itself() -> None:
@@ -65,6 +71,44 @@ def test_every_set_of_predictions_is_matched_by_itself() -> None:
     first, last = SetCriterion(points=50)([turned, prediction], targets, query_cross_entropy, draws())
     assert first.matches[0].queries.tolist() == [1, 3] and first.matches[0].targets.tolist() == [1, 0]
     assert last.matches[0].targets.tolist() == [0, 1]
+
+
+@dataclass
+class NotedDraws:
+    """Points from a generator, and what was asked for."""
+
+    asked: list[tuple[int, int]]
+
+    def __call__(self, sets: int, points: int) -> Tensor:
+        self.asked.append((sets, points))
+        generator = torch.Generator().manual_seed(len(self.asked))
+        return torch.rand(sets, points, 2, generator=generator, dtype=torch.float64)
+
+
+@settings(max_examples=20, deadline=None)
+@given(counts=st.lists(st.integers(0, 6), min_size=1, max_size=3), layers=st.integers(1, 3), seed=st.integers(0, 99))
+def test_layers_and_images_do_not_influence_each_other(counts: list[int], layers: int, seed: int) -> None:
+    """All of them are compared at once; each costs what it costs alone, at the same points."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    predictions = [Prediction(normal(len(counts), 4, 4), normal(len(counts), 4, 8, 8)) for _ in range(layers)]
+    targets = [MaskTargets(torch.randint(0, 3, (n,), generator=generator), normal(n, 16, 16) > 0) for n in counts]
+    criterion, noted = SetCriterion(points=20), NotedDraws([])
+    together = criterion(predictions, targets, query_cross_entropy, noted)
+    order = [layers - 1, *range(layers - 1)]  # the last set of predictions draws first
+    per_layer = len(noted.asked) // layers
+    for place, layer in enumerate(order):
+        again = Prediction(predictions[layer].logits, predictions[layer].masks)
+        rest = NotedDraws(list(noted.asked[: place * per_layer]))
+        (alone,) = criterion([again], targets, query_cross_entropy, rest)
+        for name in ("classification", "mask", "dice"):
+            torch.testing.assert_close(getattr(together[layer], name), getattr(alone, name))
+        for image, (mine, other) in enumerate(zip(together[layer].matches, alone.matches, strict=True)):
+            assert mine.queries.tolist() == other.queries.tolist() and mine.targets.tolist() == other.targets.tolist()
+            assert len(mine.queries) == min(4, counts[image])
 
 
 def test_the_same_draws_give_the_same_losses() -> None:
@@ -88,8 +132,9 @@ def test_images_without_targets_only_push_towards_no_object() -> None:
 def test_empty_target_masks_keep_their_query() -> None:
     prediction, (targets, _) = squares()
     empty = targets.followed_by(MaskTargets(torch.tensor([1]), torch.zeros(1, 16, 16, dtype=torch.bool)))
-    matches = SetCriterion(points=50).match(Prediction(prediction.logits[:1], prediction.masks[:1]), [empty], draws())
-    assert len(matches[0].queries) == 3
+    alone = Prediction(prediction.logits[:1], prediction.masks[:1])
+    (losses,) = SetCriterion(points=50)([alone], [empty], query_cross_entropy, draws())
+    assert len(losses.matches[0].queries) == 3
     assert mask_count([empty], "cpu") == 3
 
 

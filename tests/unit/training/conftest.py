@@ -127,6 +127,7 @@ def run_loop(
     iterations=3,
     step=None,
     old_model=None,
+    device=CPU,
     **options,
 ):
     """The loop with plain SGD and a constant rate; returns the reporter's notes."""
@@ -146,7 +147,8 @@ def run_loop(
         "reporter": notes,
         "scaler": gradient_scaler(options.get("precision", "fp32"), CPU),
     }
-    train(step_context(step, network, old_model=old_model, iterations=iterations), **{**arguments, **options})
+    context = step_context(step, network, old_model=old_model, iterations=iterations, device=device)
+    train(context, **{**arguments, **options})
     return notes
 
 

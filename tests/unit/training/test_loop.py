@@ -161,7 +161,7 @@ def test_a_non_finite_term_stops_with_everything_one_needs_to_find_it(small, acc
             Broken(),
             iterations=9,
             accumulate=accumulate,
-            after_iteration=lambda done: states.append(flat(network)),
+            after_iteration=lambda done, settle: states.append(flat(network)),
         )
     message = str(caught.value)
     assert f"step 0, iteration {4 // accumulate} of 9" in message
