@@ -1,6 +1,7 @@
 """Published class orders, as data: ``class_orders_<dataset>.csv`` next to this file.
 
-A row is one order of all classes, or of all things if its task is ``instance``, in the ids of the raw label maps, with the place it was read from. Three keys lead to it:
+A row is one order of all classes, or of all things if its task is ``instance``, in the ids of the raw label maps, with the place
+it was read from. Three keys lead to it:
 
     name       ``comformer-b``: unambiguous, used as ``100-10.comformer-b``
     letter     ``b``: what the papers of a task call it, used as ``100-10b``; two lines of work give one letter two meanings
