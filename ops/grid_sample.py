@@ -65,8 +65,9 @@ def ms_deform_attn_pytorch(
     if batch * queries * heads * channels == 0:  # grid_sample refuses empty inputs; keep the graph alive all the same
         empty = value.new_zeros(batch, queries, heads * channels)
         return empty + 0 * (value.sum() + sampling_locations.sum() + attention_weights.sum()).to(value.dtype)
-    # At -1 and 2 a sample is at least one pixel off a level of any size; both operations have zero gradient beyond.
-    locations = sampling_locations.nan_to_num(nan=-1.0).clamp(-1.0, 2.0)
+    # At -1 and 2 a sample is at least one pixel off a level of any size; both operations have zero gradient beyond, whatever
+    # comes back (nan_to_num would multiply a gradient of NaN by zero).
+    locations = sampling_locations.where(~sampling_locations.isnan(), -1.0).clamp(-1.0, 2.0)
     wide = locations.dtype
     with torch.autocast(value.device.type, enabled=False):
         output = sample_and_sum(value.to(wide), spatial_shapes, locations, attention_weights.to(wide))

@@ -34,6 +34,13 @@ SEGUE_INLINE int32_t pixel_of(Real location, Real size, Real& fraction) {
   return index;
 }
 
+// Whether a coordinate may be near a level: beyond these bounds a sample is at least one pixel off a level of any size, and
+// the formulation in PyTorch clamps the coordinate, which therefore has no gradient. False for what is not a number.
+template <class Real>
+SEGUE_INLINE bool within_reach(Real location) {
+  return location >= Real(-1) && location <= Real(2);
+}
+
 // `first` is the row of the level's first pixel; sizes are given twice to spare the conversion.
 template <class Real>
 SEGUE_INLINE Footprint<Real> footprint(

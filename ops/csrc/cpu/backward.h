@@ -64,7 +64,7 @@ struct UnitSamples {
   }
 
   // From the products of the output's gradient with the four neighbours: the gradients of weight and location, which
-  // take the places of weight, x and y.
+  // take the places of weight, x and y. Coordinates out of reach get none, whatever the weight: 0 · NaN would be NaN.
   void differentiate(const Level<Real>& level, int64_t count) {
     const Real* __restrict product = products.get();
     Real *__restrict x_ = x.get(), *__restrict y_ = y.get(), *__restrict weight_ = weight.get();
@@ -77,8 +77,10 @@ struct UnitSamples {
       const Real top = top_left + r * (top_right - top_left);
       const Real bottom = bottom_left + r * (bottom_right - bottom_left);
       weight_[i] = top + d * (bottom - top);
-      y_[i] = w * level.height * (bottom - top);
-      x_[i] = w * level.width * ((1 - d) * (top_right - top_left) + d * (bottom_right - bottom_left));
+      const Real for_y = w * level.height * (bottom - top);
+      const Real for_x = w * level.width * ((1 - d) * (top_right - top_left) + d * (bottom_right - bottom_left));
+      y_[i] = within_reach(y_[i]) ? for_y : Real(0);
+      x_[i] = within_reach(x_[i]) ? for_x : Real(0);
     }
   }
 

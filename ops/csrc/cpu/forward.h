@@ -102,13 +102,14 @@ SEGUE_INLINE void gather(
 // The last channels, fewer than a vector has lanes.
 template <class T, class Real>
 void gather_part(
-    const QuerySamples<Real>& samples, int64_t begin, int64_t end, const T* base, int64_t stride, T* output, int channels) {
+    const QuerySamples<Real>& samples, int64_t begin, int64_t end, const T* base, int64_t stride, const T* zeros, T* output,
+    int channels) {
   Vector<Real> sum = {};
   for (int64_t i = begin; i < end; ++i) {
     for (int corner = 0; corner < 4; ++corner) {
       const int64_t row = samples.rows[corner * samples.count + i];
-      if (row < 0) continue;
-      sum += samples.coefficients[corner * samples.count + i] * load_part<Real>(base + row * stride, channels);
+      const T* from = row < 0 ? zeros : base + row * stride;  // not skipped: 0 · NaN is NaN
+      sum += samples.coefficients[corner * samples.count + i] * load_part<Real>(from, channels);
     }
   }
   store_part<Real>(output, sum, channels);
@@ -141,7 +142,8 @@ void forward_queries(const Problem& problem, T* output, int64_t begin, int64_t e
         gather<1>(samples, from, to, base + c, stride, zeros.get(), channels, out + c);
         c += lanes;
       }
-      if (c < channels) gather_part(samples, from, to, base + c, stride, out + c, static_cast<int>(channels - c));
+      if (c < channels)
+        gather_part(samples, from, to, base + c, stride, zeros.get(), out + c, static_cast<int>(channels - c));
     }
   }
 }

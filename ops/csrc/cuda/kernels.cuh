@@ -81,6 +81,10 @@ __global__ void forward_kernel(
 #pragma unroll
         for (int i = 0; i < count; ++i) sum[i] += coefficients[corner] * static_cast<Real>(pack.at[i]);
       }
+      if ((rows[0] & rows[1] & rows[2] & rows[3]) < 0) {  // all outside: a zero, which a weight of NaN turns into NaN
+#pragma unroll
+        for (int i = 0; i < count; ++i) sum[i] += weight * Real(0);
+      }
     }
   }
   Pack<T, count> result;
@@ -162,7 +166,8 @@ __global__ void backward_kernel(
         for_y += __shfl_xor_sync(0xffffffffu, for_y, other);
       }
       if (inside && lane == 0) {
-        reinterpret_cast<Point<Real>*>(locations_gradient)[sample] = {for_x, for_y};
+        reinterpret_cast<Point<Real>*>(locations_gradient)[sample] = {
+            within_reach(at.x) ? for_x : Real(0), within_reach(at.y) ? for_y : Real(0)};
         weights_gradient[sample] = static_cast<Weight>(for_weight);
       }
     }

@@ -173,6 +173,26 @@ def test_far_locations_sample_nothing(far: float, dtype: torch.dtype) -> None:
         assert_relative(mine, reference, 5e-6)
 
 
+PLACES = {"inside": 0.5, "over the edge": 0.02, "outside": 1.4, "far": 3.0, "huge": 1e30, "not a number": float("nan")}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("channels", [1, 7, 8, 16, 30, 32, 71, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_weights_of_nan_reach_what_they_reach_in_the_formulation(place: str, channels: int, dtype: torch.dtype) -> None:
+    inputs = make(shapes=((3, 5), (4, 2)), dtype=dtype, channels=channels, queries=5)
+    inputs.locations[:, 1, 0, 1, 2] = PLACES[place]
+    inputs.weights[:, 1, 0, 1, 2] = float("nan")
+    output, _, locations, _ = actual = run_both(inputs)[0]
+    for mine, expected in zip(actual, run_both(inputs)[1], strict=True):
+        assert torch.equal(mine.isnan(), expected.isnan())
+        finite = ~expected.isnan()
+        assert finite.any()
+        assert_relative(mine[finite], expected[finite], 0.02 if dtype == torch.bfloat16 else 5e-6)
+    assert output.view(2, 5, 3, channels)[:, 1, 0].isnan().all(), "0 · NaN is NaN, in every lane"
+    assert locations.isnan().any() == (place in ("inside", "over the edge", "outside")), "far locations get no gradient"
+
+
 def test_pixels_outside_do_not_leak() -> None:
     inputs = make(shapes=((2, 2),), batch=1, queries=1, heads=1, channels=20, points=1)
     inputs.value[:, 0] = float("inf")  # the pixel that a clamped index would read
@@ -244,6 +264,18 @@ for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         for mine, expected in zip(*results):
             worst = float((mine.double() - expected.double()).abs().max() / expected.double().abs().max())
             assert worst <= tolerance, (dtype, channels, worst)
+        for place in (0.02, 1.4, 3.0):
+            results = []
+            for implementation in (ms_deform_attn_compiled, ms_deform_attn_pytorch):
+                leaves = make(dtype=dtype, channels=channels)
+                leaves.locations[:, 0, 0, 0, 0], leaves.weights[:, 0, 0, 0, 0] = place, float("nan")
+                leaves = leaves.leaves()
+                output = implementation(*leaves.arguments())
+                output.sum().backward()
+                results.append([output.detach(), *leaves.gradients()])
+            assert results[0][0].isnan().any()
+            for mine, expected in zip(*results):
+                assert torch.equal(mine.isnan(), expected.isnan()), (dtype, channels, place)
 """
 
 
