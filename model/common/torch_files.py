@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
 """Where torch's message names what a file refers to."""
@@ -26,14 +28,17 @@ def read_torch(path: Path, *, old_format: bool = True) -> Any:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        TorchFileError: if it is damaged, or refers to anything but tensors and plain containers.
+        TorchFileError: if it is damaged, refers to anything but tensors and plain containers, or holds sparse or quantised
+            tensors, or tensors without content.
     """
     try:
         if zipfile.is_zipfile(path):
             _verify(path)
         elif path.exists() and not old_format:
             raise TorchFileError("it is empty, incomplete, or was not written by torch.save")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        _refuse_unusual(content, "")
+        return content
     except (FileNotFoundError, TorchFileError):
         raise
     except Exception as error:  # a damaged or hostile file raises anything
@@ -46,6 +51,22 @@ def _verify(path: Path) -> None:
         damaged = archive.testzip()
     if damaged is not None:
         raise TorchFileError(f"its entry '{damaged}' does not match the checksum stored with it")
+
+
+def _refuse_unusual(value: Any, where: str) -> None:
+    """Accept dense tensors only: others pass for weights until a network is to be loaded from them."""
+    if isinstance(value, Tensor):
+        kind = "on no device" if value.is_meta else "quantised" if value.is_quantized else ""
+        if kind or value.layout != torch.strided or value.is_nested:
+            raise TorchFileError(
+                f"its tensor '{where}' is {kind or 'sparse or nested'}, expected a dense tensor of numbers"
+            )
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_unusual(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_unusual(item, f"{where}[{index}]")
 
 
 def _reason(error: Exception) -> str:

@@ -72,9 +72,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = load_data(path)
     if not isinstance(content, Mapping) or "format" not in content:
         raise CheckpointError(f"{path}: not a Segue checkpoint (no entry 'format'); convert it first")
-    if content["format"] != FORMAT:
+    found = content["format"]
+    if type(found) is not int:
+        raise CheckpointError(f"{path}: not a Segue checkpoint (its entry 'format' is no number); convert it first")
+    if found != FORMAT:
         raise CheckpointError(
-            f"{path}: checkpoint format {content['format']}, but this version reads format {FORMAT}; train it again"
+            f"{path}: checkpoint format {found}, but this version reads format {FORMAT}; train it again"
         )
     missing = sorted({f.name for f in fields(Checkpoint)} - content.keys())
     if missing:
@@ -84,6 +87,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise CheckpointError(
                 f"{path}: its entry '{key}' is of another kind than Segue writes; delete it and train the step again"
             )
+    _check_outputs(path, content["classes_per_step"], content["network"])
     known = {f.name: content[f.name] for f in fields(Checkpoint)}
     known |= {"classes": tuple(content["classes"]), "classes_per_step": tuple(content["classes_per_step"])}
     return Checkpoint(**known)
@@ -130,10 +134,10 @@ def verify_checkpoint(
 
 
 def load_network(network: nn.Module, state_dict: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights by name; every key and every shape must fit.
+    """Load weights by name; every key and every shape must fit, and every number has to be finite.
 
     Raises:
-        CheckpointError: naming the missing, unexpected and mis-shaped entries.
+        CheckpointError: naming the missing, unexpected and mis-shaped entries, or those with NaN or infinity.
     """
     own = network.state_dict()
     shapes = [
@@ -149,6 +153,12 @@ def load_network(network: nn.Module, state_dict: Mapping[str, Tensor], path: Pat
     found = [f"{len(keys)} {what} ({_listed(keys)})" for what, keys in problems.items() if keys]
     if found:
         raise CheckpointError(f"{path}: the weights do not fit the network: {'; '.join(found)}; {_REMEDY}")
+    if broken := sorted(key for key, tensor in state_dict.items() if not torch.isfinite(tensor).all()):
+        raise CheckpointError(
+            f"{path}: {len(broken)} of its {len(own)} weights hold NaN or infinity ({_listed(broken)}): the training "
+            "diverged, or the file was damaged before it was written; delete it and train the step again, with a lower "
+            "learning rate if it diverges"
+        )
     network.load_state_dict(dict(state_dict))
 
 
@@ -183,6 +193,8 @@ def refuse_unsafe(value: Any, where: str) -> None:
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):
             refuse_unsafe(item, f"{where}[{index}]")
+    elif isinstance(value, Tensor) and value.layout != torch.strided:
+        raise CheckpointError(f"{where}: a sparse tensor cannot be stored; keep it dense")
     elif not (value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str)):
         raise CheckpointError(
             f"{where}: a {type(value).__name__} cannot be stored; keep tensors, numbers, text, lists and dictionaries"
@@ -201,6 +213,17 @@ def to_cpu(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(to_cpu(item) for item in value)
     return value
+
+
+def _check_outputs(path: Path, classes_per_step: Sequence[int], network: Mapping[str, Tensor]) -> None:
+    """Refuse more outputs than the weights have rows, before memory is asked for to hold them."""
+    outputs = sum(classes_per_step)
+    rows = sum(tensor.shape[0] for tensor in network.values() if tensor.ndim)
+    if min(classes_per_step, default=0) < 0 or outputs > rows:
+        raise CheckpointError(
+            f"{path}: its entry 'classes_per_step' names {outputs} outputs, which its weights do not have; delete it and "
+            "train the step again"
+        )
 
 
 def _is_mapping(value: Any) -> bool:

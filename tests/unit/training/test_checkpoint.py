@@ -68,6 +68,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, checkpoint):
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=r"method_state\['counts'\]: a ndarray"):
         save_checkpoint(path, replace(checkpoint, method_state={"counts": np.zeros(3)}))
+    with pytest.raises(CheckpointError, match=r"method_state\['counts'\]: a sparse tensor"):
+        save_checkpoint(path, replace(checkpoint, method_state={"counts": torch.eye(3).to_sparse()}))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["checkpoint.pt"]
 
@@ -129,6 +131,55 @@ def test_foreign_and_newer_files_are_told_apart(tmp_path, checkpoint):
     torch.save({"format": 1, "network": {}, "classes": [1]}, path)
     with pytest.raises(CheckpointError, match="lacks classes_per_step, method_state"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), torch.tensor(1), True, "1", None])
+def test_a_format_that_is_no_number_is_told(tmp_path, checkpoint, value):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, checkpoint)
+    torch.save({**torch.load(path, weights_only=True), "format": value}, path)
+    with pytest.raises(CheckpointError, match=r"a\.pt: not a Segue checkpoint \(its entry 'format' is no number\)"):
+        load_checkpoint(path)
+
+
+UNUSUAL = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "sparse rows": lambda: torch.eye(3).to_sparse_csr(),
+    "quantised": lambda: torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8),
+    "without content": lambda: torch.empty(3, 3, device="meta"),
+}
+
+
+@pytest.mark.parametrize("place", ["network", "method_state"])
+@pytest.mark.parametrize("kind", UNUSUAL)
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_tensors_that_are_no_plain_numbers_are_named(tmp_path, checkpoint, kind, place):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, checkpoint)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, place: {**content[place], "odd": UNUSUAL[kind]()}}, path)
+    with pytest.raises(CheckpointError, match=rf"a\.pt: not a readable checkpoint \(its tensor '{place}\.odd' is "):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("outputs", [[10**9], [2, 10**12], [2, -1], [10**30]])
+def test_outputs_that_the_weights_do_not_have_are_refused_before_memory_is_asked_for(tmp_path, checkpoint, outputs):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, replace(checkpoint, classes_per_step=tuple(outputs)))
+    with pytest.raises(
+        CheckpointError, match=r"a\.pt: its entry 'classes_per_step' names -?\d+ outputs, which its weights"
+    ):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    network = torch.nn.Linear(2, 3)
+    state = network.state_dict() | {"bias": torch.tensor([0.0, value, 1.0])}
+    with pytest.raises(
+        CheckpointError, match=r"a\.pt: 1 of its 2 weights hold NaN or infinity \(bias\): the training div"
+    ):
+        load_network(network, state, tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("key", [f.name for f in fields(Checkpoint)])
