@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 from model.common.command_line import read_argument, run
@@ -79,7 +78,7 @@ def main() -> None:
 
 def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argparse.Namespace) -> None:
     """Train; write curves, checkpoint and, last, the record of both."""
-    started, clock, key = now(), time.perf_counter(), ResumeKey(made_from.parts)
+    started, key = now(), ResumeKey(made_from.parts)
     device = choose_device(arguments.device)
     minutes = snapshot_minutes(arguments.snapshot_minutes, os.environ)
     snapshots = Snapshots(arguments.work / SNAPSHOTS, key, seconds=60 * minutes, say=say)
@@ -117,7 +116,7 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
             "final": {name: value for name, value in reporters[-1].curves[-1].items() if name != "iteration"},
             "started": started,
             "ended": now(),
-            "seconds": round(time.perf_counter() - clock, 3),
+            "seconds": round(snapshots.spent, 3),
             "peak_memory": peak_memory(device),
             "versions": versions(),
             "machine": machine(device),

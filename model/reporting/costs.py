@@ -33,9 +33,9 @@ def cost_rows(runs: Iterable[Run], results: Path, kept: Container[tuple[Any, ...
         ``trainable_parameters`` those that its last training changed. ``exemplars`` (images) are what the last step
         replayed; their bytes are the encoded image and label files. ``state_bytes`` is the size of the tensors that the
         method keeps besides the network: prototypes, statistics, importances. ``iterations`` and ``seconds`` (wall clock;
-        for a resumed training only what came after the last interruption) are summed over the increments; the base step
-        is in ``base_seconds``, since other runs share it, and so is a joint run's only training. Peak memory is the
-        maximum over the trainings. ``kept`` is 1 for the runs in ``kept``, else 0.
+        of an interrupted training all that led to its result, without iterations that were lost and done again) are
+        summed over the increments; the base step is in ``base_seconds``, since other runs share it, and so is a joint
+        run's only training. Peak memory is the maximum over the trainings. ``kept`` is 1 for the runs in ``kept``, else 0.
 
     Raises:
         RecordError: if a training's record is missing or damaged.

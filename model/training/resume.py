@@ -98,10 +98,17 @@ class Snapshots:
     seconds: float = 600.0
     say: Callable[[str], None] = say_on_stderr
     clock: Callable[[], float] = time.monotonic
+    _began: float = field(init=False)
     _last: float = field(init=False)
+    _earlier: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self._last = self.clock()
+        self._began = self._last = self.clock()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since this object was made, and those that led to the snapshot from which training continues."""
+        return self._earlier + self.clock() - self._began
 
     @property
     def due(self) -> bool:
@@ -123,7 +130,8 @@ class Snapshots:
         try:
             with atomic_file(unnamed) as file:
                 hashing = _HashingFile(file)
-                whole = {"key": dict(self.key.parts), "iteration": iteration, "content": to_cpu(content)}
+                whole = {"key": dict(self.key.parts), "iteration": iteration, "seconds": self.spent}
+                whole["content"] = to_cpu(content)
                 torch.save(whole, hashing)  # type: ignore[arg-type]  # it needs write and flush alone
             name = f"snapshot-{self.key.digest[:12]}-{iteration:09d}-{hashing.digest.hexdigest()[:16]}.pt"
             unnamed.replace(self.folder / name)
@@ -143,6 +151,7 @@ class Snapshots:
             snapshot = self._read(path)
             if snapshot is not None and snapshot["key"] == self.key.parts:
                 self.say(f"continuing after iteration {snapshot['iteration']}, from {path}")
+                self._earlier = float(snapshot["seconds"])
                 return int(snapshot["iteration"]), snapshot["content"]
         self._refuse_foreign()
         return None
@@ -174,7 +183,7 @@ class Snapshots:
             if not path.stem.endswith(checksum(path)[:16]):
                 raise CheckpointError("its checksum is wrong")
             snapshot = load_data(path)
-            if not (isinstance(snapshot, dict) and snapshot.keys() >= {"key", "iteration", "content"}):
+            if not (isinstance(snapshot, dict) and snapshot.keys() >= {"key", "iteration", "seconds", "content"}):
                 raise CheckpointError("it is not a snapshot")
         except (CheckpointError, OSError) as error:
             self.say(f"{path}: damaged, not used ({error}); an older snapshot is used if there is one")

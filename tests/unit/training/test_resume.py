@@ -54,6 +54,20 @@ def test_the_newest_snapshot_comes_back_and_two_are_kept(tmp_path):
     assert iterations(tmp_path) == []
 
 
+def test_time_is_counted_from_the_beginning_however_often_training_was_interrupted(tmp_path):
+    time = [100.0]
+    for iteration in (5, 10):  # 7 seconds each until the snapshot, then 3 that are lost
+        kept = snapshots(tmp_path, clock=lambda: time[0], say=Told())
+        kept.load()
+        time[0] += 7
+        assert kept.save(iteration, {})
+        time[0] += 3
+    kept = snapshots(tmp_path, clock=lambda: time[0], say=Told())
+    assert kept.load()[0] == 10
+    time[0] += 2
+    assert kept.spent == 7 + 7 + 2
+
+
 def test_a_foreign_key_is_refused_and_what_differs_is_said(tmp_path):
     snapshots(tmp_path, "one").save(5, {})
     assert snapshots(tmp_path, "two", say=(told := Told())).load() is None
