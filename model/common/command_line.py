@@ -17,6 +17,8 @@ from typing import NoReturn
 
 from model.common.files import explained
 
+_ALLOCATOR = "DefaultCPUAllocator"
+"""Who reports, in PyTorch, that the machine has no memory left; the error itself is an ordinary RuntimeError."""
 _PLAIN = {"±": "+-", "×": "x", "→": "->", "–": "-", "≥": ">=", "≤": "<=", "✓": "+", "✗": "x"}
 """What stands for signs where only ASCII can be printed."""
 
@@ -25,7 +27,8 @@ def run(main: Callable[[], None]) -> None:
     """Call a script's ``main``; problems with input end it with ``error: …`` on stderr and exit status 1.
 
     Every error class of Segue is a ``ValueError`` that says what to do; files and folders raise ``OSError``, to which a remedy
-    is added here. Anything else is a bug and keeps its traceback, as everything does with ``SEGUE_TRACEBACK=1``.
+    is added here, and so it is to memory that ran out. Anything else is a bug and keeps its traceback, as everything does with
+    ``SEGUE_TRACEBACK=1``.
     A stop request is neither: one line, and the exit status of a process that the signal ends; nor is a closed output,
     as in ``… | head``.
     """
@@ -48,11 +51,27 @@ def run(main: Callable[[], None]) -> None:
             text = f"{error.filename or 'a file'}: {explained(error)}"
         _end(text)
     except Exception as error:
-        # By name: commands that need no network do not wait for torch.
-        if type(error).__name__ != "OutOfMemoryError" or os.environ.get("SEGUE_TRACEBACK") == "1":
+        text = _out_of_memory(error)
+        if text is None or os.environ.get("SEGUE_TRACEBACK") == "1":
             raise
-        reason = str(error).splitlines()[0].rstrip(". ")
-        _end(f"the GPU has not enough memory ({reason}); raise 'accumulate' in the recipe, or use a larger GPU")
+        _end(text)
+
+
+def _out_of_memory(error: Exception) -> str | None:
+    """A line about memory that ran out, of the GPU or of the machine; None for anything else."""
+    reason = next(iter(str(error).splitlines()), "").rstrip(". ")
+    if type(error).__name__ == "OutOfMemoryError":  # by name: commands that need no network do not wait for torch
+        return f"the GPU has not enough memory ({reason}); raise 'accumulate' in the recipe, or use a larger GPU"
+    allocator = reason.find(_ALLOCATOR)
+    if isinstance(error, MemoryError) or allocator >= 0:
+        job, files = Path(sys.argv[0]).name, [text for text in sys.argv[1:] if os.path.isfile(text)]
+        what = f"{job} has not enough memory ({reason[max(allocator, 0) :] or 'nothing more is known'})"
+        read = f", reading {', '.join(files)}" if files else ""
+        return (
+            f"{what}{read}: give the job more (mem_mb of the profile), run fewer jobs at once (--cores), or take smaller "
+            "images or batches"
+        )
+    return None
 
 
 class Stopped(BaseException):

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from model.common.array_files import ArrayFileError, read_array
+from model.common.text_files import TextFileError, read_lines
 
 Entries = Literal["positions", "names"]
 PUBLISHED_AT = "https://raw.githubusercontent.com/fcdl94/MiB/3da2fe3f9b35e5c96997ad24d2aa912f19318074/data/ade"
@@ -178,9 +179,9 @@ def _read_text(file: Path, wanted: ImageList) -> list[int] | list[str]:
     if wanted.column is not None:
         raise ImageListError(f"{file} is text, which holds one step; a file for all steps is a matrix (.npy)")
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise ImageListError(f"{file} is not text; lists are .npy files or text with one entry per line") from None
+        lines = read_lines(file)
+    except TextFileError as error:
+        raise ImageListError(f"{error}; lists are .npy files, or text with one entry per line") from None
     if wanted.entries == "names":
         return lines
     if strange := [line for line in lines if not line.isdecimal()]:

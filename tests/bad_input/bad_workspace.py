@@ -30,7 +30,8 @@ UNTOLD = ("logs", "work", "benchmarks", "journal", ".snakemake", ".in-use")
 """Parts of a results folder that every run may write to."""
 
 Command = list[str]
-"""A script of ``workflow_scripts`` or ``snakemake``, and its arguments; variables of the environment may stand before it."""
+"""A script of ``workflow_scripts`` or ``snakemake``, and its arguments; variables of the environment may stand before it, or
+``limited``, which gives it little memory."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,12 @@ class Workspace:
         if "=" in name:
             with patch.dict(os.environ, [name.split("=", 1)]):
                 return self.run(arguments)
+        if name == "limited":
+            start = ["bash", "-c", 'ulimit -v 8000000; exec "$@"', "", sys.executable]
+            start += [str(PROJECT / "workflow_scripts" / arguments[0]), *arguments[1:]]
+            environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(start, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+            return Finished(done.returncode, done.stdout + done.stderr)
         if name == "snakemake":
             start = [sys.executable, "-m", name, "--snakefile", str(PROJECT / "Snakefile"), "--cores", "1", *arguments]
             environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}

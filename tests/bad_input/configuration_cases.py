@@ -306,6 +306,14 @@ CONFIGURATION = Section(
             "Correct the recipe.",
         ),
         Case(
+            "A key of a recipe was renamed",
+            config("recipes", "deeplabv3-micro", "schedule", value={"name": "poly", "minimum_factor": 0.1}),
+            "…config.yaml: recipes.deeplabv3-micro.schedule.minimum_factor: unknown key 'minimum_factor'; it is called "
+            "'minimum_rate' now, which is a learning rate and no longer a factor of it",
+            "The recipe was written for an older version.",
+            "Use the new name, and the learning rate below which it is not to fall.",
+        ),
+        Case(
             "A hyper-parameter was renamed",
             experiment("methods", [{"name": "plop", "hyper_parameters": {"smallest_threshold": 0.1}}]),
             "experiments[0].methods[0]: per-pixel method 'plop' has no hyper-parameter 'smallest_threshold'; it is called "

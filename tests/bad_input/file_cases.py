@@ -190,6 +190,39 @@ def without_images(workspace: Workspace) -> Command:
     return ["split_steps.py", "--spec", json.dumps(spec), "--index", str(index), "--output", str(output)]
 
 
+def of_nan(workspace: Workspace) -> Command:
+    """Every weight of the base checkpoint is NaN, and it is evaluated."""
+    content = load_checkpoint(workspace.base)
+    broken = {k: torch.full_like(v, torch.nan) if v.is_floating_point() else v for k, v in content.network.items()}
+    save_checkpoint(workspace.base, replace(content, network=broken))
+    return workspace.evaluate(0, workspace.base)
+
+
+def sparse(file: Path) -> None:
+    """A weight is stored as its entries that are not zero."""
+    network = load_checkpoint(file).network
+    name, weight = next((k, v) for k, v in network.items() if v.ndim == 1 and v.is_floating_point())
+    edited(network={**network, name: weight.to_sparse()})(file)
+
+
+def edited(**entries: object) -> Callable[[Path], None]:
+    """Replace entries of a checkpoint's file."""
+
+    def edit(file: Path) -> None:
+        torch.save({**torch.load(file, weights_only=True), **entries}, file)
+
+    return edit
+
+
+def list_in_latin1(workspace: Workspace) -> Command:
+    """The images of a step are listed in a file that an old program wrote."""
+    file = workspace.folder / "lists" / "step1.txt"
+    file.parent.mkdir()
+    file.write_bytes("one\ngr\u00fcn\n".encode("latin-1"))
+    image_list = {"file": "step1.txt", "entries": "names", "column": None}
+    return [*workspace.split_steps(1, setting="partition", image_list=image_list), "--list", str(file)]
+
+
 def evaluation(file: str, damage: Callable[[Path], object], command: Callable[[Workspace], Command]) -> Damage:
     """Damage a file of the base step's evaluation."""
 
@@ -343,6 +376,14 @@ DATA = Section(
             "Delete it.",
         ),
         Case(
+            "The image list of a step is not UTF-8",
+            list_in_latin1,
+            "…lists/step1.txt is not UTF-8 text (line 2, byte 0xfc): save it as UTF-8 in an editor; lists are .npy files, or "
+            "text with one entry per line",
+            "The file was saved in another encoding, or is not text at all.",
+            "Save it again as UTF-8; a mark at its beginning (BOM) does no harm.",
+        ),
+        Case(
             "The memory names an image that no longer exists",
             memory(rename_exemplar),
             "…shapes-micro/train.csv: no image 'vanished'; the split or memory file that names it was made "
@@ -469,6 +510,37 @@ CHECKPOINTS = Section(
             "…checkpoint.pt: not a Segue checkpoint (no entry 'format'); convert it first",
             "The file was put where Segue keeps its own checkpoints.",
             "Name it as initial weights of the recipe instead: `network: {weights: {file: …, source: …}}`.",
+        ),
+        Case(
+            "The format of a checkpoint is no number",
+            checkpoint_file(edited(format=torch.ones(2))),
+            "…checkpoint.pt: not a Segue checkpoint (its entry 'format' is no number); convert it first",
+            "The file imitates a checkpoint, or was written by another program.",
+            "Use a checkpoint that Segue has written.",
+        ),
+        Case(
+            "A checkpoint has sparse weights",
+            checkpoint_file(sparse),
+            "…checkpoint.pt: not a readable checkpoint (its tensor 'network.…' is sparse or nested, expected a dense tensor of "
+            "numbers); it is damaged, or holds more than tensors and plain values. Delete it to train the step again",
+            "Sparse, nested or quantised tensors pass for weights, but no network can be loaded from them.",
+            "Convert the weights with the program that wrote them, or train the step again.",
+        ),
+        Case(
+            "A checkpoint claims to have more outputs than weights",
+            checkpoint_file(edited(classes_per_step=[10**9])),
+            "…checkpoint.pt: its entry 'classes_per_step' names 1000000000 outputs, which its weights do not have; delete it and "
+            "train the step again",
+            "A network with so many outputs would fill the memory before its weights were compared.",
+            "Delete it and start the workflow again.",
+        ),
+        Case(
+            "A checkpoint holds NaN",
+            of_nan,
+            "…checkpoint.pt: … of its … weights hold NaN or infinity (…): the training diverged, or the file was damaged before "
+            "it was written; delete it and train the step again, with a lower learning rate if it diverges",
+            "Its predictions would mean nothing, and be evaluated as 0.0.",
+            "Delete it and start the workflow again. If that happens once more, lower the learning rate of the recipe.",
         ),
         Case(
             "A checkpoint is evaluated as another step's",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import zipfile
 from collections.abc import Callable
 
 from bad_case import Case, Section
@@ -48,6 +50,24 @@ def photographs_for_prepared_ones(workspace: Workspace) -> Command:
     return workspace.snakemake("prepare_all")
 
 
+def archive_over_own_file(workspace: Workspace) -> Command:
+    """An archive holds another version of a file that the user has put into the dataset's folder."""
+    root = workspace.folder / "scenes"
+    (root / "archives").mkdir(parents=True)
+    (root / "classes.txt").write_text("mine")
+    with zipfile.ZipFile(root / "archives" / "scenes.zip", "w") as archive:
+        archive.writestr("images/one.jpg", b"theirs")
+        archive.writestr("classes.txt", b"theirs")
+    row = {"name": "scenes", "kind": "folder", "file": "scenes.zip", "url": "https://example.org/scenes.zip"}
+    row |= {"bytes": "", "checksum": "", "part": ".", "into": ".", "nested": "", "gives": "images"}
+    table = workspace.folder / "archives.csv"
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, row)
+        writer.writeheader()
+        writer.writerow(row)
+    return [f"SEGUE_ARCHIVES={table}", "fetch_archive.py", "--archive", "scenes", "--root", str(root)]
+
+
 FOLDERS = Section(
     "Your own folders",
     (
@@ -68,6 +88,14 @@ FOLDERS = Section(
             "A folder made by Segue holds a marker, which is written first. A folder without one is taken to be yours.",
             "Name another folder under `results`, or move yours.",
             prefix="",
+        ),
+        Case(
+            "An archive holds another version of one of your files",
+            archive_over_own_file,
+            "…scenes/classes.txt already exists and differs from the one in …scenes/archives/scenes.zip: move it away to have "
+            "that one unpacked; it was not changed",
+            "Unpacking never replaces a file.",
+            "Move your file away, or leave `download` out and unpack by hand what you need.",
         ),
         Case(
             "The results folder holds folders of your own",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,6 +57,14 @@ def file_in_the_way(workspace: Workspace) -> Command:
 def no_minutes(workspace: Workspace) -> Command:
     """The environment has a word where a number is expected."""
     return ["SEGUE_SNAPSHOT_MINUTES=abc", *workspace.train(1)]
+
+
+def enormous_images(workspace: Workspace) -> Command:
+    """Photographs are to be evaluated at a size that the memory is not enough for."""
+    command = workspace.evaluate(0, workspace.base)
+    place = command.index("--spec") + 1
+    command[place] = json.dumps({**json.loads(command[place]), "size": 100_000})
+    return ["limited", *command]
 
 
 _HELD: list[ResultsLock] = []
@@ -122,6 +131,15 @@ MACHINE = Section(
             "SEGUE_SNAPSHOT_MINUTES is 'abc': expected minutes between two snapshots, such as 10",
             "The variable sets how often a training saves its state.",
             "Set it to a number, or unset it.",
+        ),
+        Case(
+            "Memory runs out",
+            enormous_images,
+            "evaluate_step.py has not enough memory (…), reading …: give the job more (mem_mb of the profile), run fewer jobs at "
+            "once (--cores), or take smaller images or batches",
+            "The job asked for more main memory than the machine has. One that the system has killed before it could say so is "
+            "named under *What went wrong* (signal 9).",
+            "Follow one of the three suggestions; a training goes on from its last snapshot.",
         ),
         Case(
             "Two workflows write to one results folder",

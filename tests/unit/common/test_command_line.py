@@ -48,6 +48,26 @@ def test_a_problem_is_one_line_with_a_remedy(error: BaseException, line: str, ca
         run(raising(error))
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise MemoryError", "nothing more is known"),
+        (
+            "import numpy; numpy.zeros(10**15)",
+            "Unable to allocate 7.11 PiB for an array with shape (1000000000000000,)",
+        ),
+        ("import torch; torch.zeros(10**15)", "DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_with_the_job_its_files_and_a_remedy(tmp_path, body, reason):
+    (tmp_path / "split.json").write_text("{}")
+    command = [*script(tmp_path, body), "--split", str(tmp_path / "split.json"), "--output", "none.json"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: script.py has not enough memory ({reason}") and done.stderr.count("\n") == 1
+    assert f"), reading {tmp_path}/split.json: give the job more (mem_mb of the profile)" in done.stderr
+
+
 def script(folder: Path, body: str) -> list[str]:
     file = folder / "script.py"
     file.write_text(f"from model.common.command_line import run\n\ndef main():\n    {body}\n\nrun(main)\n")

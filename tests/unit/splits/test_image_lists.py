@@ -52,6 +52,20 @@ def test_names_may_be_listed_where_they_consist_of_digits(tmp_path):
     assert read_image_list(tmp_path / "list.txt", ImageList("list.txt", "names")) == ("000000000100", "000000000139")
 
 
+def test_a_list_may_have_the_mark_that_editors_put_at_its_beginning(tmp_path):
+    (tmp_path / "list.txt").write_bytes("\ufeff2\r\n1\r\n".encode())
+    assert read_image_list(tmp_path / "list.txt", ImageList("list.txt")) == (1, 2)
+
+
+def test_a_list_in_another_encoding_is_named_with_the_place_and_the_remedy(tmp_path):
+    (tmp_path / "list.txt").write_bytes("one\ngr\u00fcn\n".encode("latin-1"))
+    expected = (
+        r"list\.txt is not UTF-8 text \(line 2, byte 0xfc\): save it as UTF-8 in an editor; lists are \.npy files, or"
+    )
+    with pytest.raises(ImageListError, match=expected):
+        read_image_list(tmp_path / "list.txt", ImageList("list.txt", "names"))
+
+
 def test_nothing_is_ever_unpickled(tmp_path):
     np.save(tmp_path / "list.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ImageListError, match=r"list\.npy is not a NumPy file of numbers"):
