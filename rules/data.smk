@@ -67,6 +67,22 @@ rule fetch_list:
         "{PYTHON} {SCRIPTS}/fetch_list.py --kind {params.kind} --list {wildcards.list}.npy --output {output:q} > {log:q} 2>&1"
 
 
+rule fetch_weights:
+    """Download published initial weights that a recipe names with an address, and verify their checksum."""
+    output:
+        "{weights}",
+    log:
+        "{weights}.log",
+    wildcard_constraints:
+        weights=one_of(map(re.escape, FETCHED_WEIGHTS)),
+    localrule: True
+    params:
+        url=lambda wildcards: FETCHED_WEIGHTS[wildcards.weights]["url"],
+        sha256=lambda wildcards: FETCHED_WEIGHTS[wildcards.weights]["sha256"],
+    shell:
+        "{PYTHON} {SCRIPTS}/fetch_weights.py --url {params.url:q} --sha256 {params.sha256:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
 rule split_steps:
     """Images and visible labels of one step."""
     input:

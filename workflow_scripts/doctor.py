@@ -14,7 +14,8 @@ from model.config.reading import load_config
 from model.data.download.archives import describe
 from model.data.prepared.dataset import DATASET
 from model.data.sources import registry as sources
-from model.networks.initial_weights import weights_file
+from model.networks.initial_weights import check_content
+from model.networks.weights_entry import origin, to_fetch, weights_file
 
 MINIMUM_PYTHON = (3, 11)
 GIB = 2**30
@@ -137,7 +138,7 @@ def datasets(configuration: Path) -> list[tuple[str, bool, str]]:
 
 
 def weights(configuration: Path) -> list[tuple[str, bool, str]]:
-    """One line per recipe with initial weights: whether they are there, or where they are expected."""
+    """One line per recipe with initial weights: where they come from, under which licence, and whether they are there."""
     config = load_config(configuration)
     lines = []
     for name in sorted({experiment.recipe for experiment in config.experiments}):
@@ -145,11 +146,13 @@ def weights(configuration: Path) -> list[tuple[str, bool, str]]:
         if entry is None:
             continue
         try:
-            file = weights_file(entry)
-            text = f"{file}" if file.is_file() else f"{file} does not exist: put the file there, or change the recipe"
-            lines.append((f"weights of {name}", file.is_file(), text))
+            if to_fetch(entry):
+                lines.append((f"weights of {name}", True, f"the workflow will download {origin(entry)}"))
+                continue
+            check_content(config.recipes[name].network)
+            lines.append((f"weights of {name}", True, f"{weights_file(entry)} ({origin(entry)})"))
         except ValueError as error:
-            lines.append((f"weights of {name}", False, str(error)))
+            lines.append((f"weights of {name}", False, f"{error} ({origin(entry)})"))
     return lines
 
 

@@ -1,8 +1,9 @@
 """Reading published weight files without executing anything in them.
 
-Public checkpoints are torch archives (``.pth``) or pickled dictionaries of numpy arrays (``.pkl``, detectron2's model zoo).
-Torch archives hold tensors and plain values; pickles are read by an unpickler that admits numpy arrays and plain containers
-only, and substitutes functions of its own for those that a pickle refers to.
+Public checkpoints are torch archives (``.pth``), safetensors files, or pickled dictionaries of numpy arrays (``.pkl``,
+detectron2's model zoo). Safetensors files hold tensors alone, torch archives tensors and plain values; pickles are read by an
+unpickler that admits numpy arrays and plain containers only, and substitutes functions of its own for those that a pickle
+refers to.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy._core import multiarray, numeric
+from safetensors.torch import load_file
 from torch import Tensor
 
 from model.common.torch_files import read_torch
@@ -46,7 +48,8 @@ def _admitted(module: str, name: str) -> Any:
     return None
 
 
-_REMEDY = "use a checkpoint as published by Mask2Former, BalConpas, detectron2 or torchvision"
+SAFETENSORS = ".safetensors"
+_REMEDY = "use a checkpoint as published by Mask2Former, BalConpas, detectron2, torchvision or timm"
 
 
 class WeightFileError(ValueError):
@@ -96,6 +99,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Any:
+    if path.suffix == SAFETENSORS:
+        return load_file(path)
     if zipfile.is_zipfile(path) or path.suffix in (".pth", ".pt"):
         return read_torch(path)
     # caffe2-era files were pickled by Python 2: their text is in Latin-1

@@ -10,12 +10,15 @@ one line that names the key, says what was expected and, for a misspelt name, th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model.common.environment import expand, not_set
 from model.config.messages import NAME
+from model.networks.backbones.names import timm_version
+from model.networks.weights_entry import spec_entry
 from model.training.spec import OptimiserSpec, PolySpec, ScheduleSpec, check_family
 
 Name = Annotated[str, Field(pattern=NAME)]
@@ -119,14 +122,19 @@ class Recipe(_Typed):
         optimiser = self.optimiser.model_dump()
         if length.learning_rate is not None:
             optimiser["learning_rate"] = length.learning_rate
+        network = {**self.network, **length.network}
+        if isinstance(entry := network.get("weights"), Mapping):
+            network["weights"] = spec_entry(entry)
         kept = {"family", "accumulate", "clip_norm", "precision", "transform"}
-        added = {"added_arguments": sorted(length.network)} if length.network else {}
+        added: dict[str, Any] = {"added_arguments": sorted(length.network)} if length.network else {}
+        if version := timm_version(self.network):
+            added["timm"] = version
         return {
             **added,
             **self.model_dump(include=kept | {"void_in_training", "leak_next_class", "threads"}),
             "schedule": (length.schedule or self.schedule).model_dump(),
             "batch_size": length.batch_size or self.batch_size,
-            "network": {**self.network, **length.network},
+            "network": network,
             "optimiser": optimiser,
             "iterations": length.iterations_of(classes),
             "epochs": length.epochs,

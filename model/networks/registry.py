@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from model.common.registry import Registry
+from model.networks.backbones.names import timm_model, timm_version
 
 NETWORKS: Mapping[str, str] = {
     "deeplabv3": "model.networks.deeplabv3.network:DeepLabV3",
@@ -81,9 +83,42 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that the constructor does not have or cannot take, without building anything.
 
     Raises:
-        UnknownNetworkError: naming the argument.
+        UnknownNetworkError: naming the argument, or saying why a backbone of timm cannot be what is asked for.
     """
     _REGISTRY.check(name, arguments)
+    found = {**_defaults(name), **arguments}
+    if timm_model(found.get("backbone")) is None:
+        for key in ("norm", "backbone_norm"):
+            if key in arguments and (arguments[key] == "own") == (key == "norm"):
+                raise UnknownNetworkError(
+                    f"network.{key} is '{arguments[key]}', which is for backbones of timm, not for '{found['backbone']}'"
+                )
+        return
+    _timm_facts(name, found)
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Arguments of a network that a recipe does not give."""
+    return {p.name: p.default for p in inspect.signature(resolve(name)).parameters.values()}
+
+
+def _timm_facts(name: str, found: Mapping[str, Any]) -> Any:
+    """What timm says about the backbone of a network, defaults filled in, if the network can have it.
+
+    Raises:
+        UnknownNetworkError: with the reason why not.
+    """
+    model = timm_model(found["backbone"])
+    form = "deeplab" if "backbone_norm" in found else "pyramid"
+    if form == "pyramid" and "norm" not in found:
+        raise UnknownNetworkError(
+            f"network.backbone: '{name}' is made of a ResNet's convolutions; a model of timm cannot take its place"
+        )
+    try:
+        timm_version(found)
+        return import_module("model.networks.backbones.timm").check(model, form, found)
+    except ValueError as error:
+        raise UnknownNetworkError(f"network.backbone: {error}") from None
 
 
 def check_requirements(network: Mapping[str, Any], required: Mapping[str, tuple[Any, ...]]) -> None:
@@ -99,10 +134,26 @@ def check_requirements(network: Mapping[str, Any], required: Mapping[str, tuple[
     """
     arguments = {key: value for key, value in network.items() if key not in ("name", "weights")}
     check_arguments(network["name"], arguments)
-    defaults = {p.name: p.default for p in inspect.signature(resolve(network["name"])).parameters.values()}
-    found = {**defaults, **network}
+    found = {**_defaults(network["name"]), **network}
     for argument, allowed in required.items():
         value = found.get(argument)
         if value not in allowed:
             values = " or ".join(map(repr, allowed))
             raise UnsuitableNetworkError(f"network.{argument} is {value!r}, but has to be {values}")
+
+
+def check_batch_norm(network: Mapping[str, Any]) -> None:
+    """Refuse a network whose backbone has no batch normalisation, for methods that freeze its statistics.
+
+    Args:
+        network: of a recipe, see :func:`check_requirements`.
+
+    Raises:
+        UnknownNetworkError: as :func:`check_arguments`.
+        UnsuitableNetworkError: naming the backbone.
+    """
+    found = {**_defaults(network["name"]), **network}
+    if timm_model(found.get("backbone")) is not None and not _timm_facts(network["name"], found).batch_norm:
+        raise UnsuitableNetworkError(
+            f"it freezes the statistics of batch normalisation, and network.backbone '{found['backbone']}' has none"
+        )

@@ -208,7 +208,7 @@ def initial_weights_file(spec: TrainingSpec) -> Path | None:
     """
     if spec.step.index > 0 or WEIGHTS not in spec.recipe.network:
         return None
-    file: Path = importlib.import_module("model.networks.initial_weights").weights_file(spec.recipe.network[WEIGHTS])
+    file: Path = importlib.import_module("model.networks.weights_entry").weights_file(spec.recipe.network[WEIGHTS])
     return file
 
 
@@ -284,7 +284,8 @@ def build_networks(
         network = build([len(step.current), *step.future], constructor)
         if WEIGHTS in spec.recipe.network:
             initial = importlib.import_module("model.networks.initial_weights")
-            initial.load_initial_weights(arguments["name"], network, spec.recipe.network[WEIGHTS])
+            entry = spec.recipe.network[WEIGHTS]
+            initial.load_initial_weights(arguments["name"], network, entry, arguments.get("backbone"))
         return network.to(device), None, {}
     checkpoint = load_checkpoint(previous)
     added = spec.recipe.added_arguments if step.index == 1 else ()

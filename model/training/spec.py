@@ -126,13 +126,15 @@ class RecipeSpec(_Typed):
 
     ``batch_size`` counts the images that one optimiser step follows; ``accumulate`` divides them into so many passes.
     ``leak_next_class`` leaves the labels of one class of the next step visible, as the released semantic figures of
-    BalConpas have it (see :mod:`model.training.mask_batches`). ``added_arguments`` names those of the network that the base step
+    BalConpas have it (see :mod:`model.training.mask_batches`). ``timm`` is the version of timm that builds the backbone, where it
+    does. ``added_arguments`` names those of the network that the base step
     does not have: what later steps add does not change it.
     """
 
     family: Literal["per-pixel", "mask"]
     network: dict[str, Any]
     added_arguments: tuple[str, ...] = ()
+    timm: str | None = None
     transform: dict[str, Any]
     optimiser: OptimiserSpec
     schedule: ScheduleSpec = PolySpec()

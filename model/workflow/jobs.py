@@ -18,9 +18,13 @@ from model.methods import registry as methods
 from model.methods.base import Method
 from model.networks import initial_weights
 from model.networks import registry as networks
+from model.networks.weights_entry import weights_file
 from model.scenario import Scenario, Step
 from model.splits.image_lists import ImageList
 from model.training import loaders
+
+TIMM_BACKBONES = "model.networks.backbones.timm"
+"""Module that a network with a backbone of timm resolves by name."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Training:
             InitialWeightsError: if the entry of the recipe cannot be followed.
         """
         entry = self.spec["recipe"]["network"].get("weights")
-        return None if entry is None or not self.shared else initial_weights.weights_file(entry)
+        return None if entry is None or not self.shared else weights_file(entry)
 
 
 @dataclass(frozen=True)
@@ -156,14 +160,18 @@ def training_code(spec: Mapping[str, Any]) -> dict[str, str]:
     network, family = recipe["network"]["name"], recipe["family"]
     modules = [networks.module_of(network), methods.module_of(method, family), loaders.module_of(family)]
     if "weights" in recipe["network"] and spec["step"]["index"] == 0:
-        modules += ["model.networks.initial_weights", initial_weights.reader_module(network)]
+        modules += ["model.networks.initial_weights", initial_weights.reader_module(recipe["network"])]
+    if "timm" in recipe:
+        modules.append(TIMM_BACKBONES)
     return job_code("model.training.job", *modules)
 
 
 def evaluation_code(spec: Mapping[str, Any]) -> dict[str, str]:
     """Fingerprints of what an evaluation runs through: its script, and what its spec resolves by name."""
     family = spec["family"]
-    modules = networks.module_of(spec["network"]), methods.module_of(spec["method"]["name"], family)
+    modules = [networks.module_of(spec["network"]), methods.module_of(spec["method"]["name"], family)]
+    if "timm" in spec:
+        modules.append(TIMM_BACKBONES)
     return job_code("evaluate_step.py", *modules, evaluators.module_of(family, spec["task"]))
 
 

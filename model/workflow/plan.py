@@ -138,7 +138,8 @@ class Plan:
             networks.check_arguments(recipe.network["name"], network)
             loaders.build_transform(recipe.family, transform.pop("name"), transform)
             if "weights" in recipe.network:
-                initial_weights.check_source(recipe.network["name"], recipe.network["weights"])
+                entry, backbone = recipe.network["weights"], recipe.network.get("backbone")
+                initial_weights.check_source(recipe.network["name"], entry, backbone)
         except ValueError as error:
             raise ConfigError(f"recipe '{name}': {error}") from None
 
@@ -324,6 +325,7 @@ class Plan:
             },
             "family": recipe.family,
             "network": recipe.network["name"],
+            **({"timm": training.spec["recipe"]["timm"]} if "timm" in training.spec["recipe"] else {}),
             "size": recipe.evaluation_size,
             **({"longest": recipe.evaluation_longest} if recipe.evaluation_longest else {}),
             "batch_size": recipe.batch_size,

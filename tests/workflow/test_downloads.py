@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from archive_server import Offer, serving
 from checkout import fresh_checkout
 from raw_layouts import packed, write_ade20k
@@ -60,3 +62,38 @@ def test_the_rule_fetches_what_is_missing_over_a_bad_line(tmp_path: Path, monkey
     dataset = PreparedDataset.open(checkout.folder / "results/data/ade")
     assert len(dataset.records("train")) == 4 and dataset.tasks == ("semantic", "panoptic", "instance")
     assert checkout.planned(target, config="ade.yaml") == set()
+
+
+RECIPE = """
+schema_version: 1
+results: results
+datasets:
+  shapes: {kind: shapes}
+recipes:
+  fetched:
+    extends: deeplabv3-micro
+    network:
+      backbone: timm/test_resnet
+      output_stride: 32
+      weights: {file: weights/test_resnet.pth, url: https://example.org/test_resnet.pth, sha256: SHA, source: timm}
+experiments:
+  - {dataset: shapes, scenarios: [6-2], recipe: fetched, methods: [finetuning]}
+"""
+
+
+def test_published_weights_are_fetched_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "published.pth")
+    content = (tmp_path / "published.pth").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    checkout = fresh_checkout(tmp_path / "checkout")
+    file = checkout.folder / "weights/test_resnet.pth"
+    with serving(Offer({"weights/test_resnet.pth": content})) as address:
+        monkeypatch.setenv("SEGUE_MIRROR", address)
+        for begins, fetched in ((f"{'0' * 8}", False), (digest[:8], True)):
+            (checkout.folder / "fetched.yaml").write_text(RECIPE.replace("SHA", f"'{begins}'"))
+            done = checkout.snakemake("--nolock", "weights/test_resnet.pth", config="fetched.yaml")
+            assert (done.returncode == 0) == file.is_file() == fetched, done.stderr + done.stdout
+    assert "has sha256:" not in done.stderr
+    planned = checkout.planned(config="fetched.yaml")
+    rules = {job.rule for job in planned}
+    assert "train_base" in rules and "fetch_weights" not in rules

@@ -78,6 +78,7 @@ class BARM(PixelMethod):
     base_method: ClassVar[str | None] = None
     base_fields = ("backbone_factor",)
     needs_old_model = True
+    freezes_batch_norm = True
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("deeplabv3-barm",)}
 
     def grow(self, network: Any, step: Step) -> None:

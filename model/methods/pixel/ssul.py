@@ -62,6 +62,7 @@ class SSUL(PixelMethod):
     base_method: ClassVar[str | None] = None
     base_fields = ("unknown", "backbone_factor")
     needs_old_model = True
+    freezes_batch_norm = True
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("deeplabv3-ssul",)}
 
     @property

@@ -80,6 +80,7 @@ class STAR(PixelMethod):
     base_method: ClassVar[str | None] = None
     base_fields = ("positive_weight", "head_factor")
     needs_old_model = True
+    freezes_batch_norm = True
     consistency_offset: ClassVar[float] = 0.0
     """Added to the denominator of the consistency term."""
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {

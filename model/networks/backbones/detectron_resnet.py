@@ -13,7 +13,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-NormName = Literal["frozen-bn", "bn", "sync-bn", "gn"]
+NormName = Literal["frozen-bn", "bn", "sync-bn", "gn", "own"]
+"""``own`` is for backbones of timm: as timm builds them."""
 
 STAGES = ("res2", "res3", "res4", "res5")
 """Names of the outputs, finest first."""

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.networks.arguments import Channels, Dilations, Momentum, Probability
-from model.networks.backbones.resnet import VARIANTS, ResNet
 from model.networks.deeplabv3.aspp import Aspp, initialise_kaiming, unit
-from model.networks.deeplabv3.network import NetworkError
+from model.networks.deeplabv3.backbone import BackboneNorm, NetworkError, build_backbone
 from model.networks.deeplabv3.outputs import PixelOutputs
 
 
@@ -107,6 +106,7 @@ class BarmDeepLabV3(nn.Module):
         classes_per_step: Sequence[int],
         *,
         backbone: str = "resnet101",
+        backbone_norm: BackboneNorm = "own",
         output_stride: int = 16,
         backbone_momentum: Momentum = 0.01,
         head_momentum: Momentum = 0.1,
@@ -118,7 +118,7 @@ class BarmDeepLabV3(nn.Module):
 
         Args:
             classes_per_step: number of classes learnt in each step so far, the background not counted.
-            backbone: a name of :data:`model.networks.backbones.resnet.VARIANTS`.
+            backbone, backbone_norm: of :class:`model.networks.deeplabv3.network.DeepLabV3`.
             output_stride: image size over feature size.
             backbone_momentum: of the backbone's running statistics.
             head_momentum: of all other running statistics.
@@ -130,15 +130,13 @@ class BarmDeepLabV3(nn.Module):
             NetworkError: for an unknown backbone, or a step without classes.
         """
         super().__init__()
-        if backbone not in VARIANTS:
-            raise NetworkError(f"unknown backbone '{backbone}', expected one of {', '.join(VARIANTS)}")
         if not classes_per_step or min(classes_per_step) < 1:
             raise NetworkError(f"every step needs at least one class, got {list(classes_per_step)}")
-        self.backbone = ResNet(VARIANTS[backbone], output_stride=output_stride, momentum=backbone_momentum)
-        dilations = tuple(rates) if rates is not None else tuple(rate * 16 // output_stride for rate in (6, 12, 18))
-        self.classifier = BarmClassifier(
-            self.backbone.out_channels, channels, rates=dilations, momentum=head_momentum, dropout=dropout
+        self.backbone, width = build_backbone(
+            backbone, output_stride=output_stride, norm=backbone_norm, momentum=backbone_momentum
         )
+        dilations = tuple(rates) if rates is not None else tuple(rate * 16 // output_stride for rate in (6, 12, 18))
+        self.classifier = BarmClassifier(width, channels, rates=dilations, momentum=head_momentum, dropout=dropout)
         self.classes_per_step: list[int] = []
         for classes in classes_per_step:
             self.grow(classes)

@@ -15,26 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.networks.arguments import Channels, Count, Dilations, Momentum, Probability
-from model.networks.backbones.resnet import VARIANTS, ResNet, Variant
+from model.networks.deeplabv3.backbone import BackboneNorm, NetworkError, build_backbone
 from model.networks.deeplabv3.dkd_head import DkdHead
 from model.networks.deeplabv3.mib_head import Initialisation, MibHead
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.networks.layers import Activation
-
-
-class NetworkError(ValueError):
-    """Arguments that do not describe a network."""
-
-
-def variant(backbone: str) -> Variant:
-    """Depth and width of a backbone.
-
-    Raises:
-        NetworkError: for an unknown name.
-    """
-    if backbone not in VARIANTS:
-        raise NetworkError(f"unknown backbone '{backbone}', expected one of {', '.join(VARIANTS)}")
-    return VARIANTS[backbone]
 
 
 def head_rates(output_stride: int) -> tuple[int, ...]:
@@ -122,6 +107,7 @@ class DeepLabV3(StepwiseNetwork):
         classes_per_step: Sequence[int],
         *,
         backbone: str = "resnet101",
+        backbone_norm: BackboneNorm = "own",
         head: Literal["mib", "dkd"] = "mib",
         output_stride: int = 16,
         activation: Activation = "leaky-relu",
@@ -142,10 +128,11 @@ class DeepLabV3(StepwiseNetwork):
 
         Args:
             classes_per_step: number of classes learnt in each step so far, the background not counted.
-            backbone: a name of :data:`model.networks.backbones.resnet.VARIANTS`.
+            backbone: a name of :data:`model.networks.backbones.resnet.VARIANTS`, or ``timm/`` and a name of timm.
+            backbone_norm: ``own`` as it is built, or ``frozen-bn``: constants, for pre-trained backbones of timm.
             head: ``mib`` (MiB, PLOP, SDR) or ``dkd`` (DKD, STAR).
             output_stride: image size over feature size.
-            activation: of the backbone; ``leaky-relu`` goes with weights trained with InPlaceABN.
+            activation: of the head and of a ResNet; ``leaky-relu`` goes with weights trained with InPlaceABN.
             head_activation: of the head, None for the backbone's; ``identity`` is SDR's linear head.
             dilate_first_block: see :class:`model.networks.backbones.resnet.ResNet`.
             backbone_momentum: of the backbone's running statistics (0.01 in DKD and STAR).
@@ -157,27 +144,28 @@ class DeepLabV3(StepwiseNetwork):
             dropout: of the ``dkd`` head.
             background: the first classifier begins with a background channel.
             auxiliary: a one-channel classifier comes before the first step's (DKD); features do not learn through it.
-            keep_stages: outputs also carry the four backbone stages before their last activation.
+            keep_stages: outputs also carry the stages of the backbone, a ResNet's before their last activation.
 
         Raises:
             NetworkError: for an unknown backbone or head, or a step without classes.
         """
         if background and auxiliary:
             raise NetworkError("a network has either a background channel or an auxiliary classifier, not both")
-        body = ResNet(
-            variant(backbone),
+        body, width = build_backbone(
+            backbone,
             output_stride=output_stride,
             act=activation,
             dilate_first_block=dilate_first_block,
             momentum=backbone_momentum,
             keep_stages=keep_stages,
+            norm=backbone_norm,
         )
         dilations = tuple(rates) if rates is not None else head_rates(output_stride)
         inner = head_activation or activation
         aspp: MibHead | DkdHead
         if head == "mib":
             aspp = MibHead(
-                body.out_channels,
+                width,
                 channels,
                 rates=dilations,
                 act=inner,
@@ -187,7 +175,7 @@ class DeepLabV3(StepwiseNetwork):
             )
         elif head == "dkd":
             aspp = DkdHead(
-                body.out_channels,
+                width,
                 channels,
                 rates=dilations,
                 act=inner,

@@ -10,7 +10,8 @@ from typing import Any
 
 from model.networks.arguments import Channels, Count, Dilations
 from model.networks.backbones.twin_resnet import TwinResNet
-from model.networks.deeplabv3.network import StepwiseNetwork, head_rates, variant
+from model.networks.deeplabv3.backbone import variant
+from model.networks.deeplabv3.network import StepwiseNetwork, head_rates
 from model.networks.deeplabv3.twin_head import TwinMibHead
 from model.networks.twins import Twins
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from model.common.torch_files import TorchFileError, read_torch
+from model.common.weight_files import SAFETENSORS, WeightFileError, read_weights
 
 State = dict[str, Tensor]
 Source = Literal["torchvision", "in-place-abn", "dkd", "mib", "ssul", "barm"]
@@ -37,15 +38,17 @@ def read_state(file: Path) -> State:
     """The state dict in a file, without the ``module.`` prefix of parallel training.
 
     Args:
-        file: saved by ``torch.save``: a state dict, or a dictionary that holds one under a common name.
+        file: ``.safetensors``, or saved by ``torch.save``: a state dict, or a dictionary that holds one under a common name.
 
     Raises:
         CheckpointError: if the file is missing, damaged, holds more than tensors and plain values, or no state dict.
     """
     try:
-        content: Any = read_torch(file)
+        content: Any = read_weights(file) if file.suffix == SAFETENSORS else read_torch(file)
     except FileNotFoundError:
         raise CheckpointError(f"{file}: no such file; download the weights, or correct the path") from None
+    except WeightFileError as error:
+        raise CheckpointError(str(error)) from None
     except TorchFileError as error:
         raise CheckpointError(f"{file}: not a file of weights, or damaged ({error}); download it again") from None
     if isinstance(content, Mapping):

@@ -6,6 +6,8 @@ Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentatio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,7 +16,8 @@ from model.losses.query_classification import ClassLossName, QueryClassification
 from model.losses.set_criterion import SetCriterion
 from model.losses.softmax_criterion import CRITERIA
 from model.networks.arguments import Channels, Count
-from model.networks.backbones.detectron_resnet import RESNETS, NormName, ResNet
+from model.networks.backbones.detectron_resnet import RESNETS, NormName
+from model.networks.backbones.names import timm_model
 from model.networks.mask2former.class_heads import CLASS_HEADS
 from model.networks.mask2former.decoder import MaskedAttentionDecoder
 from model.networks.mask2former.outputs import MaskOutputs
@@ -45,7 +48,7 @@ class Mask2Former(nn.Module):
 
     def __init__(
         self,
-        backbone: ResNet,
+        backbone: nn.Module,
         pixel_decoder: PixelDecoder,
         predictor: MaskedAttentionDecoder,
         criterion: SetCriterion,
@@ -87,6 +90,24 @@ class Mask2Former(nn.Module):
         return MaskOutputs(predictions, queries, mask_features, features, (height, width), self.mask_activation)
 
 
+def build_trunk(backbone: str, norm: NormName) -> Any:
+    """The backbone of a recipe: a module with ``channels`` that gives four maps by stage.
+
+    Args:
+        backbone: a key of ``backbone.RESNETS``, or ``timm/`` and a name of timm.
+        norm: its normalisation.
+
+    Raises:
+        ValueError: for a backbone or normalisation that does not exist.
+    """
+    if model := timm_model(backbone):
+        # Imported here, or every network would depend on timm and on the code around it.
+        return import_module("model.networks.backbones.timm").TimmPyramid(model, norm)
+    if backbone not in RESNETS:
+        raise ValueError(f"Mask2Former has no backbone '{backbone}'; choose one of {', '.join(RESNETS)}, or timm/…")
+    return RESNETS[backbone](norm)
+
+
 def build_mask2former(
     classes_per_step: Sequence[int],
     *,
@@ -114,8 +135,9 @@ def build_mask2former(
 
     Args:
         classes_per_step: classes of every step so far, without "no object".
-        backbone: a key of ``backbone.RESNETS``.
-        norm: normalisation of the backbone; ``frozen-bn`` makes sense only with pre-trained weights.
+        backbone: a key of ``backbone.RESNETS``, or ``timm/`` and a name of timm.
+        norm: normalisation of the backbone; ``frozen-bn`` makes sense only with pre-trained weights, ``own`` is for backbones
+            of timm.
         head: a key of ``class_heads.CLASS_HEADS``: ``joint`` as in Mask2Former, ``steps`` as in BalConpas,
             ``separate-no-object`` as in CoMFormer.
         channels: of the queries; a multiple of 4 and of ``decoder_heads``.
@@ -138,9 +160,8 @@ def build_mask2former(
     Raises:
         ValueError: for a backbone, normalisation or head that does not exist, or channels that do not divide.
     """
-    for kind, name, known in (("backbone", backbone, RESNETS), ("class head", head, CLASS_HEADS)):
-        if name not in known:
-            raise ValueError(f"Mask2Former has no {kind} '{name}'; choose one of {', '.join(known)}")
+    if head not in CLASS_HEADS:
+        raise ValueError(f"Mask2Former has no class head '{head}'; choose one of {', '.join(CLASS_HEADS)}")
     pixel_channels = channels if pixel_channels is None else pixel_channels
     mask_channels = channels if mask_channels is None else mask_channels
     for name, count, divisor in (
@@ -151,7 +172,7 @@ def build_mask2former(
     ):
         if count % divisor:
             raise ValueError(f"Mask2Former: {name} = {count} must be a multiple of {divisor}")
-    trunk = RESNETS[backbone](norm)
+    trunk = build_trunk(backbone, norm)
     pixel_decoder = PixelDecoder(
         trunk.channels,
         channels=pixel_channels,

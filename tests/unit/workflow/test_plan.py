@@ -1,12 +1,13 @@
 """The plan: which jobs a comparison needs, and which of them are one job."""
 
 import copy
+from importlib import metadata
 
 import pytest
 
 from model.config.messages import ConfigError
 from model.config.reading import parse_config
-from model.workflow.jobs import training_code
+from model.workflow.jobs import evaluation_code, training_code
 from model.workflow.plan import Plan
 
 RECIPE = {
@@ -259,6 +260,48 @@ def test_first_weights_and_what_reads_them_belong_to_the_base_step(monkeypatch):
     assert str(found[0].weights) == "/weights/r.pth" and found[1].weights is None
     reader = "model.networks.deeplabv3.released_weights"
     assert reader in training_code(found[0].spec) and reader not in training_code(found[1].spec)
+
+
+TIMM = {"name": "deeplabv3", "backbone": "timm/test_resnet", "output_stride": 32, "channels": 16}
+
+
+def test_the_version_of_timm_belongs_to_recipes_that_use_it():
+    found = plan({}, recipe={**RECIPE, "network": TIMM}).runs[0]
+    own = plan({}).runs[0]
+    module = "model.networks.backbones.timm"
+    for training in found.trainings:
+        assert training.spec["recipe"]["timm"] == metadata.version("timm")
+        assert module in training_code(training.spec)
+    for evaluations in found.evaluations.values():
+        assert all(one.spec["timm"] == metadata.version("timm") for one in evaluations)
+        assert all(module in evaluation_code(one.spec) for one in evaluations)
+    assert not any("timm" in one.spec["recipe"] or module in training_code(one.spec) for one in own.trainings)
+    assert not any("timm" in one.spec for evaluations in own.evaluations.values() for one in evaluations)
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "expected"),
+    [
+        (
+            {**TIMM, "backbone": "timm/test_resnot"},
+            "mib",
+            "recipe 'small': network.backbone: .*did you mean 'test_resnet",
+        ),
+        (
+            {**TIMM, "backbone": "timm/swin_tiny_patch4_window7_224", "output_stride": 8},
+            "mib",
+            "write output_stride: 32",
+        ),
+        (
+            {"name": "deeplabv3-ssul", "backbone": "timm/test_convnext", "output_stride": 32},
+            "ssul",
+            "'ssul' with recipe 'small': .*freezes the statistics of batch normalisation, and .* has none",
+        ),
+    ],
+)
+def test_a_backbone_that_cannot_be_is_refused_while_planning(network, method, expected):
+    with pytest.raises(ConfigError, match=expected):
+        plan({"methods": [method]}, recipe={**RECIPE, "network": network})
 
 
 LISTS = {"lists": {"folder": "lists", "files": {"6-3": ["a.txt", "b.txt", "c.txt"], "6-6": ["a.txt", "d.txt"]}}}
