@@ -11,27 +11,40 @@ Raw layout (``root`` may also be a folder that holds ``VOCdevkit/VOC2012`` or ``
 
 Labels are 0 = background, 1…20 = class, 255 = void, and stay as they are. The augmented training set is all images that have a
 label in VOC or SBD and are not in VOC's val: 10,582. It is listed by name, whatever order a list file has.
+
+The subset ``laptop`` is 825 + 275 images of VOC's val, listed in ``voc_laptop.csv``; it needs no ``ImageSets``.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from model.common.text_files import read_lines
 from model.data.download import archives
 from model.data.prepared.dataset import Category
-from model.data.prepared.images import ImageError, read_labels
+from model.data.prepared.images import ImageError, read_labels, read_rgb
 from model.data.prepared.manifest import PreparedSplit, write_prepared
 from model.data.prepared.names import image_name
-from model.data.prepared.preparation import PreparedImage, RawImage, prepare_split, read_photograph, size_problem
+from model.data.prepared.preparation import (
+    CONVERTED,
+    PreparedImage,
+    RawImage,
+    prepare_split,
+    read_photograph,
+    size_problem,
+)
 from model.data.prepared.raw_files import RawInputs
+from model.data.prepared.scaling import scaled_labels, scaled_photograph, scaled_size
 from model.data.sources.class_orders import published_orders
 from model.data.sources.colors import class_color
 from model.data.sources.completeness import Count, stems, unmatched
@@ -63,6 +76,8 @@ class Voc:
         labels: ``aug`` for the grey label maps of the augmented set, ``sbd`` for the same set from SBD's own files, ``voc``
             for VOC's own 1,464 training images.
         saliency: folder of saliency maps of the training images, in the one that holds ``JPEGImages``; None for none.
+        subset: ``laptop`` for the images of the laptop benchmark, with VOC's own labels; None for all.
+        long_side: images with a longer side than this are scaled down to it, in pixels; None leaves all as they are.
         download: whether the workflow fetches the official archives that are not there.
         complete: whether a part of the official images is an error; always so after a download.
     """
@@ -70,8 +85,16 @@ class Voc:
     root: str
     labels: Literal["aug", "sbd", "voc"] = "aug"
     saliency: str | None = None
+    subset: Literal["laptop"] | None = None
+    long_side: Annotated[int, Field(ge=32)] | None = None
     download: bool = False
     complete: bool = False
+
+    def __post_init__(self) -> None:
+        if self.subset is not None and self.labels != "voc":
+            raise VocError(
+                f"subset '{self.subset}' is labelled by VOC itself: write labels: voc instead of {self.labels}"
+            )
 
     def categories(self) -> tuple[Category, ...]:
         """The twenty classes, ids 1…20."""
@@ -82,7 +105,8 @@ class Voc:
         where, base = archives.where(*self._archives()), self._base()
         if not Path(self.root).is_dir():
             return [f"folder {self.root} does not exist: {where}"]
-        wanted = [base / "JPEGImages", *(self._list(split) for split in ("train", "val")), *self._label_folders()]
+        lists = [] if self.subset else [self._list(split) for split in ("train", "val")]
+        wanted = [base / "JPEGImages", *lists, *self._label_folders()]
         if self.saliency is not None:
             wanted.append(base / self.saliency)
         return [f"{path} does not exist: {where}" for path in wanted if not path.exists()]
@@ -91,17 +115,19 @@ class Voc:
         """The folders, the lists, and the label maps, which say what is in the augmented set without a list."""
         base = self._base()
         lists = [self._list("train"), self._list("val"), *(base / _SETS / name for name in _LISTS)]
+        lists = [] if self.subset else lists
         labels = [base / "SegmentationClass", *self._label_folders()]
         salient = [] if self.saliency is None else [base / self.saliency]
         return RawInputs((Path(self.root), *salient), [*filter(Path.is_file, lists)], [*dict.fromkeys(labels)])
 
     def downloads(self) -> Mapping[str, Path]:
-        """Official archives that are asked for."""
-        return dict.fromkeys(self._archives(), self._base()) if self.download else {}
+        """Official archives that are asked for; none for a subset that lies in a folder of the user's."""
+        own = self.subset is not None and not (self._base() / archives.FOLDER).exists() and not self.missing()
+        return {} if own else dict.fromkeys(self._archives(), self._base()) if self.download else {}
 
     def counts(self) -> Sequence[Count]:
         """Images of each split."""
-        if self.missing():
+        if self.missing() or self.subset is not None:  # which names its images: each has to be there
             return ()
         folder = self._label_folders()[0]
         places = {"train": folder if self.labels != "voc" else self._list("train"), "val": self._list("val")}
@@ -117,6 +143,8 @@ class Voc:
         Raises:
             VocError: if a list names no image.
         """
+        if self.subset is not None:
+            return _subset(self.subset)[split]
         if split == "val" or self.labels == "voc":
             return _read_list(self._list(split))
         for name in _LISTS:
@@ -165,7 +193,10 @@ class Voc:
         prepared = {}
         for split in ("train", "val"):
             images = self.list_images(split)
-            lines = prepare_split(folder, split, images, prepare_image, {"labels": self.labels}, workers)
+            settings = {"labels": self.labels, "long_side": self.long_side}
+            lines = prepare_split(
+                folder, split, images, partial(prepare_image, long_side=self.long_side), settings, workers
+            )
             prepared[split] = PreparedSplit(images, lines)
         write_prepared(
             folder,
@@ -194,8 +225,12 @@ class Voc:
         return ("voc2012", *{"voc": (), "aug": ("voc2012-aug",), "sbd": ("sbd",)}[self.labels])
 
 
-def prepare_image(raw: RawImage) -> PreparedImage:
+def prepare_image(raw: RawImage, long_side: int | None = None) -> PreparedImage:
     """Convert one image.
+
+    Args:
+        raw: files of the image.
+        long_side: a longer side than this is scaled down to it; None for no scaling.
 
     Raises:
         VocError: if sizes differ or a label is unknown.
@@ -216,7 +251,11 @@ def prepare_image(raw: RawImage) -> PreparedImage:
     maps = {**photograph, "semantic": labels.astype(np.uint8)}
     if raw.saliency is not None:
         maps["saliency"] = read_saliency(raw.saliency, labels)
-    return PreparedImage(height, width, maps)
+    size = scaled_size((height, width), long_side)
+    if size != (height, width):
+        maps = {part: scaled_labels(array, size) for part, array in maps.items() if part != CONVERTED}
+        maps[CONVERTED] = scaled_photograph(photograph.get(CONVERTED, read_rgb(raw.image)), size)
+    return PreparedImage(*size, maps)
 
 
 def read_sbd(file: Path) -> np.ndarray:
@@ -232,6 +271,14 @@ def read_sbd(file: Path) -> np.ndarray:
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ImageError(f"{file} holds a {labels.dtype} array of shape {labels.shape}, expected a label map")
     return labels
+
+
+@cache
+def _subset(name: str) -> Mapping[str, list[str]]:
+    """Names of the images of each split of a subset, sorted."""
+    with Path(__file__).with_name(f"voc_{name}.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {split: sorted(row["name"] for row in rows if row["split"] == split) for split in ("train", "val")}
 
 
 def _read_list(file: Path) -> list[str]:

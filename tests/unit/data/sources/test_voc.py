@@ -6,7 +6,7 @@ from PIL import Image
 from raw_layouts import blocks, write_photograph, write_voc
 
 from model.data.prepared.dataset import PreparedDataset
-from model.data.prepared.images import ImageError, write_png
+from model.data.prepared.images import ImageError, read_rgb, write_png
 from model.data.sources import registry as sources
 from model.data.sources.prepare import prepare
 from model.data.sources.voc import Voc, VocError, read_sbd
@@ -33,6 +33,39 @@ def test_every_source_of_labels_gives_the_same_maps(tmp_path: Path, raw: Path, l
             assert np.array_equal(dataset.read_semantic(split, record), blocks(record.id, possible))
     assert (dataset.background_id, dataset.void_id, dataset.background_is_labelled) == (0, 255, True)
     assert dataset.category_ids == tuple(range(1, 21)) and dataset.tasks == ("semantic",)
+
+
+def test_a_long_side_scales_photographs_and_labels_together(tmp_path: Path, raw: Path) -> None:
+    full = prepared(raw, tmp_path / "full", labels="voc")
+    half = prepared(raw, tmp_path / "half", labels="voc", long_side=32)
+    for split in full.splits:
+        for large, small in zip(full.records(split), half.records(split), strict=True):
+            side = max(large.height, large.width)
+            assert max(small.height, small.width) == min(32, side)
+            assert small.height == round(large.height * min(32, side) / side)
+            image, labels = read_rgb(small.file), half.read_semantic(split, small)
+            assert image.shape[:2] == labels.shape == (small.height, small.width)
+            assert set(np.unique(labels)) <= set(np.unique(full.read_semantic(split, large)))
+    unscaled = prepared(raw, tmp_path / "large", labels="voc", long_side=4096)
+    assert [r.file for r in unscaled.records("val")] == [r.file for r in full.records("val")], (
+        "nothing is enlarged or written"
+    )
+
+
+def test_the_laptop_subset_is_named_image_by_image(tmp_path: Path) -> None:
+    source = Voc(str(tmp_path / "VOC"), labels="voc", subset="laptop", download=True)
+    train, val = source.names("train"), source.names("val")
+    assert (len(train), len(val), len({*train, *val})) == (825, 275, 1100)
+    assert "voc2012" in source.downloads()
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (tmp_path / "VOC" / folder).mkdir(parents=True)
+    assert source.missing() == [] and source.downloads() == {}, "ImageSets is not needed"
+    with pytest.raises(VocError, match=r"JPEGImages/2007_.*\.jpg does not exist, .*\(825 of 825 are missing\)"):
+        source.list_images("train")
+    (tmp_path / "VOC/archives").mkdir()  # what Segue has downloaded, or begun to
+    assert "voc2012" in source.downloads()
+    with pytest.raises(VocError, match="write labels: voc instead of aug"):
+        Voc(str(tmp_path), subset="laptop")
 
 
 def test_a_folder_above_is_as_good(tmp_path: Path, raw: Path) -> None:
