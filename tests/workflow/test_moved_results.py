@@ -212,7 +212,7 @@ def test_what_is_kept_runs_nothing_again_and_is_marked_in_the_tables(micro: Chec
     summary = (checkout.folder / "results/tables/summary.md").read_text()
     (mib,) = [line for line in summary.splitlines() if line.startswith("| mib")]
     assert mib.count("†") == 3
-    assert "made with distillation_weight 10, the configuration says 999" in summary.split("†")[-1]
+    assert r"made with distillation\_weight 10, the configuration says 999" in summary.split("†")[-1]
     with (checkout.folder / "results/tables/costs.csv").open(newline="") as file:
         assert {row["kept"] for row in csv.DictReader(file)} == {"1"}
     record = json.loads((checkout.folder / f"results/{MIB}/step1/train.json").read_text())
