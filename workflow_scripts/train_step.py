@@ -4,7 +4,11 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from model.common.command_line import read_argument, run
 from model.common.devices import choose_device, choose_workers
@@ -100,6 +104,7 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
             make_reporter=make_reporter,
             snapshots=snapshots,
             workers=choose_workers(arguments.workers, device),
+            score=score_of(spec, files.data, device, arguments.workers),
         )
     finally:
         for reporter in reporters:
@@ -123,6 +128,17 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
             "git": git_state(PROJECT),
         },
     )
+
+
+def score_of(
+    spec: TrainingSpec, data: Path, device: torch.device, workers: int | None
+) -> Callable[[nn.Module], float | None] | None:
+    """What a recipe with ``keep_best`` chooses by; evaluation is imported for these alone."""
+    if spec.recipe.keep_best is None:
+        return None
+    from model.evaluation.validation import validation_score
+
+    return validation_score(spec, data, device, choose_workers(workers, device))
 
 
 def start() -> None:

@@ -51,10 +51,10 @@ def run(main: Callable[[], None]) -> None:
             text = f"{error.filename or 'a file'}: {explained(error)}"
         _end(text)
     except Exception as error:
-        text = _out_of_memory(error)
-        if text is None or os.environ.get("SEGUE_TRACEBACK") == "1":
+        line = _out_of_memory(error)
+        if line is None or os.environ.get("SEGUE_TRACEBACK") == "1":
             raise
-        _end(text)
+        _end(line)
 
 
 def _out_of_memory(error: Exception) -> str | None:

@@ -19,7 +19,7 @@ from model.common.environment import expand, not_set
 from model.config.messages import NAME
 from model.networks.backbones.names import timm_version
 from model.networks.weights_entry import spec_entry
-from model.training.spec import OptimiserSpec, PolySpec, ScheduleSpec, check_family
+from model.training.spec import KeepBestSpec, OptimiserSpec, PolySpec, ScheduleSpec, check_family
 
 Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
@@ -77,10 +77,11 @@ class Recipe(_Typed):
     void_in_training: Literal["ignore", "background"] = "ignore"
     leak_next_class: bool = False
     threads: Positive = 1
+    keep_best: KeepBestSpec | None = None
 
     @model_validator(mode="after")
     def _of_one_family(self) -> Recipe:
-        check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class)
+        check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class, self.keep_best)
         return self
 
     @model_validator(mode="after")
@@ -129,6 +130,8 @@ class Recipe(_Typed):
         added: dict[str, Any] = {"added_arguments": sorted(length.network)} if length.network else {}
         if version := timm_version(self.network):
             added["timm"] = version
+        if self.keep_best is not None:
+            added["keep_best"] = self.keep_best.model_dump()
         return {
             **added,
             **self.model_dump(include=kept | {"void_in_training", "leak_next_class", "threads"}),

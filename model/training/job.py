@@ -20,6 +20,7 @@ from model.common.provenance import checksum
 from model.data.prepared.dataset import PreparedDataset
 from model.methods.base import Method, State
 from model.scenario import Scenario
+from model.training.best import BestNetwork
 from model.training.checkpoint import Checkpoint, load_checkpoint, load_network, verify_checkpoint
 from model.training.inputs import StepImages, read_step_images
 from model.training.optimiser import build_optimiser
@@ -89,6 +90,7 @@ def run_job(
     make_reporter: Callable[[int], ResumableReporter],
     snapshots: Snapshots | None = None,
     workers: int = 0,
+    score: Callable[[nn.Module], float | None] | None = None,
 ) -> Outcome:
     """Train one step as described.
 
@@ -99,6 +101,7 @@ def run_job(
         make_reporter: number of iterations to the reporter that is informed of them.
         snapshots: where to continue from and save to; None does neither.
         workers: processes that load images; without effect on the result.
+        score: of a network, for a recipe that keeps the best one.
 
     Raises:
         ValueError: of the class of the problem, naming file or key.
@@ -113,6 +116,11 @@ def run_job(
     network, old_model, state = build_networks(spec, files.previous, method, device)
     iterations = step_iterations(recipe, loader.batches_per_epoch)
     total = iterations * recipe.accumulate
+    best = None
+    if recipe.keep_best is not None:
+        if score is None:
+            raise JobError("the recipe keeps the best network of a step ('keep_best'); give a 'score' to choose by")
+        best = BestNetwork(score, recipe.keep_best.every(iterations))
 
     def one_pass() -> Iterable[Any]:
         return (batch.to(device) for batch in loader)
@@ -144,6 +152,7 @@ def run_job(
         clip_norm=recipe.clip_norm,
         precision=recipe.precision,
         snapshots=snapshots,
+        best=best,
     )
     checkpoint = Checkpoint(
         network=network.state_dict(),
@@ -164,6 +173,7 @@ def run_job(
         "state_bytes": tensor_bytes(result.state),
         "resumed_at": result.resumed_at,
         "initial_weights": initial_weights(spec),
+        **({"best": best.facts} if best is not None else {}),
     }
     return Outcome(checkpoint, facts)
 

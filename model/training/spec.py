@@ -104,8 +104,29 @@ class ConstantSpec(_Schedule):
 ScheduleSpec = Annotated[PolySpec | MultiStepSpec | ConstantSpec, Field(discriminator="name")]
 
 
+class KeepBestSpec(_Typed):
+    """Which network of a step is kept: the best of those evaluated while it trains, instead of the last.
+
+    It chooses on the images that are evaluated afterwards: figures made with it are not comparable to others. ``fraction`` of the
+    iterations, but at least ``at_least``, lie between two evaluations.
+    """
+
+    protocol: str
+    group: Literal["new", "all"] = "new"
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.01
+    at_least: Annotated[int, Field(ge=1)] = 100
+
+    def every(self, iterations: int) -> int:
+        """Iterations between two evaluations of a step of so many."""
+        return max(self.at_least, int(self.fraction * iterations))
+
+
 def check_family(
-    family: str, optimiser: OptimiserSpec, void_in_training: str = "ignore", leak_next_class: bool = False
+    family: str,
+    optimiser: OptimiserSpec,
+    void_in_training: str = "ignore",
+    leak_next_class: bool = False,
+    keep_best: KeepBestSpec | None = None,
 ) -> None:
     """Refuse settings that the other family of networks has.
 
@@ -117,8 +138,11 @@ def check_family(
             raise ValueError("optimiser.backbone_factor is for mask networks; per-pixel networks train at one rate")
         if leak_next_class:
             raise ValueError("leak_next_class is a quirk of mask networks' semantic labels; remove the key")
-    elif void_in_training != "ignore":
+        return
+    if void_in_training != "ignore":
         raise ValueError("void_in_training is for per-pixel networks; mask networks never learn from void")
+    if keep_best is not None:
+        raise ValueError("keep_best is for per-pixel networks; the released code of mask networks keeps the last")
 
 
 class RecipeSpec(_Typed):
@@ -147,10 +171,11 @@ class RecipeSpec(_Typed):
     void_in_training: Literal["ignore", "background"] = "ignore"
     leak_next_class: bool = False
     threads: Annotated[int, Field(ge=1)] | None = None
+    keep_best: KeepBestSpec | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> RecipeSpec:
-        check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class)
+        check_family(self.family, self.optimiser, self.void_in_training, self.leak_next_class, self.keep_best)
         if (self.iterations is None) == (self.epochs is None):
             raise ValueError("give exactly one of 'iterations' and 'epochs'")
         if self.batch_size % self.accumulate:

@@ -13,8 +13,9 @@ from torch import nn
 
 from model.methods.base import Method, ParameterGroup, Reduce, State, StepContext
 from model.scenario import Step
+from model.training.best import BestNetwork
 from model.training.interruption import Interrupted, stop_requests, stop_signals_blocked
-from model.training.loop import Precision, Reporter, gradient_scaler, train
+from model.training.loop import Precision, Reporter, gradient_scaler, set_training_mode, train
 from model.training.optimiser import freeze_untrained
 from model.training.processes import reduce_over_processes
 from model.training.random_states import random_states, set_random_states
@@ -75,6 +76,7 @@ def train_step(
     clip_norm: float | None = None,
     precision: Precision = "fp32",
     snapshots: Snapshots | None = None,
+    best: BestNetwork | None = None,
     reduce: Reduce = reduce_over_processes,
 ) -> StepResult:
     """Train a network, already grown, through one step.
@@ -98,6 +100,8 @@ def train_step(
         reporter: called after every iteration.
         accumulate, clip_norm, precision: see :func:`model.training.loop.train`.
         snapshots: where to continue from and to save to; None does neither.
+        best: chooses the network that the step ends with, before ``after_step``; None ends with the last one. The method's state
+            is that of the last iteration either way.
         reduce: combines what the method counts over the processes of this training.
 
     Raises:
@@ -131,6 +135,8 @@ def train_step(
         context = replace(context, state=method.before_step(context))
     else:
         context = replace(context, state=_restore(found[1], network, optimiser, scaler, reporter, device))
+        if best is not None:
+            best.load_state_dict(found[1]["best"])
     with stop_signals_blocked():
         stream = batches(start * accumulate)
     # Making the stream may draw from the generators. They are set after it, so that an interrupted run draws what a whole
@@ -142,16 +148,27 @@ def train_step(
 
     with stop_requests() as stops:
 
+        def consider(done: int) -> None:
+            if best is not None and best.due(done, iterations):
+                best.consider(network, done, device)
+                set_training_mode(network, trainable.evaluation_modules)
+
         def keep(done: int, settle: Callable[[], object]) -> None:
             saved = False
+            if not stops:  # else when training continues: who asks for a stop may not wait for an evaluation
+                consider(done)
             if snapshots is not None and (stops or (snapshots.due and done < iterations)):
                 settle()
-                saved = snapshots.save(done, _content(network, optimiser, scaler, reporter, context.state, device))
+                content = _content(network, optimiser, scaler, reporter, context.state, device)
+                if best is not None:
+                    content["best"] = best.state_dict()
+                saved = snapshots.save(done, content)
             if stops:
                 what = f"stopped by {signal.Signals(stops[0]).name} after iteration {done} of {iterations}"
                 again = "run it again to continue from there" if saved else "this state was not kept"
                 raise Interrupted(f"{what}; {again}", stops[0])
 
+        consider(start)
         train(
             context,
             method=method,
@@ -166,6 +183,8 @@ def train_step(
             evaluation_modules=trainable.evaluation_modules,
             after_iteration=keep,
         )
+    if best is not None:
+        best.restore(network)
     network.eval()
     state = method.after_step(replace(context, iteration=iterations))
     return StepResult(state, count, start)

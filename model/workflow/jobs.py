@@ -163,6 +163,8 @@ def training_code(spec: Mapping[str, Any]) -> dict[str, str]:
         modules += ["model.networks.initial_weights", initial_weights.reader_module(recipe["network"])]
     if "timm" in recipe:
         modules.append(TIMM_BACKBONES)
+    if recipe.get("keep_best"):
+        modules += ["model.evaluation.validation", evaluators.module_of(family, spec["task"])]
     return job_code("model.training.job", *modules)
 
 

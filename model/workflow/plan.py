@@ -140,6 +140,11 @@ class Plan:
             if "weights" in recipe.network:
                 entry, backbone = recipe.network["weights"], recipe.network.get("backbone")
                 initial_weights.check_source(recipe.network["name"], entry, backbone)
+            if recipe.keep_best is not None:
+                wanted = recipe.keep_best.protocol
+                if wanted not in protocols.known():
+                    raise ConfigError(unknown_name("protocol", wanted, protocols.known()))
+                evaluators.check_protocol(recipe.family, "semantic", protocols.get(wanted))
         except ValueError as error:
             raise ConfigError(f"recipe '{name}': {error}") from None
 

@@ -81,6 +81,18 @@ def timm_weights(backbone: str, **entry: str) -> Damage:
     return do
 
 
+def best_under(protocol: str) -> Damage:
+    """The recipe keeps the best network under a protocol."""
+    recipe = yaml.safe_load((PROJECT / "config" / "recipes" / "deeplabv3-micro.yaml").read_text(encoding="utf-8"))
+    recipe["keep_best"] = {"protocol": protocol}
+
+    def do(workspace: Workspace) -> Command:
+        config("recipes", value={"choosing": recipe})(workspace)
+        return experiment("recipe", "choosing")(workspace)
+
+    return do
+
+
 def write_test_weights(file: Path) -> None:
     """The weights of timm's smallest residual network, random."""
     torch.save(timm.create_model("test_resnet").state_dict(), file)
@@ -130,6 +142,13 @@ CONFIGURATION = Section(
             "did you mean 'distillation_weight'?…",
             "The method has no hyper-parameter of that name.",
             "Correct the name; the method's file in `model/methods` declares all of them.",
+        ),
+        Case(
+            "The protocol that chooses the best network is misspelt",
+            best_under("ssul"),
+            "recipe 'choosing': unknown protocol 'ssul'; did you mean 'ssul-barm'?",
+            "`keep_best.protocol` of the recipe names no evaluation protocol.",
+            "Correct the name; `docs/evaluation.md` explains all protocols.",
         ),
         Case(
             "The name of a protocol is misspelt",

@@ -230,6 +230,23 @@ def test_new_outputs_start_alike_whatever_was_learnt_before(tmp_path):
     assert torch.equal(*starts)
 
 
+def test_a_recipe_may_keep_the_best_network(run, files):
+    recipe = {"keep_best": {"protocol": "segue", "at_least": 1, "fraction": 0.5}}
+    with pytest.raises(JobError, match="'keep_best'"):
+        run(job(0, **recipe), files(0))
+    seen = []
+
+    def score(network):
+        seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return float(-len(seen))
+
+    outcome, notes = run(job(0, **recipe), files(0), score=score)
+    assert len(seen) == 2 and outcome.facts["best"] == {"iteration": len(notes.seen) // 2, "score": -1.0}
+    assert same_weights(outcome.checkpoint.network, seen[0])
+    last, _ = run(job(0), files(0))
+    assert same_weights(last.checkpoint.network, seen[1])
+
+
 def test_epochs_count_whole_updates():
     def recipe(**changes):
         return RecipeSpec.model_validate({**RECIPE, "iterations": None, "epochs": 3, **changes})
