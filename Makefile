@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan why keep report schemas docs lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict report schemas docs lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -61,6 +61,9 @@ why: $(STAMP)  ## What CONFIG would make again, why, and what it cost when it wa
 
 keep: $(STAMP)  ## Accept finished results under the present code and CONFIG: make keep ONLY="mib" REASON="…"
 	@$(BIN)/python workflow_scripts/keep_results.py $(ONLY) --configfile $(CONFIG) --reason "$(REASON)"
+
+predict: $(STAMP)  ## Predict your photographs: make predict CHECKPOINT=… IMAGES=… OUT=… (OPTIONS="--flip")
+	@$(BIN)/python workflow_scripts/predict.py --checkpoint "$(CHECKPOINT)" --images "$(IMAGES)" --out "$(OUT)" $(OPTIONS)
 
 report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they were made
 	@report=$$($(BIN)/python workflow_scripts/show_results.py --folder --configfile $(CONFIG))/report.html; \
