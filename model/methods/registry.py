@@ -25,6 +25,7 @@ METHODS: dict[Family, dict[str, str]] = {
         "cil": "model.methods.pixel.cil:CIL",
         "ewc": "model.methods.pixel.ewc:EWC",
         "ewf": "model.methods.pixel.ewf:EWF",
+        "ewf-plop": "model.methods.pixel.ewf:EWFonPLOP",
         "finetuning": "model.methods.pixel.finetuning:Finetuning",
         "finetuning-observed": "model.methods.pixel.observed_finetuning:ObservedFinetuning",
         "finetuning-replay": "model.methods.pixel.finetuning_replay:FinetuningReplay",

@@ -1,12 +1,12 @@
-"""EWF: endpoints weight fusion.
+"""EWF: endpoints weight fusion, on MiB (``ewf``) or PLOP (``ewf-plop``).
 
 Xiao, Zhang, Feng, Liu, van de Weijer & Cheng, "Endpoints Weight Fusion for Class Incremental Semantic Segmentation", CVPR 2023.
 
 After a step the network is replaced by an average of what it was before and what it has become; the more classes are known, the
-less the step counts. It costs no second network at test time and follows any host, here MiB (:mod:`model.methods.pixel.mib`),
-whose old classifiers are frozen besides:
+less the step counts. It costs no second network at test time and follows any host, here MiB or PLOP
+(:mod:`model.methods.pixel.mib`, :mod:`model.methods.pixel.plop`), whose old classifiers are frozen besides:
 
-    L = CE(q, y) + λ · KD(q', z_old)          as MiB; q, q', z_old and y there
+    L = CE(q, y) + λ · KD(q', z_old)          on MiB; q, q', z_old and y there
     θ ← (1 − α) · θ_old + α · θ               after the step, entry by entry, running statistics too
     α = sqrt(N / (N + K_old))
 
@@ -40,6 +40,7 @@ from model.losses.classification import cross_entropy, unbiased_cross_entropy
 from model.losses.distillation import knowledge_distillation, unbiased_knowledge_distillation
 from model.methods.base import Context, ParameterGroup, State, StepContext, Trainable, Weight
 from model.methods.pixel.base import PixelMethod
+from model.methods.pixel.plop import PLOP
 from model.networks.deeplabv3.initialisation import initialise_from_background
 from model.networks.deeplabv3.outputs import PixelOutputs
 from model.networks.weight_fusion import balanced_weight, fuse
@@ -49,28 +50,44 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
-class EWF(PixelMethod):
-    """The fields are the hyper-parameters, with the released defaults."""
+class Fused(PixelMethod):
+    """Frozen old classifiers and the average after the step; the host, next in the order of inheritance, does the rest."""
 
-    distillation_weight: Weight = 10.0
-    unbiased_classification: bool = True
-    unbiased_distillation: bool = True
-    background_initialisation: bool = True
     freeze_old_classifiers: bool = True
     fusion_weight: Share | None = None
     moved_share: Share | None = None
 
     needs_old_model = True
 
-    def grow(self, network: Any, step: Step) -> None:
-        network.grow(len(step.current))
-        if self.background_initialisation:
-            initialise_from_background(network.cls)
-
     def trainable(self, network: Any, step: Step) -> Trainable:
         old = network.cls[:-1] if step.index and self.freeze_old_classifiers else ()
         fixed = {id(parameter) for classifier in old for parameter in classifier.parameters()}
         return Trainable((ParameterGroup(tuple(p for p in network.parameters() if id(p) not in fixed)),))
+
+    @torch.no_grad()
+    def after_step(self, context: StepContext[PixelBatch]) -> State:
+        if context.old_model is not None:
+            step = context.step
+            released = balanced_weight(len(step.current), 1 + len(step.past))
+            weight = released if self.fusion_weight is None else self.fusion_weight
+            states = context.old_model.state_dict(), context.network.state_dict()
+            context.network.load_state_dict(fuse(*states, weight, self.moved_share))
+        return super().after_step(context)
+
+
+@dataclass(frozen=True)
+class EWF(Fused):
+    """On MiB. The fields are the hyper-parameters, with the released defaults."""
+
+    distillation_weight: Weight = 10.0
+    unbiased_classification: bool = True
+    unbiased_distillation: bool = True
+    background_initialisation: bool = True
+
+    def grow(self, network: Any, step: Step) -> None:
+        network.grow(len(step.current))
+        if self.background_initialisation:
+            initialise_from_background(network.cls)
 
     def losses(
         self,
@@ -91,12 +108,7 @@ class EWF(PixelMethod):
             "distillation": self.distillation_weight * distil(logits, old_outputs.logits),
         }
 
-    @torch.no_grad()
-    def after_step(self, context: StepContext[PixelBatch]) -> State:
-        if context.old_model is not None:
-            step = context.step
-            released = balanced_weight(len(step.current), 1 + len(step.past))
-            weight = released if self.fusion_weight is None else self.fusion_weight
-            states = context.old_model.state_dict(), context.network.state_dict()
-            context.network.load_state_dict(fuse(*states, weight, self.moved_share))
-        return context.state
+
+@dataclass(frozen=True)
+class EWFonPLOP(Fused, PLOP):
+    """On PLOP, whose fields these are besides."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import fields
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ BASE, FIRST = Step(0, (), (11, 12)), Step(1, (11, 12), (13,))
 @pytest.fixture
 def network() -> DeepLabV3:
     torch.manual_seed(0)
-    return DeepLabV3((2,), backbone="tiny", channels=8, rates=(1, 2, 3), output_stride=8)
+    return DeepLabV3((2,), backbone="tiny", channels=8, rates=(1, 2, 3), output_stride=8, keep_stages=True)
 
 
 def trained(network: DeepLabV3, method, stream) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -34,6 +35,7 @@ def trained(network: DeepLabV3, method, stream) -> tuple[dict[str, torch.Tensor]
         method,
         FIRST,
         lambda start: stream(4, start=start),
+        one_pass=lambda: [next(stream(4))],
         old_model=old_model,
         learning_rate=0.05,
         weight_decay=1e-4,
@@ -45,10 +47,14 @@ def floats(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if value.is_floating_point()}
 
 
-def test_without_averaging_it_is_its_host(network, pixel_stream) -> None:
-    method = build("ewf", {"fusion_weight": 1.0, "freeze_old_classifiers": False})
+HOSTS = pytest.mark.parametrize(("name", "host"), [("ewf", "mib"), ("ewf-plop", "plop")])
+
+
+@HOSTS
+def test_without_averaging_it_is_its_host(network, pixel_stream, name, host) -> None:
+    method = build(name, {"fusion_weight": 1.0, "freeze_old_classifiers": False})
     _, ours = trained(network, method, pixel_stream)
-    _, host = trained(network, build("mib"), pixel_stream)
+    _, host = trained(network, build(host), pixel_stream)
     assert all(torch.equal(ours[key], value) for key, value in host.items())
 
 
@@ -58,9 +64,10 @@ def test_with_no_weight_of_the_step_old_classes_are_as_before(network, pixel_str
     assert "cls.1.weight" in after
 
 
-def test_every_old_entry_moves_by_the_balanced_share(network, pixel_stream) -> None:
-    before, host = trained(network, build("ewf", {"fusion_weight": 1.0}), pixel_stream)
-    _, ours = trained(network, build("ewf"), pixel_stream)
+@HOSTS
+def test_every_old_entry_moves_by_the_balanced_share(network, pixel_stream, name, host) -> None:
+    before, host = trained(network, build(name, {"fusion_weight": 1.0}), pixel_stream)
+    _, ours = trained(network, build(name), pixel_stream)
     share = (1 / (1 + 3)) ** 0.5  # one new class; two old ones and the background
     for key, value in floats(before).items():
         torch.testing.assert_close(ours[key], value + share * (host[key] - value))
@@ -85,6 +92,14 @@ def test_the_base_step_is_left_alone(network) -> None:
     assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
     everything = [id(p) for group in method.trainable(network, BASE).groups for p in group.parameters]
     assert sorted(everything) == sorted(id(p) for p in network.parameters())
+
+
+def test_a_host_is_set_as_it_is_by_itself() -> None:
+    fused = {"freeze_old_classifiers", "fusion_weight", "moved_share"}
+    ours, theirs = build("ewf-plop"), build("plop")
+    assert {f.name for f in fields(ours)} == fused | {f.name for f in fields(theirs)}
+    assert all(getattr(ours, f.name) == getattr(theirs, f.name) for f in fields(theirs))
+    assert ours.network_arguments == theirs.network_arguments
 
 
 def test_losses_of_the_switches(network, pixel_stream) -> None:
