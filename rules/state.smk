@@ -1,4 +1,4 @@
-"""Which jobs run: decided by what the records of results say, wherever they lie, and told before anything starts."""
+"""Which jobs run: decided from the records of the results and announced before anything starts."""
 
 from functools import cache
 
@@ -11,20 +11,20 @@ def tell(text):
 
 
 def look():
-    """All jobs of the configuration, and their states now."""
+    """All jobs of the configuration and their current states."""
     raw = {dataset: raw_state(dataset) for dataset in PLAN.datasets}
     return plan_states(PLAN, RESULTS, workflow.configfiles, raw, tell)
 
 
 def follows_times():
-    """Whether somebody named jobs to be run again, who gets everything that follows from them as well."""
+    """Whether the user forces jobs to run; everything that depends on them then runs as well."""
     asked = workflow.dag_settings
     return workflow.is_main_process and bool(asked.forcerun or asked.forceall or asked.forcetargets)
 
 
 @cache
 def known_states():
-    """Jobs, their states and the outputs to be made, when Snakemake asks for the first input; tells what is made again."""
+    """Jobs, their states and the outputs to be made; computed, and announced, when Snakemake asks for the first input."""
     jobs, found = look()
     if lines := losses(jobs, found):
         tell("\n".join(["", *lines, ""]))
@@ -34,20 +34,20 @@ def known_states():
 
 
 def known(files):
-    """Input files whose changes are noticed by content (``model/workflow/state.py``); their times mean nothing.
+    """Input files whose changes are detected by content (``model/workflow/state.py``), not by time.
 
     ``files`` is a path with wildcards, or a function of the wildcards.
     """
 
     def expanded(wildcards):
-        # Parameters, code, lists of inputs: what Snakemake knows of them does not travel with the results.
+        # Snakemake's own knowledge of parameters, code and inputs does not travel with the results.
         workflow.dag_settings.rerun_triggers = frozenset()
         try:
             found = files(wildcards) if callable(files) else str(files).format(**dict(wildcards.items()))
         except NotPlanned as unknown:
-            return [str(unknown)]  # as a file that is missing, which Snakemake names without a traceback
+            return [str(unknown)]  # reported as a missing file, without a traceback
         found = [str(file) for file in (found if isinstance(found, list) else [found])]
-        if not workflow.is_main_process:  # on another machine, which does what it is told: one job, or a group of them
+        if not workflow.is_main_process:  # a process for one job or a group of jobs, perhaps on another machine
             return found if len(workflow.dag_settings.target_jobs) > 1 else ancient(found)
         _, _, again = known_states()
         return found if follows_times() else [file if file in again else ancient(file) for file in found]

@@ -1,4 +1,4 @@
-"""What would be made again, why, and what it cost when it was made: told before anything starts."""
+"""What would be made again, why, and what it cost when it was made; announced before anything starts."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def losses(jobs: Iterable[Job], states: Mapping[str, State]) -> list[str]:
     Those that are made again only if something that they were made from comes out differently are counted in a line of their own.
     """
     jobs = list(jobs)
-    stale = [job for job in jobs if job.kind in TRAINED and states[job.name].complete]
-    stale = [job for job in stale if states[job.name].name != "present"]
+    stale = [job for job in jobs if job.kind in TRAINED and _may_be_lost(states[job.name])]
     certain = [job for job in stale if states[job.name].certain]
     others = [job for job in stale if not states[job.name].certain]
     lines = []
@@ -61,6 +60,12 @@ def losses(jobs: Iterable[Job], states: Mapping[str, State]) -> list[str]:
             f"Made again only if what they were made from comes out differently: {counted(others)}, {total(others, states)}"
         )
     return [*lines, *_causes(jobs, stale, states), f"{ACCEPT}."] if lines else []
+
+
+def _may_be_lost(state: State) -> bool:
+    """Whether outputs that exist are about to be replaced, those included whose record is lost."""
+    unrecorded = state.name == "stale" and any(reason.kind == "record" for reason in state.reasons)
+    return unrecorded or (state.complete and state.name != "present")
 
 
 def _causes(jobs: Iterable[Job], stale: Iterable[Job], states: Mapping[str, State]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The content of files, told by SHA-256, without reading again what has not changed since it was last read."""
+"""SHA-256 of files, cached so that files that have not changed are not read again."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from model.common.files import FileError, read_json, write_text
 from model.common.provenance import checksum
 
 CACHE = "work/contents.json"
-"""The cache inside a results folder; without it, everything is read once more."""
+"""Path of the cache in a results folder. Without it, every file is read once more."""
 
 _MUCH = 20_000_000_000
-"""So many bytes to read are announced: it takes a while."""
+"""Reading more bytes than this takes a while and is announced."""
 
 Signature = tuple[int, int, int, int]
 
@@ -24,12 +24,12 @@ Signature = tuple[int, int, int, int]
 class Contents:
     """Hashes of files, cached in a results folder.
 
-    The cache believes a file to be unchanged if size, number, and times of content *and* of its entry in the file system are:
-    the last one cannot be set back, so that an edit is noticed whatever times it leaves.
+    A file counts as unchanged if its size, inode, modification time *and* the time of its last status change are the same.
+    Programs cannot set the latter back, so an edit is noticed even if it restores the modification time.
 
     Args:
-        results: folder of the cache; files inside it are known by their relative path, so that it can be moved.
-        say: told if much has to be read.
+        results: folder of the cache. Files in it are stored under their relative paths, so the folder can be moved.
+        say: called with a line if there is a lot to read.
     """
 
     def __init__(self, results: Path, say: Callable[[str], None] | None = None) -> None:
@@ -43,7 +43,7 @@ class Contents:
                 self._known[name] = (tuple(signature), str(digest))
 
     def of(self, file: Path) -> str | None:
-        """SHA-256 of a file; None if there is none, or none that can be read."""
+        """SHA-256 of a file; None if it does not exist or cannot be read."""
         signature = _signature(file)
         if signature is None:
             return None
@@ -55,13 +55,13 @@ class Contents:
             digest = checksum(file)
         except OSError:
             return None
-        if _signature(file) == signature:  # nobody wrote to it meanwhile
+        if _signature(file) == signature:  # it did not change while it was read
             self._known[name] = (signature, digest)
             self._changed = True
         return digest
 
     def read_ahead(self, files: Iterable[Path]) -> None:
-        """Read those of the files that are not known, several at a time."""
+        """Hash the files that are not in the cache, several at a time."""
         unknown = {}
         for file in files:
             signature = _signature(file)
@@ -77,8 +77,8 @@ class Contents:
             list(pool.map(self.of, unknown))
 
     def save(self) -> None:
-        """Write the cache, if there is anything new; without effect where the folder cannot be written to."""
-        if not self._changed or not (self.results / CACHE).parent.is_dir():  # the workflow has never run there
+        """Write the cache if it has changed; has no effect where the folder is read-only."""
+        if not self._changed or not (self.results / CACHE).parent.is_dir():  # no workflow has run there yet
             return
         present = {name: entry for name, entry in sorted(self._known.items()) if (self.results / name).exists()}
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Accepting finished results under the present code and configuration instead of making them again."""
+"""Accepting finished results under the current code and configuration instead of making them again."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from model.workflow.state import (
 )
 
 IDENTITY = ("dataset", "task", "step")
-"""Entries of a spec that say what a result is of: nothing with others can be accepted in its place."""
+"""Entries of a spec that a result must share with the plan to be accepted at all."""
 
 
 class KeepError(ValueError):
-    """Nothing that could be accepted; the message says why."""
+    """There is nothing to accept; the message says why."""
 
 
 def chosen(plan: Plan, jobs: Iterable[Job], only: Sequence[str]) -> set[str]:
-    """Names of the jobs that are meant, and of those that they continue from.
+    """Names of the selected jobs and of all jobs that they depend on.
 
     Args:
         plan: of the configuration.
         jobs: of the plan.
-        only: methods as the configuration calls them, or beginnings of paths below the results; empty means everything.
+        only: labels of methods, or folders below the results folder; empty selects everything.
 
     Raises:
-        KeepError: naming an entry that fits nothing.
+        KeepError: naming an entry that matches nothing.
     """
     listed = {job.name: job for job in jobs}
     if not only:
@@ -65,16 +65,16 @@ def chosen(plan: Plan, jobs: Iterable[Job], only: Sequence[str]) -> set[str]:
 
 
 def keep(jobs: Sequence[Job], names: Collection[str], contents: Contents, reason: str) -> tuple[list[Job], list[str]]:
-    """Accept every finished result among some jobs as made under the present plan.
+    """Accept the finished results of selected jobs as if they had been made under the current plan.
 
     Args:
         jobs: of the plan, each after those that make its inputs.
-        names: of the jobs that are meant.
+        names: of the selected jobs.
         contents: of files.
-        reason: recorded.
+        reason: written to the records.
 
     Returns:
-        The jobs that were accepted, and a sentence for each training and evaluation that could not be.
+        The jobs that were accepted, and a sentence for each training or evaluation that could not be.
     """
     found = recorded_states(jobs, contents)
     by_name = {job.name: job for job in jobs}
@@ -94,12 +94,12 @@ def keep(jobs: Sequence[Job], names: Collection[str], contents: Contents, reason
             decision = Kept(Basis(job.spec, job.code, inputs), now, reason, tuple(differences))
             write_kept(job.record, replace(record, kept=(*record.kept, decision)))
             accepted.append(job)
-        right.add(job.name)  # or it only followed from what has been accepted
+        right.add(job.name)  # also if it was stale only because of an input that has now been accepted
     return accepted, refused
 
 
 def bring_back(jobs: Iterable[Job], results: Path) -> list[str]:
-    """Restore finished results that a workflow removed to make them again, and did not get to it.
+    """Restore finished results that an interrupted workflow had removed to make them again.
 
     Returns:
         Names of the jobs.
@@ -133,7 +133,7 @@ def _problem(job: Job, state: State, right: Collection[str]) -> str | None:
 def _inputs(
     job: Job, record: Provenance, jobs: Mapping[str, Job], states: Mapping[str, State], contents: Contents
 ) -> dict[str, Input]:
-    """The inputs that the plan names, with their present content; of those that are gone, as recorded."""
+    """The inputs that the plan names, with their current content, or the recorded content if they no longer exist."""
     found = {}
     for name, read in job.inputs.items():
         content, recorded = input_content(name, job, jobs, states, contents), record.counts_as.inputs.get(name)
@@ -143,7 +143,7 @@ def _inputs(
 
 
 def _differences(job: Job, record: Provenance, inputs: Mapping[str, Input]) -> list[str]:
-    """What is accepted, in words."""
+    """What is being accepted, one phrase per difference."""
     basis = record.counts_as
     found = spec_differences(basis.spec, job.spec)
     code = code_difference(basis.code, job.code)

@@ -1,8 +1,8 @@
-"""Whose tables and figures lie in a results folder: several configurations may share one, each has its own.
+"""Which configuration the tables and figures of a results folder belong to; several configurations may share a folder.
 
-``tables/`` and ``figures/`` are those of the configuration that ran last. Those of another configuration move to
-``other_configurations/<name>/`` when this one starts, and back when it runs again. A configuration is known by its files; one
-that says the same elsewhere, as after a project was moved, is the same one.
+``tables/`` and ``figures/`` belong to the configuration that ran last. When another one starts, they move to
+``other_configurations/<name>/``, and they move back when their own configuration runs again. Configurations are the same if they
+were read from the same files or have the same content, so a project can be moved.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from model.workflow.plan_jobs import plan_jobs, raw_states, tables_spec
 from model.workflow.state import Job, Reason, State, states
 
 OWNER = "work/configuration.json"
-"""File of a results folder that names the configuration whose reports lie there."""
+"""File in a results folder that names the configuration its reports belong to."""
 
 OTHERS = "other_configurations"
 OWNER_AMONG_OTHERS = "configuration.json"
-"""The same in a folder of ``OTHERS``."""
+"""The same for a folder in ``OTHERS``."""
 
 REPORTS = ("tables", "figures")
 REPORT_KINDS = ("tables", "figures", "gallery")
-"""Kinds of the jobs that write into them."""
+"""Kinds of the jobs that write to them."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A configuration that tables and figures are made for.
+    """A configuration, as the owner of tables and figures.
 
     Attributes:
-        files: absolute paths of the files that it was read from.
-        content: hash of everything it says besides where its results lie.
+        files: absolute paths of the files it was read from.
+        content: hash of everything in it except the path of the results folder.
     """
 
     files: tuple[str, ...]
@@ -47,27 +47,27 @@ class Owner:
 
     @classmethod
     def of(cls, plan: Plan, files: Sequence[str | Path]) -> Owner:
-        """The owner that a plan stands for."""
+        """The owner of a plan's reports."""
         return cls(tuple(os.path.abspath(file) for file in files), short_hash(canonical_json(tables_spec(plan)), 16))
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return self.files[-1] if self.files else "another configuration"
 
     @property
     def name(self) -> str:
-        """Name of its folder among others: ``config-1a2b3c``."""
+        """Name of its folder in ``OTHERS``, such as ``config-1a2b3c``."""
         stem = Path(self.files[-1]).stem if self.files else "configuration"
         return f"{stem}-{short_hash(' '.join(self.files), 6)}"
 
     def same(self, other: Owner) -> bool:
-        """Whether two are one configuration, which may have been edited, or moved, in between."""
+        """Whether both are the same configuration, possibly edited or moved in between."""
         return self.files == other.files or self.content == other.content
 
 
 def read_owner(results: Path) -> Owner | None:
-    """The configuration whose reports lie in a results folder; None if nothing says it."""
+    """The configuration that the reports of a results folder belong to; None if it is not recorded."""
     return _read(results / OWNER)
 
 
@@ -80,13 +80,13 @@ def _read(file: Path) -> Owner | None:
 
 
 def reports_of(owner: Owner, results: Path) -> Path:
-    """Folder that holds ``tables/`` and ``figures/`` of a configuration: the results folder itself, or one inside it."""
+    """Folder with ``tables/`` and ``figures/`` of a configuration: the results folder itself or one inside it."""
     present = read_owner(results)
     return results if present is None or present.same(owner) else _aside(owner, results)
 
 
 def _aside(owner: Owner, results: Path) -> Path:
-    """Folder of a configuration among others: the one that is recorded as its own, or a new one."""
+    """Folder of a configuration in ``OTHERS``: the one recorded as its own, or a new one."""
     for file in sorted((results / OTHERS).glob(f"*/{OWNER_AMONG_OTHERS}")):
         recorded = _read(file)
         if recorded is not None and recorded.same(owner):
@@ -109,10 +109,10 @@ def plan_states(
 
     Args:
         plan: of the configuration.
-        results: where everything lies.
+        results: the results folder.
         files: that the configuration was read from.
-        raw: how raw data stand to what was prepared; None looks.
-        say: told if much has to be read.
+        raw: state of the raw data of each dataset; None determines it.
+        say: called with a line if there is a lot to read.
     """
     raw = raw_states(plan, results, plan.datasets) if raw is None else raw
     contents, jobs = Contents(results, say), plan_jobs(plan, results, raw)
@@ -126,10 +126,10 @@ def plan_states(
 
 
 def take_over(owner: Owner, results: Path) -> str | None:
-    """Make room for the reports of a configuration, and bring earlier ones of its own back.
+    """Move the reports of another configuration aside and bring back earlier ones of this configuration.
 
     Returns:
-        What happened to the reports of another configuration, in a line; None if there were none.
+        A line that says where the reports of the other configuration are now; None if there were none.
 
     Raises:
         NotWrittenError: if the results folder cannot be written to.
@@ -143,7 +143,7 @@ def take_over(owner: Owner, results: Path) -> str | None:
             _write(present, aside / OWNER_AMONG_OTHERS)
         for name in REPORTS:
             _move(results / name, aside / name)
-        if own != aside:  # both may be called the owner of one folder: by its file and by its content
+        if own != aside:  # one folder may match both, by its files and by its content
             for name in REPORTS:
                 _move(own / name, results / name)
             (own / OWNER_AMONG_OTHERS).unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def take_over(owner: Owner, results: Path) -> str | None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a folder with everything in it; files of the same names are replaced, others stay."""
+    """Move the content of a folder; files of the same name are replaced, others stay."""
     if not source.is_dir():
         return
     for entry in sorted(source.iterdir()):

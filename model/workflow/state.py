@@ -1,12 +1,12 @@
-"""Present, stale or missing: the state of every job, told by comparing records with the plan and with the content of files.
+"""Whether each job is present, stale or missing, decided by comparing its record with the plan and the content of its files.
 
-Neither file times nor Snakemake's own records count, so that a results folder which was copied, moved or shared is judged the
-same everywhere. A job is
+Neither file times nor Snakemake's own records matter, so a results folder that was copied, moved or shared has the same state
+everywhere. A job is
 
-* **present** if its record names the spec and the code of the plan, its inputs hold what they held when it was made, and its
-  outputs what was recorded. Outputs that were deleted are not missed until something needs them;
-* **missing** if an output that is needed is not there;
-* **stale** otherwise, and if something that it was made from is stale or missing.
+* **present** if its record has the spec and code of the plan, its inputs are unchanged since it was made, and its outputs are
+  as recorded. A deleted output does not matter until another job needs it;
+* **missing** if an output that is needed does not exist;
+* **stale** otherwise, or if one of its inputs is stale or missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.workflow.contents import Contents
 
 Name = Literal["present", "stale", "missing"]
 TRAINED = ("training", "evaluation")
-"""Kinds of jobs that cost something, and whose results do not come out the same under other code."""
+"""Kinds of jobs that are expensive and whose results depend on every detail of the code."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Job:
         code: module → fingerprint.
         inputs: name → what is read.
         outputs: files.
-        record: file that tells what the outputs were made from; one of them, or beside them.
-        final: whether it is wanted for its own sake, and not only when something else needs it.
-        changes: what is known from elsewhere to have changed since it was made, a phrase each.
+        record: file that says what the outputs were made from; one of the outputs, or a file beside them.
+        final: whether its outputs are wanted for their own sake, not just as inputs of other jobs.
+        changes: other known changes since it was made, one phrase each.
     """
 
     name: str
@@ -71,9 +71,9 @@ class Reason:
 
     Attributes:
         text: follows the name of the job.
-        kind: ``basis`` if it was made from something else than the plan says, ``upstream`` if that will have to be seen once
-            another job has been made again, ``output`` if an output is not there or damaged, ``record`` if nothing is known.
-        certain: False if the job may come out, or turn out to be, as it is now.
+        kind: ``basis`` if it was made from something other than what the plan says, ``upstream`` if that depends on the outcome
+            of another job that runs again, ``output`` if an output is missing or damaged, ``record`` without a valid record.
+        certain: False if the present outputs may still turn out to be valid.
     """
 
     text: str
@@ -83,15 +83,15 @@ class Reason:
 
 @dataclass(frozen=True)
 class State:
-    """What is known about a job's outputs.
+    """State of a job's outputs.
 
     Attributes:
         name: present, stale or missing.
         reasons: empty if present.
-        provenance: what the record says; None without a record.
-        complete: whether every output is there as recorded.
-        damaged: whether an output is there and does not hold what was recorded.
-        kept: whether it, or something it was made from, was accepted under other code or another configuration.
+        provenance: content of the record; None without a valid one.
+        complete: whether every output exists and is as recorded.
+        damaged: whether an output exists but is not as recorded.
+        kept: whether the job, or one of its inputs, was made under other code or another configuration and accepted.
     """
 
     name: Name
@@ -103,7 +103,7 @@ class State:
 
     @property
     def certain(self) -> bool:
-        """Whether the job has to be done again in any case."""
+        """Whether the job has to run again in any case."""
         return any(reason.certain for reason in self.reasons)
 
 
@@ -124,7 +124,7 @@ def states(jobs: Iterable[Job], contents: Contents) -> dict[str, State]:
 
 
 def recorded_states(jobs: Iterable[Job], contents: Contents) -> dict[str, State]:
-    """As :func:`states`, as if nothing needed outputs that were deleted."""
+    """Like :func:`states`, but without asking for deleted outputs that other jobs need."""
     listed = {job.name: job for job in jobs}
     contents.read_ahead(_files(listed.values()))
     found: dict[str, State] = {}
@@ -136,7 +136,7 @@ def recorded_states(jobs: Iterable[Job], contents: Contents) -> dict[str, State]
 def input_content(
     name: str, job: Job, jobs: Mapping[str, Job], states: Mapping[str, State], contents: Contents
 ) -> str | None:
-    """SHA-256 of an input; of one that was deleted, what the job that made it recorded; None if neither is known."""
+    """SHA-256 of an input; for a deleted one, as recorded by the job that made it; None if neither is known."""
     read = job.inputs[name]
     content = contents.of(read.file)
     if content is None and read.made_by is not None:
@@ -146,7 +146,7 @@ def input_content(
 
 
 def differences(made_with: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Places in which two specs differ: path, value of one, value of the other; ``ABSENT`` for no value."""
+    """Where two specs differ: the path and both values, ``ABSENT`` where one has none."""
     if isinstance(made_with, Mapping) and isinstance(wanted, Mapping):
         for key in dict.fromkeys([*made_with, *wanted]):
             yield from differences(made_with.get(key, ABSENT), wanted.get(key, ABSENT), (*path, str(key)))
@@ -175,7 +175,7 @@ def _recorded(job: Job, jobs: Mapping[str, Job], states: Mapping[str, State], co
     if record is None and absent:
         return State("missing", (Reason("has not been made", "record", job.kind in TRAINED),))
     if record is None:
-        edited = f"{job.record.name} is damaged or was edited"
+        edited = f"{job.record.name} is damaged or was edited: only a copy of it, put back, tells what it was made from"
         why = edited if job.record.is_file() else "nothing records what it was made from"
         return State("stale", (Reason(why, "record"),))
     basis = record.counts_as
@@ -226,7 +226,7 @@ def _input_reasons(
 
 
 def _ask_for_deleted(jobs: Mapping[str, Job], states: dict[str, State]) -> None:
-    """Deleted outputs are missing if a job that is not present reads them; whatever follows from them is then stale."""
+    """Mark deleted outputs as missing if a job that will run reads them, and everything that depends on them as stale."""
     users: dict[str, list[tuple[str, str]]] = {}
     for job in jobs.values():
         for name, read in job.inputs.items():
@@ -249,7 +249,7 @@ def _ask_for_deleted(jobs: Mapping[str, Job], states: dict[str, State]) -> None:
 
 
 def spec_differences(made_with: Any, wanted: Any) -> list[str]:
-    """``made with distillation_weight 10, the configuration says 999``, for every place in which two specs differ."""
+    """A phrase for each difference of two specs: ``made with distillation_weight 10, the configuration says 999``."""
     found = []
     for path, old, new in differences(made_with, wanted):
         values = shown(old), shown(new)
@@ -272,7 +272,7 @@ def code_difference(made_with: Mapping[str, str], present: Mapping[str, str], mo
 
 
 def shown(value: Any, most: int = 60) -> str | None:
-    """A value of a spec as it would stand in a configuration; None if it is too long for a line."""
+    """A value of a spec as written in a configuration; None if it is too long for a line."""
     if isinstance(value, float):
         text = f"{value:g}"
     elif isinstance(value, str) or value is ABSENT:
@@ -293,7 +293,7 @@ def _key(path: tuple[str, ...]) -> str:
 
 
 def _distinct(old: str, new: str) -> tuple[str, str]:
-    """Two paths without the folders that they have in common at their beginning."""
+    """Two paths without their common leading folders."""
     ours, theirs = [Path(text).parts for text in (old, new)]
     same = 0
     while same < min(len(ours), len(theirs)) - 1 and ours[same] == theirs[same]:

@@ -1,4 +1,4 @@
-"""Asking a whole workflow to stop."""
+"""Stopping a whole workflow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import psutil
 
 
 def pass_on_interrupts() -> None:
-    """Have SIGINT reach the jobs of this process as well, so that trainings save their state and end.
+    """Forward SIGINT to the jobs of this process, so that trainings save their state and end.
 
-    A terminal sends it to all of them. Whoever sends it to Snakemake alone would wait for trainings that know of nothing; one
-    that gets it twice takes no harm. Without effect outside the main thread.
+    A terminal sends SIGINT to the whole process group, but ``kill -INT`` reaches Snakemake alone, which would then wait for its
+    trainings to finish. A job may safely receive the signal twice. Has no effect outside the main thread.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:

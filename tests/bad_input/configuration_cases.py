@@ -365,7 +365,8 @@ CONFIGURATION = Section(
             "The configuration does not exist",
             text(lambda file: file.unlink()),
             "…config.yaml: no such file; check the path",
-            "The path after `--configfile` or `CONFIG=` is wrong.",
+            "The path after `--configfile` or `CONFIG=` is wrong. Without `make`, Snakemake opens the file before it reads the "
+            "Snakefile, so Segue cannot put it better: a traceback that ends with `FileNotFoundError`.",
             "Correct the path.",
         ),
         Case(

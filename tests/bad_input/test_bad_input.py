@@ -6,6 +6,7 @@ The cases are data (``catalogue.py``); docs/troubleshooting.md is made of the sa
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def test_bad_input_is_one_clear_line(workspace: Workspace, case: Case) -> None:
     assert not lost, f"damaged or deleted: {sorted(lost)}"
     assert not list(workspace.folder.rglob("*.part")), "a file that was not finished is left"
     assert not list(workspace.folder.rglob("marker")) and not (PROJECT / "marker").exists(), "code of a file was run"
+
+
+def test_snakemake_opens_a_configuration_before_anything_of_ours_can_put_it_better(tmp_path: Path) -> None:
+    """What docs/troubleshooting.md says about it; the Snakefile is not even needed."""
+    command = [sys.executable, "-m", "snakemake", "--configfile", "none.yaml", "--snakefile", "none.smk"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    last = (done.stdout + done.stderr).rstrip().splitlines()[-1]
+    assert done.returncode != 0 and last.startswith("FileNotFoundError: ") and "none.yaml" in last
 
 
 def test_names_are_unique_and_every_case_tells_meaning_and_remedy() -> None:

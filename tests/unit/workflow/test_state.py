@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from made_up_jobs import CODE, KINDS, MadeUp, Recipe, chain, run, run_all
 
 from model.common.fingerprints import PROJECT
+from model.workflow.changes import losses
 from model.workflow.contents import CACHE, Contents
 from model.workflow.state import Job, Read, State, differences, spec_differences, states
 
@@ -213,6 +214,22 @@ def test_a_result_of_before_records_were_kept_is_stale(results: Path):
     plan.jobs(results)[0].record.unlink()
     found = look(plan.jobs(results), results)
     assert names(found) == ["stale"] and reasons(found, "job0") == ["nothing records what it was made from"]
+
+
+def test_a_result_whose_record_is_damaged_is_stale_until_a_copy_of_the_record_is_put_back(results: Path):
+    plan = chain("split", "training", "evaluation")
+    jobs = plan.jobs(results)
+    run_all(jobs, look(jobs, results))
+    record = jobs[1].record
+    copy = record.read_bytes()
+    record.write_bytes(copy.replace(b"1", b"2", 1))
+    found = look(jobs, results)
+    assert names(found) == ["present", "stale", "stale"]
+    expected = f"{record.name} is damaged or was edited: only a copy of it, put back, tells what it was made from"
+    assert reasons(found, "job1") == [expected]
+    assert any(line.strip().startswith("job1") and expected in line for line in losses(jobs, found))
+    record.write_bytes(copy)
+    assert set(names(look(jobs, results))) == {"present"}
 
 
 def test_another_input_is_told_by_both_names(results: Path):
