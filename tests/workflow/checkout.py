@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -64,9 +65,11 @@ def project_files() -> list[str]:
 
 
 def fresh_checkout(target: Path) -> Checkout:
-    """A copy of the project without results; compiled operators come along."""
-    compiled = [str(file.relative_to(PROJECT)) for file in (PROJECT / "ops").glob("*.so")]
-    for name in [*project_files(), *compiled]:
+    """A copy of the project without results; compiled operators and modules come along."""
+    files = project_files()
+    modules = [Path(cache_from_source(PROJECT / name)) for name in files if name.endswith(".py")]
+    compiled = [*(PROJECT / "ops").glob("*.so"), *(file for file in modules if file.is_file())]
+    for name in [*files, *(str(file.relative_to(PROJECT)) for file in compiled)]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT / name, target / name)
     return Checkout(target)
