@@ -36,6 +36,7 @@ from pydantic import Field
 from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
+from model.losses.background_losses import background_losses
 from model.losses.classification import cross_entropy, unbiased_cross_entropy
 from model.losses.distillation import knowledge_distillation, unbiased_knowledge_distillation
 from model.methods.base import Context, ParameterGroup, State, StepContext, Trainable, Weight
@@ -97,9 +98,13 @@ class EWF(Fused):
         old_outputs: PixelOutputs | None,
         targets: Tensor,
     ) -> dict[str, Tensor]:
-        logits = outputs.logits
         if old_outputs is None:
-            return {"classification": cross_entropy(logits, targets)}
+            return {"classification": cross_entropy(outputs.logits, targets)}
+        if self.unbiased_classification and self.unbiased_distillation:
+            compact = outputs.compact_logits, old_outputs.compact_logits
+            classification, distillation = background_losses(*compact, targets)
+            return {"classification": classification, "distillation": self.distillation_weight * distillation}
+        logits = outputs.logits
         distil = unbiased_knowledge_distillation if self.unbiased_distillation else knowledge_distillation
         return {
             "classification": unbiased_cross_entropy(logits, targets, old_outputs.logits.shape[1])

@@ -29,8 +29,8 @@ from typing import Any
 from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
-from model.losses.classification import cross_entropy, unbiased_cross_entropy
-from model.losses.distillation import unbiased_knowledge_distillation
+from model.losses.background_losses import background_losses
+from model.losses.classification import cross_entropy
 from model.methods.base import Context, Weight
 from model.methods.pixel.base import PixelMethod
 from model.networks.deeplabv3.initialisation import initialise_from_background
@@ -62,9 +62,5 @@ class MiB(PixelMethod):
     ) -> dict[str, Tensor]:
         if old_outputs is None:
             return {"classification": cross_entropy(outputs.logits, targets)}
-        old_channels = old_outputs.logits.shape[1]
-        distillation = unbiased_knowledge_distillation(outputs.logits, old_outputs.logits)
-        return {
-            "classification": unbiased_cross_entropy(outputs.logits, targets, old_channels),
-            "distillation": self.distillation_weight * distillation,
-        }
+        classification, distillation = background_losses(outputs.compact_logits, old_outputs.compact_logits, targets)
+        return {"classification": classification, "distillation": self.distillation_weight * distillation}

@@ -39,8 +39,8 @@ from pydantic import Field
 from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
-from model.losses.classification import cross_entropy, unbiased_cross_entropy
-from model.losses.distillation import unbiased_knowledge_distillation
+from model.losses.background_losses import background_losses
+from model.losses.classification import cross_entropy
 from model.losses.pooled_cube import WINDOWS, channel_cube_distance, energy_difference, spatial_cube_distance
 from model.losses.pooled_distillation import fold_new_channels
 from model.methods.base import Context, ParameterGroup, Trainable, Weight
@@ -96,9 +96,9 @@ class RCIL(PixelMethod):
     ) -> dict[str, Tensor]:
         if old_outputs is None:
             return {"classification": cross_entropy(outputs.logits, targets)}
-        distillation = unbiased_knowledge_distillation(outputs.logits, old_outputs.logits)
+        classification, distillation = background_losses(outputs.compact_logits, old_outputs.compact_logits, targets)
         return {
-            "classification": unbiased_cross_entropy(outputs.logits, targets, old_outputs.logits.shape[1]),
+            "classification": classification,
             "output-distillation": self.distillation_weight * distillation,
             "feature-distillation": self.pooled_cube_distillation(outputs, old_outputs),
         }

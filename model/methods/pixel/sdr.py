@@ -45,6 +45,7 @@ import torch
 from torch import Tensor
 
 from model.data.loading.pixel_batch import PixelBatch
+from model.losses.background_losses import background_losses
 from model.losses.class_prototypes import (
     Regions,
     Repulsion,
@@ -129,20 +130,27 @@ class SDR(PixelMethod):
         self.update_prototypes(context, features, regions)
         if old_outputs is None:
             return {"classification": cross_entropy(outputs.logits, targets)}
-        old_channels = old_outputs.logits.shape[1]
+        losses = self.label_losses(outputs, old_outputs, targets)
+        if self.matching_weight:
+            places = self.old_class_labels(context, labels, old_outputs)
+            losses["matching"] = self.matching_weight * self.matching(context, features, places)
+        return losses | self.clustering(context, features, labels, regions)
+
+    def label_losses(self, outputs: PixelOutputs, old_outputs: PixelOutputs, targets: Tensor) -> dict[str, Tensor]:
+        """The terms that compare logits with labels and with the old logits."""
+        if self.unbiased_classification and self.unbiased_distillation and self.distillation_weight:
+            compact = outputs.compact_logits, old_outputs.compact_logits
+            classification, distillation = background_losses(*compact, targets)
+            return {"classification": classification, "distillation": self.distillation_weight * distillation}
         losses = {
-            "classification": unbiased_cross_entropy(outputs.logits, targets, old_channels)
+            "classification": unbiased_cross_entropy(outputs.logits, targets, old_outputs.logits.shape[1])
             if self.unbiased_classification
             else cross_entropy(outputs.logits, targets)
         }
         if self.distillation_weight:
             distil = unbiased_knowledge_distillation if self.unbiased_distillation else knowledge_distillation
-            distillation = distil(outputs.logits, old_outputs.logits)
-            losses["distillation"] = self.distillation_weight * distillation
-        if self.matching_weight:
-            places = self.old_class_labels(context, labels, old_outputs)
-            losses["matching"] = self.matching_weight * self.matching(context, features, places)
-        return losses | self.clustering(context, features, labels, regions)
+            losses["distillation"] = self.distillation_weight * distil(outputs.logits, old_outputs.logits)
+        return losses
 
     @torch.no_grad()
     def update_prototypes(self, context: Context, features: Tensor, labels: Tensor | Regions) -> None:

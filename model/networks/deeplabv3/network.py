@@ -12,13 +12,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.networks.arguments import Channels, Count, Dilations, Momentum, Probability
 from model.networks.deeplabv3.backbone import BackboneNorm, NetworkError, build_backbone
 from model.networks.deeplabv3.dkd_head import DkdHead
 from model.networks.deeplabv3.mib_head import Initialisation, MibHead
-from model.networks.deeplabv3.outputs import PixelOutputs
+from model.networks.deeplabv3.outputs import PixelOutputs, UpsampledOutputs
 from model.networks.layers import Activation
 
 
@@ -95,8 +94,10 @@ class StepwiseNetwork(nn.Module):
         coarse = torch.cat([self.cls[0](first), *(classifier(x) for classifier in self.cls[1:])], dim=1)
         if coarse.dtype in (torch.float16, torch.bfloat16):  # up-sampling and losses stay in single precision
             coarse = coarse.float()
-        logits = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
-        return PixelOutputs(logits, x, features.body, coarse, features.stages)
+        height, width = images.shape[2:]
+        return UpsampledOutputs(
+            pre_logits=x, body=features.body, coarse_logits=coarse, stages=features.stages, size=(height, width)
+        )
 
 
 class DeepLabV3(StepwiseNetwork):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,46 @@ class PixelOutputs:
     body: Tensor
     coarse_logits: Tensor | None = None
     stages: tuple[Tensor, ...] = ()
+
+    @property
+    def compact_logits(self) -> Tensor:
+        """(B, K, h, w), of which ``logits`` are the bilinear up-sampling; ``logits`` themselves if they came about otherwise."""
+        return self.logits
+
+
+class UpsampledOutputs(PixelOutputs):
+    """Outputs whose ``logits`` are up-sampled when they are first asked for: some losses never hold them as a whole."""
+
+    def __init__(
+        self,
+        logits: Tensor | None = None,
+        *,
+        pre_logits: Tensor,
+        body: Tensor,
+        coarse_logits: Tensor,
+        stages: tuple[Tensor, ...] = (),
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """
+        Args:
+            logits: given instead of the up-sampled ones.
+            pre_logits, body, coarse_logits, stages: see the class above.
+            size: (H, W) of the images; needed unless the logits are given.
+        """
+        given: dict[str, Any] = {} if logits is None else {"logits": logits}
+        given |= {"pre_logits": pre_logits, "body": body, "coarse_logits": coarse_logits, "stages": stages}
+        vars(self).update(given, _size=size, _compact=coarse_logits if logits is None else logits)
+
+    @property
+    def compact_logits(self) -> Tensor:
+        compact: Tensor = vars(self)["_compact"]
+        return compact
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "logits":
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        values = vars(self)
+        values["logits"] = functional.interpolate(
+            values["coarse_logits"], size=values["_size"], mode="bilinear", align_corners=False
+        )
+        return values["logits"]
