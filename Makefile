@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict report schemas docs lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report schemas docs lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -64,6 +64,9 @@ keep: $(STAMP)  ## Accept finished results under the present code and CONFIG: ma
 
 predict: $(STAMP)  ## Predict your photographs: make predict CHECKPOINT=… IMAGES=… OUT=… (OPTIONS="--flip")
 	@$(BIN)/python workflow_scripts/predict.py --checkpoint "$(CHECKPOINT)" --images "$(IMAGES)" --out "$(OUT)" $(OPTIONS)
+
+export: $(STAMP)  ## Export a checkpoint: make export CHECKPOINT=… OUT=… FORMAT=safetensors|official|transformers|onnx
+	@$(BIN)/python workflow_scripts/export_checkpoint.py --checkpoint "$(CHECKPOINT)" --out "$(OUT)" --format $(or $(FORMAT),safetensors) $(OPTIONS)
 
 report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they were made
 	@report=$$($(BIN)/python workflow_scripts/show_results.py --folder --configfile $(CONFIG))/report.html; \

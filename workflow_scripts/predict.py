@@ -1,7 +1,6 @@
 """Predict photographs with a trained checkpoint: label maps or COCO results, and overlays with a legend."""
 
 import argparse
-import glob
 import sys
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from model.evaluation.prediction.files import PredictionFiles, check_folder, wit
 from model.evaluation.prediction.photographs import PhotographError, find_photographs
 from model.evaluation.prediction.predictor import View
 from model.reporting.predicting import Predicting
-from model.reporting.stored_network import describe
-from model.training.checkpoint import CheckpointError, load_checkpoint
+from model.reporting.stored_network import describe, one_file
+from model.training.checkpoint import load_checkpoint
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -79,19 +78,6 @@ def main() -> None:
             print(f"not predicted: {line}", file=sys.stderr)
         count = f"{len(unread)} of {len(photographs)} images could not be read; " if len(unread) > 1 else ""
         raise PhotographError(f"{unread[0]}; {count}all others are predicted")
-
-
-def one_file(text: str) -> Path:
-    """The file that a name or a pattern means.
-
-    Raises:
-        CheckpointError: if it means several.
-    """
-    path = Path(text).expanduser()
-    found = [] if path.exists() else sorted(glob.glob(str(path)))
-    if len(found) > 1:
-        raise CheckpointError(f"{text}: {len(found)} files match, such as {found[0]} and {found[1]}; name one of them")
-    return Path(found[0]) if found else path
 
 
 if __name__ == "__main__":

@@ -52,6 +52,10 @@ SAFETENSORS = ".safetensors"
 _REMEDY = "use a checkpoint as published by Mask2Former, BalConpas, detectron2, torchvision or timm"
 
 
+CONTAINERS = ("model", "state_dict", "model_state", "blobs")
+"""Entries of a file under which released codes keep their weights."""
+
+
 class WeightFileError(ValueError):
     """A weight file that cannot be read or holds something other than weights; the message names the file."""
 
@@ -69,8 +73,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The named tensors of a weight file, on the CPU.
 
-    The weights may be the content itself, or its entry ``model``, ``state_dict`` or ``blobs``. Entries that are not numeric
-    arrays are skipped.
+    The weights may be the content itself, or one of its entries :data:`CONTAINERS`. Entries that are not numeric arrays are
+    skipped.
 
     Raises:
         WeightFileError: if the file is missing, damaged, or refers to anything but arrays and plain containers.
@@ -83,7 +87,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         reason = " ".join(str(error).split())[:300]
         raise WeightFileError(f"{path}: cannot be read as weights ({reason}); {_REMEDY}") from None
     if isinstance(content, Mapping):
-        for key in ("model", "state_dict", "blobs"):
+        for key in CONTAINERS:
             if isinstance(content.get(key), Mapping):
                 content = content[key]
                 break
@@ -101,7 +105,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> Any:
     if path.suffix == SAFETENSORS:
         return load_file(path)
-    if zipfile.is_zipfile(path) or path.suffix in (".pth", ".pt"):
+    if zipfile.is_zipfile(path) or path.suffix in (".pth", ".pt", ".tar"):
         return read_torch(path)
     # caffe2-era files were pickled by Python 2: their text is in Latin-1
     return _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()

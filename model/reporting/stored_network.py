@@ -6,6 +6,7 @@ evaluation beside the checkpoint, the checkpoint itself.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,19 @@ class StoredNetwork:
             None if size else self.longest,
             views,
         )
+
+
+def one_file(text: str) -> Path:
+    """The file that a name or a pattern means.
+
+    Raises:
+        CheckpointError: if it means several.
+    """
+    path = Path(text).expanduser()
+    found = [] if path.exists() else sorted(glob.glob(str(path)))
+    if len(found) > 1:
+        raise CheckpointError(f"{text}: {len(found)} files match, such as {found[0]} and {found[1]}; name one of them")
+    return Path(found[0]) if found else path
 
 
 def describe(path: Path, checkpoint: Checkpoint, data: Path | None = None, task: str | None = None) -> StoredNetwork:
