@@ -101,12 +101,11 @@ class _Rows:
         target += values if self.weights is None else torch.matmul(self.weights.T, values)
 
 
-def _chunks(wide: Tensor, height: int) -> Iterator[_Rows]:
-    """All rows of all images, a few at a time."""
+def _chunks(wide: Tensor, height: int, weights: Tensor | None) -> Iterator[_Rows]:
+    """All rows of all images, a few at a time; weights of :func:`_row_weights`, None if nothing is up-sampled."""
     images, channels, rows, width = wide.shape
     limit = CACHED_BYTES if wide.device.type == "cpu" else LAUNCHED_BYTES
     step = max(1, limit // (channels * width * wide.element_size()))
-    weights = None if rows == height else sent(_row_weights(rows, height).to(wide.dtype), wide.device)
     for begin in range(0, height, step):
         end = min(begin + step, height)
         first, last = begin, end
@@ -138,8 +137,10 @@ class _BackgroundLosses(torch.autograd.Function):
         old, height = old_wide.shape[1], labels.shape[1]
         # logarithms of sums: of old and of new channels, of all, and of the old network's
         sums = wide.new_empty(4, *labels.shape)
+        rows = wide.shape[2]
+        weights = None if rows == height else sent(_row_weights(rows, height).to(wide.dtype), wide.device)
         entropies, distillations = [], []
-        for chunk in _chunks(wide, height):
+        for chunk in _chunks(wide, height, weights):
             z, z_old, y = chunk.of(wide), chunk.of(old_wide), labels[chunk.image, chunk.rows]
             a, n = z[:old].logsumexp(dim=0), _logsumexp(z[old:])
             d, d_old = torch.logaddexp(a, n), z_old.logsumexp(dim=0)
@@ -152,18 +153,18 @@ class _BackgroundLosses(torch.autograd.Function):
             p_old = (z_old - d_old).exp_()
             z[0] = background
             distillations.append((p_old * z[:old]).sum())
-        ctx.save_for_backward(wide, old_wide, labels, sums)
+        ctx.save_for_backward(wide, old_wide, labels, sums, weights)
         pixels = labels.numel()
         return torch.stack(entropies).sum() / pixels, torch.stack(distillations).sum() / (-pixels * old)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, entropy: Tensor, distillation: Tensor) -> tuple[Tensor, None, None]:
-        wide, old_wide, labels, sums = ctx.saved_tensors
+        wide, old_wide, labels, sums, weights = ctx.saved_tensors
         old, height, pixels = old_wide.shape[1], labels.shape[1], labels.numel()
         gradient = torch.zeros_like(wide)
         each, kept = entropy / pixels, distillation / (pixels * old)
-        for chunk in _chunks(wide, height):
+        for chunk in _chunks(wide, height, weights):
             z, p_old, y = chunk.of(wide), chunk.of(old_wide), labels[chunk.image, chunk.rows]
             a, n, d, d_old = sums[:, chunk.image, chunk.rows]
             p_old = p_old.sub_(d_old).exp_()
