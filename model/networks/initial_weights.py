@@ -22,7 +22,7 @@ BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
 }
 """Projects whose ImageNet backbones can be loaded."""
 
-TIMM_SOURCES = ("timm", "torchvision", "efficientnet-lite-pytorch")
+TIMM_SOURCES = ("timm", "torchvision", "swin", "efficientnet-lite-pytorch")
 """Projects whose ImageNet weights can be loaded into a backbone of timm."""
 
 NETWORK_SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -67,7 +67,7 @@ def check_content(network: Mapping[str, Any]) -> None:
     """
     entry = network["weights"]
     file = verified_file(entry)
-    if model := timm_model(network.get("backbone")):
+    if (model := timm_model(network.get("backbone"))) and reader_module(network) == _TIMM_READER:
         importlib.import_module(_TIMM_READER).check_backbone(model, file, entry["source"])
 
 
@@ -76,7 +76,9 @@ def _backbone_sources(name: str, backbone: str | None) -> tuple[str, ...]:
 
 
 def _network_sources(name: str, backbone: str | None) -> tuple[str, ...]:
-    return () if timm_model(backbone) else NETWORK_SOURCES.get(name, ())
+    if timm_model(backbone):  # the only complete networks published with one
+        return ("mask2former",) if name == "mask2former" and str(timm_model(backbone)).startswith("swin_") else ()
+    return NETWORK_SOURCES.get(name, ())
 
 
 _TIMM_READER = "model.networks.backbones.timm_weights"
@@ -84,7 +86,8 @@ _TIMM_READER = "model.networks.backbones.timm_weights"
 
 def reader_module(network: Mapping[str, Any]) -> str:
     """Dotted name of the module that reads and converts files for a recipe's network; nothing is imported."""
-    if timm_model(network.get("backbone")):
+    entry, backbone = network.get("weights", {}), network.get("backbone")
+    if timm_model(backbone) and entry.get("source") not in _network_sources(network["name"], backbone):
         return _TIMM_READER
     family = "deeplabv3" if network["name"].startswith("deeplabv3") else "mask2former"
     return f"model.networks.{family}.released_weights"
@@ -107,8 +110,8 @@ def load_initial_weights(name: str, network: nn.Module, entry: Mapping[str, Any]
     file, source = verified_file(entry), entry["source"]
     whole = source in _network_sources(name, backbone)
     module: Any = network if whole else network.backbone
-    reader = importlib.import_module(reader_module({"name": name, "backbone": backbone}))
-    if timm_model(backbone):
+    reader = importlib.import_module(reader_module({"name": name, "backbone": backbone, "weights": entry}))
+    if timm_model(backbone) and not whole:
         reader.load_backbone(module, file, source)
     elif name.startswith("deeplabv3"):
         reader.load_weights(module, file, source)

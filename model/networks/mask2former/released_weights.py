@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from model.common.weight_files import WeightFileError, read_weights
 from model.networks.backbones.detectron_resnet import ResNet
+from model.networks.backbones.swin_names import to_official, to_timm
 from model.networks.mask2former.network import Mask2Former
 
+_BACKBONE = "backbone."
 _HEAD = "sem_seg_head."
 _PREDICTOR = "sem_seg_head.predictor."
 _PIXEL_DECODER = "sem_seg_head.pixel_decoder."
@@ -37,6 +39,8 @@ def load_network(network: Mask2Former, path: Path) -> None:
         WeightMismatchError: if names or shapes differ.
     """
     state = current_names(read_weights(path))
+    if not isinstance(network.backbone, ResNet):
+        state = from_swin(state)
     names = network.state_dict()
     for mine, theirs in (("class_embed.", "class_embeds.0."), ("class_embeds.0.", "class_embed.")):
         if _PREDICTOR + mine + "weight" in names and _PREDICTOR + mine + "weight" not in state:
@@ -76,6 +80,29 @@ def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             key = _PIXEL_DECODER + key.removeprefix(_HEAD)
         renamed[key] = value
     return renamed
+
+
+def from_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names of a Mask2Former on a Swin to those of one whose Swin is timm's; each map's normalisation keeps its name."""
+    swin, rest = _split(state, _BACKBONE)
+    inner: dict[str, Tensor] = {}
+    norms: dict[str, Tensor] = {}
+    for key, value in swin.items():
+        (norms if re.match(r"norm\d\.", key) else inner)[key] = value
+    renamed = {f"{_BACKBONE}model.{key}": value for key, value in to_timm(inner).items()}
+    return {**renamed, **{_BACKBONE + key: value for key, value in norms.items()}, **rest}
+
+
+def to_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`from_swin`: names of the public checkpoints."""
+    swin, rest = _split(state, f"{_BACKBONE}model.")
+    return {**{_BACKBONE + key: value for key, value in to_official(swin).items()}, **rest}
+
+
+def _split(state: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is under a prefix, without it, and what is not."""
+    inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return inside, {key: value for key, value in state.items() if not key.startswith(prefix)}
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
