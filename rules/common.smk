@@ -90,6 +90,9 @@ def gpus_per_training():
     if gpu_assignment.POOL in os.environ:
         return int(bool(gpu_assignment.gpu_pool(os.environ)))
 
+    if not gpu_assignment.may_be_there():
+        return 0
+
     import torch
 
     return int(torch.cuda.is_available())

@@ -1,19 +1,14 @@
 """What a configuration would run: jobs, shared trainings, iterations and disk. Nothing is executed."""
 
 import argparse
-import json
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
-import torch
 from tabulate import tabulate
 
 from model.common.command_line import run
-from model.common.fingerprints import canonical_json
 from model.config.reading import load_config
-from model.networks import registry as networks
-from model.training.job import WEIGHTS
+from model.workflow.catalogue import network_values
 from model.workflow.changes import summary
 from model.workflow.jobs import Training
 from model.workflow.plan import Plan
@@ -24,17 +19,9 @@ BYTES_PER_VALUE = 4
 
 def checkpoint_bytes(training: Training) -> int:
     """Size of the weights of a training's checkpoint."""
-    arguments = {key: value for key, value in training.spec["recipe"]["network"].items() if key != WEIGHTS}
-    return BYTES_PER_VALUE * values_of(canonical_json(arguments), len(training.split.step.seen))
-
-
-@cache
-def values_of(network: str, classes: int) -> int:
-    """Number of values in the state of a network for this many classes; it is built without allocating memory."""
-    arguments = json.loads(network)
-    with torch.device("meta"):
-        built = networks.build(arguments.pop("name"), [classes], arguments)
-    return sum(tensor.numel() for tensor in built.state_dict().values())
+    network = training.spec["recipe"]["network"]
+    arguments = {key: value for key, value in network.items() if key not in ("name", "weights")}
+    return BYTES_PER_VALUE * network_values(network["name"], arguments, len(training.split.step.seen))
 
 
 def length(trainings: list[Training]) -> str:

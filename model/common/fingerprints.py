@@ -16,17 +16,24 @@ import ast
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from model.common.kept_answers import kept_answer
+
 PROJECT = Path(__file__).resolve().parents[2]
+KEPT = PROJECT / ".cache"
+"""Where answers are kept that follow from source code."""
+_OWN_CODE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 PACKAGES = ("model",)
 """Top-level packages that closures are followed into; the compiled ops are held by parity tests instead."""
 UNTRACKED = frozenset(
     {
         "model.common.command_line",
+        "model.common.kept_answers",
         "model.common.names",
         "model.common.registry",
         "model.common.provenance",
@@ -83,19 +90,27 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
 
 
 @cache
-def _parsed(file: Path) -> ast.AST:
-    return _without_docstrings(ast.parse(file.read_text(encoding="utf-8"), filename=str(file)))
+def _syntax(file: Path) -> tuple[str, frozenset[str]]:
+    """SHA-256 of a file's syntax tree, and the dotted names that it imports; kept by the file's content."""
+    source = file.read_bytes()
+
+    def parse() -> tuple[str, list[str]]:
+        tree = _without_docstrings(ast.parse(source.decode(), filename=str(file)))
+        # Unparsed source instead of ast.dump: it stays the same when a Python release adds a field to its nodes.
+        return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), sorted(set(_imported_names(tree)))
+
+    question = f"{sys.version} {_OWN_CODE} {hashlib.sha256(source).hexdigest()}"
+    fingerprint, imported = kept_answer(KEPT / "syntax", question, parse)
+    return fingerprint, frozenset(imported)
 
 
-@cache
 def tree_fingerprint(file: Path) -> str:
     """SHA-256 of one source file's syntax tree, without positions, comments and docstrings.
 
     Raises:
         SyntaxError: if the file does not parse; the message names it.
     """
-    # Unparsed source instead of ast.dump: it stays the same when a Python release adds a field to its nodes.
-    return hashlib.sha256(ast.unparse(_parsed(file)).encode()).hexdigest()
+    return _syntax(file)[0]
 
 
 def module_file(module: str, root: Path = PROJECT) -> Path | None:
@@ -135,7 +150,7 @@ def _imported_names(tree: ast.AST) -> Iterable[str]:
 def _imports(file: Path) -> frozenset[str]:
     """Dotted names that a file imports, with the packages on the way: importing a.b.c also runs a/__init__.py."""
     found: set[str] = set()
-    for name in _imported_names(_parsed(file)):
+    for name in _syntax(file)[1]:
         parts = name.split(".")
         found.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
     return frozenset(found)

@@ -30,6 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from model.methods.errors import MethodError
 from model.networks.registry import check_batch_norm, check_requirements
 from model.scenario import Scenario, Step
 
@@ -41,10 +42,6 @@ Weight = Annotated[float, Field(ge=0)]
 Reduction = Literal["sum", "mean", "max", "min"]
 Reduce = Callable[[Tensor, Reduction], Tensor]
 """Combines a tensor over all processes of a training; the identity with a single process."""
-
-
-class MethodError(ValueError):
-    """An unknown method, hyper-parameters that it does not have, or a task that it cannot work on."""
 
 
 def prediction_field(default: Any) -> Any:

@@ -7,10 +7,13 @@ and adding a method is one file and one row. A method outside Segue needs no row
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from model.common.registry import Registry
-from model.methods.base import Method, MethodError
+from model.methods.errors import MethodError
+
+if TYPE_CHECKING:
+    from model.methods.base import Method
 
 Family = Literal["per-pixel", "mask"]
 
@@ -90,6 +93,8 @@ def resolve(name: str, family: Family = "per-pixel") -> type[Method[Any, Any]]:
     Raises:
         MethodError: for an unknown name, with the nearest one in the message; also for a class that is not a method.
     """
+    from model.methods.base import Method  # here: planning looks names up without loading torch
+
     _refuse_other_family(name, family)
     found: type[Method[Any, Any]] = _registry(family).resolve(name)
     if not (isinstance(found, type) and issubclass(found, Method)):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from model.networks.backbones.names import timm_model
 from model.networks.weights_entry import InitialWeightsError, check_keys, verified_file
+
+if TYPE_CHECKING:
+    from torch import nn
 
 BACKBONE_SOURCES: Mapping[str, tuple[str, ...]] = {
     "deeplabv3": ("torchvision", "in-place-abn"),

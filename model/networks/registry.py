@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from model.common.registry import Registry
 from model.networks.backbones.names import timm_model, timm_version
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NETWORKS: Mapping[str, str] = {
     "deeplabv3": "model.networks.deeplabv3.network:DeepLabV3",

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,13 @@ def gpu_pool(environment: Mapping[str, str]) -> tuple[str, ...]:
         if name in environment:
             return tuple(filter(None, (gpu.strip() for gpu in environment[name].split(","))))
     return _installed()
+
+
+def may_be_there() -> bool:
+    """Whether a driver for GPUs is loaded; without one there is no need to ask torch, which takes seconds."""
+    return (
+        any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")) or sys.platform != "linux"
+    )
 
 
 def lock_folder() -> Path:

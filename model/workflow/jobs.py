@@ -15,13 +15,13 @@ from typing import Any
 from model.common.fingerprints import canonical_json, job_code, short_hash
 from model.evaluation.evaluators import registry as evaluators
 from model.methods import registry as methods
-from model.methods.base import Method
 from model.networks import initial_weights
 from model.networks import registry as networks
 from model.networks.weights_entry import weights_file
 from model.scenario import Scenario, Step
 from model.splits.image_lists import ImageList
 from model.training import loaders
+from model.workflow.catalogue import MethodFacts
 
 TIMM_BACKBONES = "model.networks.backbones.timm"
 """Module that a network with a backbone of timm resolves by name."""
@@ -112,7 +112,7 @@ class Training:
     split: Split
     previous: Training | None
     memory: MemoryJob | None
-    method: type[Method[Any, Any]]
+    method: MethodFacts
 
     @property
     def dataset(self) -> str:

@@ -24,20 +24,15 @@ from model.data.sources import registry as sources
 from model.evaluation import protocols
 from model.evaluation.evaluators import registry as evaluators
 from model.methods import registry as methods
-from model.methods.base import Method
 from model.networks import initial_weights
-from model.networks import registry as networks
 from model.scenario import Scenario
-from model.training import loaders
 from model.training.spec import RecipeSpec
+from model.workflow.catalogue import MethodFacts, check_method, check_recipe, method_facts
 from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, Training
 from model.workflow.results_folder import check_folders
 from model.workflow.scenarios import scenario_of
 from model.workflow.step_images import splits_of
 from model.workflow.suitable_recipes import suitable_recipe, suits
-
-DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
-"""Hooks that turn outputs into predictions; the last three are those of mask networks."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +48,6 @@ class _Cell:
     """Images of every step. The base step of ``sequential`` is that of ``disjoint``: there are no past labels to keep."""
     together: Split
     """Images of the upper bound: all that have a class."""
-
-
-def _same_decision(one: type[Method[Any, Any]], other: type[Method[Any, Any]]) -> bool:
-    """Whether two methods read the outputs of a network alike."""
-    return all(getattr(one, hook, None) is getattr(other, hook, None) for hook in DECISION_HOOKS)
 
 
 class Plan:
@@ -78,7 +68,7 @@ class Plan:
         self.runs: list[Run] = []
         self._keys: set[tuple[Any, ...]] = set()
         self._recipes: dict[str, RecipeSpec] = {}
-        self._built: dict[tuple[str, str, str], Method[Any, Any]] = {}
+        self._facts: dict[tuple[str, str, str], MethodFacts] = {}
         self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
         self._scenarios: dict[tuple[str, str, str], Scenario] = {}
         used = {experiment.dataset for experiment in config.experiments}
@@ -132,11 +122,9 @@ class Plan:
 
     def _check_recipe(self, name: str) -> None:
         recipe = self.config.recipes[name]
-        network = {key: value for key, value in recipe.whole_network.items() if key not in ("name", "weights")}
-        transform = dict(recipe.transform)
+        network = {key: value for key, value in recipe.whole_network.items() if key != "weights"}
         try:
-            networks.check_arguments(recipe.network["name"], network)
-            loaders.build_transform(recipe.family, transform.pop("name"), transform)
+            check_recipe(recipe.family, {**network, "name": recipe.network["name"]}, recipe.transform)
             if "weights" in recipe.network:
                 entry, backbone = recipe.network["weights"], recipe.network.get("backbone")
                 initial_weights.check_source(recipe.network["name"], entry, backbone)
@@ -150,21 +138,22 @@ class Plan:
 
     def _method(
         self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str
-    ) -> type[Method[Any, Any]]:
+    ) -> MethodFacts:
         family = self.config.recipes[experiment.recipe].family
         try:
-            method = methods.resolve(entry.name, family)
-            for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
-                self._build(entry.name, values, family)
+            method = self._method_facts(entry.name, entry.hyper_parameters, family)
+            for values in map(entry.at_step, entry.steps):
+                self._method_facts(entry.name, values, family)
         except ValueError as error:
             raise ConfigError(f"{where}: {error} (recipe '{experiment.recipe}')") from None
         try:
             recipe = self._resolved_recipe(experiment.recipe)
             for values in (entry.hyper_parameters, *map(entry.at_step, entry.steps)):
-                self._build(entry.name, values, family).check(recipe, scenario, setting, experiment.task)
+                check_method(entry.name, values, family, recipe, scenario, setting, experiment.task)
         except ValueError as error:
-            found = suitable_recipe(method, f"{experiment.recipe}-{entry.name}", self.config.recipes)
-            unsuitable = not suits(self.config.recipes[experiment.recipe], method)
+            owner = methods.resolve(entry.name, family)
+            found = suitable_recipe(owner, f"{experiment.recipe}-{entry.name}", self.config.recipes)
+            unsuitable = not suits(self.config.recipes[experiment.recipe], owner)
             hint = f"; recipe '{found}' does" if found and unsuitable else ""
             raise ConfigError(f"{where}: '{entry.name}' with recipe '{experiment.recipe}': {error}{hint}") from None
         if entry.label is None and ":" in entry.name:
@@ -183,7 +172,7 @@ class Plan:
                 )
         return method
 
-    def _add(self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], where: str) -> None:
+    def _add(self, cell: _Cell, entry: MethodEntry, method: MethodFacts, where: str) -> None:
         if method.all_at_once:
             trainings = [self._base(cell, entry, method, cell.together)]
         else:
@@ -217,25 +206,24 @@ class Plan:
             self._recipes[name] = RecipeSpec.model_validate(self.config.recipes[name].resolved(step=1, classes=1))
         return self._recipes[name]
 
-    def _build(self, name: str, values: Mapping[str, Any], family: methods.Family) -> Method[Any, Any]:
+    def _method_facts(self, name: str, values: Mapping[str, Any], family: methods.Family) -> MethodFacts:
         """A method with checked hyper-parameters; checking takes longer than everything else that is planned."""
         key = (name, canonical_json(dict(values)), family)
-        if key not in self._built:
-            self._built[key] = methods.build(name, values, family)
-        return self._built[key]
+        if key not in self._facts:
+            self._facts[key] = method_facts(name, values, family)
+        return self._facts[key]
 
     def _hyper_parameters(
         self, name: str, values: Mapping[str, Any], family: methods.Family, stage: Literal["train", "predict"]
     ) -> dict[str, Any]:
-        method = self._build(name, values, family)
-        return {field: getattr(method, field) for field in method.hyper_parameters(stage)}
+        return self._method_facts(name, values, family).hyper_parameters(stage)
 
     def _training_spec(self, cell: _Cell, split: Split, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         step = split.step
         key = (cell.experiment.recipe, step.index == 0, len(step.current))
         if key not in self._resolved:
             self._resolved[key] = cell.recipe.resolved(step.index, len(step.current))
-        if step.index == 0 and self._build(name, values, cell.recipe.family).needs_future:
+        if step.index == 0 and self._method_facts(name, values, cell.recipe.family).needs_future:
             step = replace(step, future=tuple(len(classes) for classes in cell.scenario.increments[1:]))
         spec = {
             "dataset": split.dataset,
@@ -251,12 +239,12 @@ class Plan:
         }
         return {**spec, "selection": split.selection} if split.selection else spec
 
-    def _base(self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], split: Split) -> Training:
+    def _base(self, cell: _Cell, entry: MethodEntry, method: MethodFacts, split: Split) -> Training:
         name, values = entry.name, entry.at_step(0)
         if 0 not in entry.steps and (method.base_method is not None or method.base_fields is not None):
             name = method.base_method or entry.name
             values = {key: values[key] for key in method.base_fields or () if key in values}
-        owner = methods.resolve(name, cell.recipe.family)
+        owner = self._method_facts(name, values, cell.recipe.family)
         spec = self._training_spec(cell, split, name, values)
         same = {k: v for k, v in spec.items() if k != "seed"}
         # Training does not depend on the evaluation size, but two recipes that differ in it evaluate one checkpoint twice.
@@ -268,7 +256,7 @@ class Plan:
         return self._register(Training(directory, spec, split, None, None, owner))
 
     def _increment(
-        self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], split: Split, previous: Training
+        self, cell: _Cell, entry: MethodEntry, method: MethodFacts, split: Split, previous: Training
     ) -> Training:
         experiment, step = cell.experiment, split.step
         spec = self._training_spec(cell, split, entry.name, entry.at_step(step.index))
@@ -305,7 +293,7 @@ class Plan:
         return known
 
     def _evaluation(
-        self, cell: _Cell, entry: MethodEntry, method: type[Method[Any, Any]], training: Training, protocol: str
+        self, cell: _Cell, entry: MethodEntry, method: MethodFacts, training: Training, protocol: str
     ) -> Evaluation:
         recipe = cell.recipe
         name = training.spec["method"]["name"]
@@ -314,7 +302,7 @@ class Plan:
         if training.shared:  # read once for all methods that decide as the base method does by default
             decided = self._hyper_parameters(entry.name, values, recipe.family, "predict")
             default = self._hyper_parameters(name, {}, recipe.family, "predict")
-            if _same_decision(method, training.method) and decided == default:
+            if method.decision == training.method.decision and decided == default:
                 values = {}
             else:
                 name = entry.name

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.config.messages import ConfigError
 from model.config.recipes import Recipes
 from model.config.schema import Recipe
-from model.methods.base import Method
 from model.networks.registry import check_requirements
+
+if TYPE_CHECKING:
+    from model.methods.base import Method
 
 
 def suits(recipe: Recipe, method: type[Method[Any, Any]]) -> bool:

@@ -5,9 +5,13 @@ The table holds text that is resolved on demand, so that the fingerprint of an e
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from model.common.registry import Registry
-from model.evaluation.evaluators.base import EvaluationInputs, EvaluationResult, Evaluator
 from model.evaluation.protocols import Protocol
+
+if TYPE_CHECKING:
+    from model.evaluation.evaluators.base import EvaluationInputs, EvaluationResult, Evaluator
 
 EVALUATORS = {
     "mask": {
