@@ -11,7 +11,8 @@ from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
+
+from model.networks.backbones.frozen_norm import FrozenBatchNorm2d
 
 NormName = Literal["frozen-bn", "bn", "sync-bn", "gn", "own"]
 """``own`` is for backbones of timm: as timm builds them."""
