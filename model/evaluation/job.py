@@ -16,6 +16,7 @@ from model.evaluation.evaluators.base import EvaluationInputs, EvaluationResult
 from model.evaluation.protocols import Protocol, get
 from model.methods import registry as methods
 from model.networks import registry as networks
+from model.networks.folding import folded_copy
 from model.scenario import Step
 from model.training.checkpoint import CheckpointError, load_checkpoint, load_network
 
@@ -58,7 +59,7 @@ def evaluate_checkpoint(
     step = Step(spec["step"]["index"], tuple(spec["step"]["past"]), tuple(spec["step"]["current"]))
     dataset, protocol = PreparedDataset.open(data), get(spec["protocol"]["name"])
     inputs = EvaluationInputs(
-        network=load_evaluated(checkpoint, step).to(device),
+        network=folded_copy(load_evaluated(checkpoint, step).to(device)),
         method=methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"], spec["family"]),
         step=step,
         dataset=dataset,

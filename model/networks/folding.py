@@ -1,0 +1,78 @@
+"""A network for inference alone: normalisation folded into the convolutions before it, tensors in channels-last order.
+
+In evaluation mode batch normalisation is a scale and a shift of every channel, which the convolution before it can do itself:
+
+    scale · (W ∗ x + b) + shift = (scale · W) ∗ x + (scale · b + shift),    scale = γ / √(σ² + ε), shift = β - μ · scale
+
+The answer differs in rounding only (Jacob et al., "Quantization and Training of Neural Networks …", CVPR 2018, section 3.2).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from model.networks.backbones.frozen_norm import FrozenBatchNorm2d
+
+
+def folded_copy(network: nn.Module) -> nn.Module:
+    """An independent copy in evaluation mode that computes the same, for inference alone.
+
+    Its state dict is another one: never store it, and never train it.
+
+    Args:
+        network: remains as it is. Where a convolution and its normalisation can be told from their names (``conv2`` and ``bn2``
+            side by side, one after the other in a sequence, ``norm`` inside a convolution), they become one; others stay two.
+    """
+    folded = copy.deepcopy(network).eval().requires_grad_(False)
+    for parent, name, conv in list(_pairs(folded)):
+        norm = parent.get_submodule(name)
+        setattr(parent, name, nn.Identity())
+        _fold(conv, norm)
+    return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
+    """The parent of each normalisation that can be folded, its name there, and the convolution before it."""
+    for module in network.modules():
+        children = dict(module.named_children())
+        if isinstance(module, nn.Conv2d) and "norm" in children:
+            yield from _pair(module, "norm", module)
+        names = list(children)
+        for name, conv in children.items():
+            if not isinstance(conv, nn.Conv2d):
+                continue
+            if isinstance(module, nn.Sequential):
+                position = names.index(name) + 1
+                if position < len(names):
+                    yield from _pair(module, names[position], conv)
+            elif name.startswith("conv") and (norm := f"bn{name.removeprefix('conv')}") in children:
+                yield from _pair(module, norm, conv)
+
+
+def _pair(parent: nn.Module, name: str, conv: nn.Conv2d) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
+    if isinstance(parent.get_submodule(name), nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
+        yield parent, name, conv
+
+
+@torch.no_grad()
+def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
+    scale, shift = _affine(norm)
+    bias = shift if conv.bias is None else scale * conv.bias + shift
+    conv.weight.copy_(conv.weight * scale.view(-1, 1, 1, 1))
+    conv._parameters.pop("bias", None)
+    conv._buffers.pop("bias", None)
+    conv.bias = nn.Parameter(bias, requires_grad=False)
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) of a normalisation in evaluation mode."""
+    if isinstance(norm, FrozenBatchNorm2d):
+        return norm.affine
+    assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
