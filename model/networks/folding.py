@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from model.networks.backbones.frozen_norm import FrozenBatchNorm2d
 
+FOLDABLE = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
+"""Normalisations that do nothing else; classes derived from them may also activate."""
+
 
 def folded_copy(network: nn.Module) -> nn.Module:
     """An independent copy in evaluation mode that computes the same, for inference alone.
@@ -49,12 +52,17 @@ def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
                 position = names.index(name) + 1
                 if position < len(names):
                     yield from _pair(module, names[position], conv)
-            elif name.startswith("conv") and (norm := f"bn{name.removeprefix('conv')}") in children:
+            elif _is_own(module) and name.startswith("conv") and (norm := f"bn{name.removeprefix('conv')}") in children:
                 yield from _pair(module, norm, conv)
 
 
+def _is_own(module: nn.Module) -> bool:
+    """Whether names tell the order: elsewhere ``bn2`` may come before ``conv2``."""
+    return type(module).__module__.split(".")[0] == __name__.split(".")[0]
+
+
 def _pair(parent: nn.Module, name: str, conv: nn.Conv2d) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
-    if isinstance(parent.get_submodule(name), nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
+    if type(parent.get_submodule(name)) in FOLDABLE:
         yield parent, name, conv
 
 

@@ -24,7 +24,13 @@ from model.training.spec import RecipeSpec
 DECISION_HOOKS = ("predict", "semantic", "panoptic", "instances")
 """Hooks that turn outputs into predictions; the last three are those of mask networks."""
 
-_RULES = ("model.common.registry", "model.methods.registry", "model.networks.registry", "model.training.loaders")
+_RULES = (
+    "model.common.registry",
+    "model.methods.registry",
+    "model.networks.backbones.timm",
+    "model.networks.registry",
+    "model.training.loaders",
+)
 """Modules that say what a name stands for and which values are accepted; jobs do not depend on them."""
 
 
@@ -145,6 +151,13 @@ def _kept(question: list[Any], modules: list[str], find: Callable[[], Any]) -> A
     """An answer that follows from the question, the code of some modules, and what installed packages make of them."""
     if any(module_file(module) is None for module in modules):
         return find()  # a method from outside, whose packages may change without notice
-    versions = [platform.python_version(), *(metadata.version(package) for package in ("pydantic", "torch"))]
+    versions = [platform.python_version(), *map(_version, ("pydantic", "torch", "timm"))]
     code = combined_fingerprint(job_code(*modules, *_RULES))
     return kept_answer(KEPT / "planning", canonical_json([question, versions, code]), find)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -115,3 +115,28 @@ def test_a_normalisation_of_several_convolutions_is_left_alone() -> None:
             self.bn = nn.BatchNorm2d(8)
 
     assert isinstance(folded_copy(Concatenated()).bn, nn.BatchNorm2d)
+
+
+def test_a_normalisation_that_also_activates_is_left_alone() -> None:
+    class Activating(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input).relu()
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), Activating(4)).eval()
+    images = torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(folded_copy(network)(images), network(images))
+
+
+def test_names_in_networks_of_others_tell_no_order() -> None:
+    class PreActivated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn1, self.conv1 = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv1(self.bn1(x).relu())
+
+    network = PreActivated().eval()
+    nn.init.uniform_(network.bn1.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    images = torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(folded_copy(network)(images), network(images))
