@@ -21,8 +21,17 @@ def step_of(run: Run, position: int) -> int:
     return run.scenario.last if run.joint else position
 
 
+def steps_of(run: Run, position: int) -> range:
+    """Steps that the evaluation after a run's ``position``-th training says something about: all of them for a joint run."""
+    step = step_of(run, position)
+    return range(step + 1) if run.joint else range(step, step + 1)
+
+
 def collect(plan: Plan, results: Path) -> list[Measurement]:
     """Read every evaluation of a plan, with the groups of the run it belongs to.
+
+    The upper bound is averaged at every step, over the classes that a method has learnt by then: at an early step these are fewer
+    classes, and often easier ones, than at the last.
 
     Args:
         plan: the plan of a configuration.
@@ -35,7 +44,9 @@ def collect(plan: Plan, results: Path) -> list[Measurement]:
     for run in plan.runs:
         for evaluations in run.evaluations.values():
             for position, evaluation in enumerate(evaluations):
-                step = step_of(run, position)
+                last = step_of(run, position)
                 path = results / evaluation.directory / "evaluation.json"
-                found.append(measure(path, identity(run), step, class_groups(run.scenario, step)))
+                for step in steps_of(run, position):
+                    groups = class_groups(run.scenario, step)
+                    found.append(measure(path, identity(run), step, groups, known_later=step < last))
     return found

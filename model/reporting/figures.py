@@ -83,6 +83,8 @@ def curves(
 ) -> Figure:
     """Value of each group after every step: a line per method, a band of one standard deviation over seeds.
 
+    The line of the upper bound is one network, averaged at every step over the classes seen by then.
+
     Args:
         metrics: rows of one comparison.
         styles: from :func:`method_styles`.
@@ -108,10 +110,6 @@ def curves(
             style, seeds = styles[method], part.groupby("step")["value"]
             steps, mean = seeds.mean().index.to_numpy(), seeds.mean().to_numpy()
             spread = seeds.std(ddof=1).fillna(0).to_numpy()
-            if len(steps) == 1 and steps[0] == last and method == UPPER_BOUND:  # a single training: a horizontal line
-                panel.axhline(mean[0], color=style.color, linestyle=style.line, linewidth=1.2, label=method)
-                panel.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=style.color, alpha=0.12, linewidth=0)
-                continue
             panel.plot(
                 steps, mean, color=style.color, marker=style.marker, linestyle=style.line, markersize=5, label=method
             )

@@ -155,6 +155,8 @@ class Measurement:
         scores: by group and by class.
         groups: the category ids of the groups.
         names: class key → class name.
+        known_later: whether the network was trained on classes of later steps too, as that of ``joint`` is before the last step:
+            its scores are averages over the classes of ``groups``, and there are none by class.
     """
 
     run: Run
@@ -163,9 +165,12 @@ class Measurement:
     scores: Scores
     groups: Mapping[str, tuple[int, ...]]
     names: Mapping[str, str]
+    known_later: bool = False
 
 
-def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]) -> Measurement:
+def measure(
+    path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]], *, known_later: bool = False
+) -> Measurement:
     """Read an evaluation record and compute the scores of one run from it.
 
     Args:
@@ -173,6 +178,7 @@ def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]
         run: a run that the checkpoint belongs to.
         step: the run's step. It may differ from the record's: ``joint`` knows all classes at its step 0.
         groups: group name → category ids, from ``model.scenario.class_groups`` for ``step``.
+        known_later: the network knows more classes than these, which count for nothing here.
 
     Raises:
         RecordError: if the record is missing, damaged, or of another dataset, task or set of classes.
@@ -180,7 +186,8 @@ def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]
     record = EvaluationRecord.read(path)
     if (record.dataset, record.task) != (run.dataset, run.task):
         raise RecordError(f"{path} was made on {record.dataset} ({record.task}), not for {run}")
-    if set(groups.get("all", ())) != set(record.classes):
+    seen, known = set(groups.get("all", ())), set(record.classes)
+    if not (seen < known if known_later else seen == known):
         raise RecordError(
             f"{path} knows {len(record.classes)} classes, but step {step} of {run} has {len(groups.get('all', ()))}: "
             "the checkpoint belongs to another step or another class order"
@@ -196,13 +203,15 @@ def measure(path: Path, run: Run, step: int, groups: Mapping[str, Sequence[int]]
     found.append(class_means(record, groups, already={metric for scores in found for metric in scores.classes}))
     if not any(scores.classes for scores in found):
         raise RecordError(f"{path} holds no values at all; delete it to evaluate again")
+    scores = merge_scores(found)
     return Measurement(
         run,
         step,
         record.protocol,
-        merge_scores(found),
+        Scores(scores.groups, {}) if known_later else scores,
         {name: tuple(members) for name, members in groups.items()},
         {str(category): name for category, name in record.names.items()},
+        known_later,
     )
 
 

@@ -23,8 +23,9 @@ DECIMALS = 6
 def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
     """Values by group: those measured after every step, and those computed from all steps of a run.
 
-    The latter, listed at the last step, are ``<metric>_avg`` (group ``all``: mean over steps, PLOP's "avg") and
-    ``forgetting`` (every group: mean over its classes of the best earlier value minus the last one).
+    The upper bound has values at every step, all of one network. The latter, listed at the last step, are ``<metric>_avg`` (group
+    ``all``: mean over steps, PLOP's "avg") and ``forgetting`` (every group: mean over its classes of the best earlier value minus
+    the last one).
 
     Raises:
         StepsError: if a run with several steps lacks one of them.
@@ -38,7 +39,8 @@ def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
                 for metric, value in values.items()
             ]
         last = steps[-1]
-        rows += [(*_identity(last), *row) for row in _over_steps(steps, run)]
+        own = [m for m in steps if not m.known_later]
+        rows += [(*_identity(last), *row) for row in _over_steps(own, run)]
     return _frame(rows, METRIC_COLUMNS)
 
 
@@ -48,7 +50,7 @@ def class_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
     Classes that do not occur in the evaluated images have no row. Forgetting per class is listed at the last step.
     """
     rows = []
-    for run, steps in _by_run(measurements):
+    for run, steps in _by_run(m for m in measurements if not m.known_later):
         for m in steps:
             rows += [
                 (*_identity(m), _group_of(m, key), m.names.get(key, key), metric, value)

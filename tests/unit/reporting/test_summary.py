@@ -17,7 +17,7 @@ from model.reporting.tables import metric_rows, read_csv, write_csv
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> pd.DataFrame:
-    found = [measure_joint(tmp_path, 0.95)]
+    found = measure_joint(tmp_path, 0.95)
     for seed in (0, 1, 2):
         found += measure_run(tmp_path, "mib", (0.9, 0.7, 0.6 + 0.02 * seed), seed)
     found += measure_run(tmp_path, "finetuning", (0.9, 0.4, 0.1))

@@ -20,7 +20,7 @@ from model.scenario import class_groups
 @pytest.fixture
 def measurements(tmp_path: Path) -> list[Measurement]:
     found = measure_run(tmp_path, "mib", (0.9, 0.7, 0.6)) + measure_run(tmp_path, "finetuning", (0.9, 0.4, 0.1))
-    return [measure_joint(tmp_path, 0.95), *found]
+    return [*measure_joint(tmp_path, 0.95), *found]
 
 
 def value(frame: pd.DataFrame, **where: object) -> float:
@@ -48,10 +48,18 @@ def test_every_step_has_its_groups(measurements: list[Measurement]) -> None:
     assert value(mib, step=1, group="new") == value(mib, step=1, group="current")
 
 
-def test_the_upper_bound_stands_at_the_last_step(measurements: list[Measurement]) -> None:
-    frame = metric_rows(measurements)
-    joint = frame[frame["method"] == "joint"]
-    assert set(joint["step"]) == {SCENARIO.last}
+def test_the_upper_bound_is_averaged_over_the_classes_seen_at_every_step(measurements: list[Measurement]) -> None:
+    frame, classes = metric_rows(measurements), class_rows(measurements)
+    joint, iou = (
+        frame[frame["method"] == "joint"],
+        classes[(classes["method"] == "joint") & (classes["metric"] == "IoU")],
+    )
+    of = {row["class"]: row["value"] for _, row in iou.iterrows()}
+    assert set(iou["step"]) == {SCENARIO.last} and len(of) == 4
+    for step in range(SCENARIO.last + 1):
+        seen = [of[NAMES[category]] for category in SCENARIO.step(step).seen]
+        assert value(joint, step=step, metric="mIoU", group="all") == pytest.approx(sum(seen) / len(seen))
+        assert value(joint, step=step, metric="mIoU", group="old") == pytest.approx((of["sky"] + of["sea"]) / 2)
     assert "forgetting" not in set(joint["metric"])
     assert not any(metric.endswith("_avg") for metric in joint["metric"])
 
