@@ -77,6 +77,8 @@ class Recipe(_Typed):
     void_in_training: Literal["ignore", "background"] = "ignore"
     leak_next_class: bool = False
     threads: Positive = 1
+    tf32: bool = False
+    compiled: bool = False
     keep_best: KeepBestSpec | None = None
 
     @model_validator(mode="after")
@@ -130,6 +132,7 @@ class Recipe(_Typed):
         added: dict[str, Any] = {"added_arguments": sorted(length.network)} if length.network else {}
         if version := timm_version(self.network):
             added["timm"] = version
+        added |= {switch: True for switch in ("tf32", "compiled") if getattr(self, switch)}
         if self.keep_best is not None:
             added["keep_best"] = self.keep_best.model_dump()
         return {

@@ -31,12 +31,13 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)  # seeds CUDA as well, now or when it is first used
 
 
-def configure_numerics(device: torch.device, threads: int | None = None) -> None:
+def configure_numerics(device: torch.device, threads: int | None = None, tf32: bool = False) -> None:
     """Make CPU training repeat bit for bit; let CUDA choose its fastest kernels.
 
     Args:
         device: where the network will live.
         threads: intra-op threads. They belong to the recipe because sums are split by them; None keeps torch's choice.
+        tf32: whether CUDA may compute single-precision matrix products and convolutions with ten bits of mantissa.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -45,3 +46,5 @@ def configure_numerics(device: torch.device, threads: int | None = None) -> None
     # Filling fresh memory finds reads of uninitialised tensors; it costs time and changes no result of correct code.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not on_cpu
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32  # torch's own choice is to allow it here alone

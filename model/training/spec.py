@@ -151,8 +151,9 @@ class RecipeSpec(_Typed):
     ``batch_size`` counts the images that one optimiser step follows; ``accumulate`` divides them into so many passes.
     ``leak_next_class`` leaves the labels of one class of the next step visible, as the released semantic figures of
     BalConpas have it (see :mod:`model.training.mask_batches`). ``timm`` is the version of timm that builds the backbone, where it
-    does. ``added_arguments`` names those of the network that the base step
-    does not have: what later steps add does not change it.
+    does. ``tf32`` (CUDA alone) allows matrix products and convolutions in TensorFloat-32, ``compiled`` runs backbone and pixel
+    decoder through ``torch.compile``; both change numbers. ``added_arguments`` names those of the network that the base step does
+    not have: what later steps add does not change it.
     """
 
     family: Literal["per-pixel", "mask"]
@@ -171,6 +172,8 @@ class RecipeSpec(_Typed):
     void_in_training: Literal["ignore", "background"] = "ignore"
     leak_next_class: bool = False
     threads: Annotated[int, Field(ge=1)] | None = None
+    tf32: bool = False
+    compiled: bool = False
     keep_best: KeepBestSpec | None = None
 
     @model_validator(mode="after")

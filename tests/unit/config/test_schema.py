@@ -51,3 +51,10 @@ def test_settings_of_the_other_family_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             parse_recipe({**RECIPE, **change}, "recipe.yaml")
+
+
+@pytest.mark.parametrize("switch", ["tf32", "compiled"])
+def test_a_switch_that_changes_numbers_is_part_of_the_spec_where_it_is_on(switch: str) -> None:
+    plain = Recipe.model_validate(RECIPE).resolved(1, 4)
+    assert switch not in plain and Recipe.model_validate({**RECIPE, switch: False}).resolved(1, 4) == plain
+    assert Recipe.model_validate({**RECIPE, switch: True}).resolved(1, 4) == {**plain, switch: True}

@@ -52,3 +52,18 @@ def test_cpu_numerics_are_deterministic_and_use_the_recipe_threads():
     configure_numerics(torch.device("cuda"))
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.get_num_threads() == 1
+
+
+def test_tensorfloat_is_allowed_only_where_the_recipe_asks_for_it():
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for asked in (True, False):
+            configure_numerics(torch.device("cuda"), tf32=asked)
+            assert [backend.allow_tf32 for backend in backends] == [asked, asked]
+        torch.backends.cudnn.allow_tf32 = True
+        configure_numerics(torch.device("cuda"))
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
