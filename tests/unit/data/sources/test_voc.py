@@ -124,3 +124,13 @@ def test_broken_files_are_named(tmp_path: Path, raw: Path) -> None:
     photograph.write_bytes(photograph.read_bytes()[:-30])
     with pytest.raises(ImageError, match=r"2007_000000\.jpg cannot be read as an image"):
         prepared(raw, tmp_path / "out", labels="voc")
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "a/../../evil"])
+def test_lists_that_lead_out_of_their_folder_are_refused_before_anything_is_written(
+    tmp_path: Path, raw: Path, name: str
+) -> None:
+    (raw / "ImageSets/Segmentation/val.txt").write_text(f"{name}\n")
+    with pytest.raises(ValueError, match=r"val\.txt: the name '.*evil' leads out of the folder"):
+        prepared(raw, tmp_path / "out")
+    assert not list(tmp_path.rglob("*evil*")) and not list(tmp_path.glob("out/semantic/**/*.png"))
