@@ -23,7 +23,7 @@ from model.common.provenance import checksum
 from model.data.prepared.dataset import Category, ImageRecord, PreparedDataset, write_dataset, write_records
 from model.networks.registry import build as build_network
 from model.training import loaders
-from model.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from model.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_data, save_checkpoint
 from model.training.inputs import InputError, read_step_images
 from model.training.job import JobError, JobFiles, build_method, build_networks, run_job, step_iterations, step_loader
 from model.training.spec import RecipeSpec, parse_spec
@@ -433,9 +433,13 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(number, run, ru
     assert "Traceback" not in errors
     assert not (tmp_path / "checkpoint.pt").exists()
 
+    for snapshot in tmp_path.glob("work/snapshots/*.pt"):  # as if it had taken longer until then
+        torch.save({**load_data(snapshot), "seconds": 5000.0}, snapshot)
+        snapshot.rename(snapshot.with_stem(f"{snapshot.stem[:-16]}{checksum(snapshot)[:16]}"))
     assert run_command([*arguments[:-1], "10"]) == 0
     record = json.loads((tmp_path / "train.json").read_text())
     assert 0 < record["resumed_at"] < 40
+    assert 5000 < record["seconds"] < 6000, "all of it, not only what came after the interruption"
     assert (tmp_path / "whole.pt").read_bytes() == (tmp_path / "checkpoint.pt").read_bytes()
     rows = list(csv.DictReader((tmp_path / "train.csv").open()))
     assert [row["iteration"] for row in rows] == [str(k + 1) for k in range(40)]
