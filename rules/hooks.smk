@@ -3,6 +3,7 @@
 import time
 
 from model.training.work_folder import forget_finished
+from model.workflow.file_times import bring_to_the_present
 from model.workflow.long_arguments import write_long_arguments
 from model.workflow.reports_folder import Owner, take_over
 from model.workflow.results_folder import ResultsLock, failures
@@ -21,6 +22,7 @@ onstart:
         jobs, now = look()
         if any(now[name].name != state.name for name, state in before.items()):
             raise ValueError(f"{RESULTS} has changed since this workflow looked at it; start it again")
+        bring_to_the_present(jobs)
         write_long_arguments(RESULTS, [CONFIGURATION, *long_arguments(jobs)])
         link_results(jobs, now, RESULTS, again=follows_times())
         if moved := take_over(Owner.of(PLAN, workflow.configfiles), RESULTS):

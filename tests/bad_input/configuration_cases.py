@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,14 @@ def best_under(protocol: str) -> Damage:
 def write_test_weights(file: Path) -> None:
     """The weights of timm's smallest residual network, random."""
     torch.save(timm.create_model("test_resnet").state_dict(), file)
+
+
+def weights_of_tomorrow(workspace: Workspace) -> Command:
+    """Initial weights were copied from a machine whose clock is wrong."""
+    file = workspace.folder / "resnet101.pth"
+    file.touch()
+    os.utime(file, (2_000_000_000, 2_000_000_000))
+    return weights(str(file))(workspace)
 
 
 def unknown_source(workspace: Workspace) -> Command:
@@ -429,6 +438,16 @@ CONFIGURATION = Section(
             "recipe 'on-timm': network.backbone: timm … has no model 'test_resnot'; did you mean 'test_resnet'…",
             "The name behind `timm/` is none of the installed version of timm.",
             "Correct it; `timm.list_models()` lists all.",
+            prefix="",
+        ),
+        Case(
+            "Initial weights are from the future",
+            weights_of_tomorrow,
+            "…resnet101.pth was last changed in the future (2033-…), which Snakemake takes for an error: check the clock, or "
+            "`touch` the file",
+            "Snakemake lets a job fail, after its work is done, if one of its inputs is newer than its outputs. Segue's own "
+            "files are brought to the present, yours are never touched.",
+            "Correct the clock of the machine that is wrong, or `touch` the file.",
             prefix="",
         ),
         Case(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -286,9 +287,10 @@ class History:
         if done.returncode == 0:
             return None
         assert "Traceback" not in done.stderr and "a bug" not in done.stderr, self.story() + done.stderr
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ") or "WorkflowError" in line]
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        lines += re.findall(r"^WorkflowError.*\n(.*)", done.stderr, re.MULTILINE)
         assert lines, self.story() + done.stderr
-        return lines[-1]
+        return lines[0]
 
     def _check_outside(self, before: dict[str, str]) -> None:
         after = tree(self.folder)

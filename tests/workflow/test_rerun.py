@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkout import MICRO, Checkout, project_files
+from checkout import MICRO, Checkout, fresh_checkout, project_files
 from project_changes import EVERYTHING, TRAINING, check, configure, edit, entry, expect, short, steps
 
 pytestmark = pytest.mark.xdist_group("micro")
@@ -214,3 +214,16 @@ def test_a_hyper_parameter_of_the_decision_re_evaluates_its_method_and_trains_no
     parameters = {"threshold": 0.5}
     configure(checkout.folder, lambda c: entry(c, "thresholded").update(hyper_parameters=parameters))
     check(checkout.planned(), expect(evaluated=("base", *steps("thresholded"))))
+
+
+def test_results_from_the_future_do_no_harm(tmp_path: Path):
+    checkout = fresh_checkout(tmp_path / "project")
+    assert checkout.snakemake("--", "prepare_all").returncode == 0
+    for file in (checkout.folder / "results").rglob("*.*"):
+        os.utime(file, (2_000_000_000, 2_000_000_000))
+    content = yaml.safe_load((checkout.folder / MICRO).read_text())
+    content["experiments"][0]["memory"]["size"] = 5
+    (checkout.folder / "other.yaml").write_text(yaml.safe_dump(content))
+    done = checkout.snakemake("--", "prepare_all", config="other.yaml")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "rule select_memory" in done.stderr + done.stdout and "rule split_steps" not in done.stderr + done.stdout
