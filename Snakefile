@@ -33,6 +33,7 @@ rule all:
             for figure in ("curves", "classes", "forgetting")
         ],
         [RESULTS / "figures" / comparison / f"gallery_{method}.png" for comparison, method in GALLERIES],
+        list(rules.rank_agreement.output) if PLAN.config.ranked_against else [],
 
 
 rule train_all:

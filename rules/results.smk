@@ -1,6 +1,6 @@
 """Everything that was measured, in tables, curves and pictures."""
 
-from model.workflow.plan_jobs import PUBLISHED, galleries, table_inputs
+from model.workflow.plan_jobs import AGREEMENT, PUBLISHED, agreement_inputs, galleries, table_inputs
 
 COMPARISONS = {comparison.name: comparison for comparison in PLAN.comparisons}
 GALLERIES = galleries(PLAN)
@@ -40,6 +40,32 @@ rule tables:
         results=RESULTS,
     shell:
         "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {params.results:q} --published {params.published:q} --folder {params.folder:q} > {log:q} 2>&1"
+
+
+rule rank_agreement:
+    """Whether the results rank methods as published tables do: Kendall's rank correlation with a bootstrap interval."""
+    input:
+        known(lambda wildcards: [read.file for read in agreement_inputs(PLAN, RESULTS).values()]),
+    output:
+        table=RESULTS / AGREEMENT / "agreement.csv",
+        figure=report(
+            RESULTS / AGREEMENT / "agreement.svg",
+            caption="captions/agreement.rst",
+            category="Figures",
+            labels={"figure": "agreement with published ranks"},
+        ),
+    log:
+        RESULTS / "logs/rank_agreement.log",
+    benchmark:
+        RESULTS / "benchmarks/rank_agreement.tsv"
+    localrule: True
+    params:
+        config=lambda wildcards: argument(CONFIGURATION),
+        published=PUBLISHED,
+        folder=RESULTS / AGREEMENT,
+        results=RESULTS,
+    shell:
+        "{PYTHON} {SCRIPTS}/compare_ranks.py --config {params.config:q} --results {params.results:q} --published {params.published:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule figures:

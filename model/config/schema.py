@@ -277,6 +277,7 @@ class Config(_Typed):
     recipes: dict[Name, Recipe] = {}
     experiments: Annotated[list[Experiment], Field(min_length=1)]
     gallery: Gallery = Gallery()
+    ranked_against: dict[Name, str] = {}
 
     @field_validator("results")
     @classmethod

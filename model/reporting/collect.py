@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from model.reporting.records import Measurement, measure
+from model.evaluation.metrics.confusion import ConfusionMatrix
+from model.evaluation.metrics.mean_iou import semantic_scores
+from model.evaluation.protocols import Protocol, get
+from model.reporting.records import CONFUSION, EvaluationRecord, Measurement, RecordError, measure
 from model.reporting.records import Run as Identity
 from model.scenario import class_groups
 from model.workflow.jobs import Run
@@ -50,3 +56,50 @@ def collect(plan: Plan, results: Path) -> list[Measurement]:
                     groups = class_groups(run.scenario, step)
                     found.append(measure(path, identity(run), step, groups, known_later=step < last))
     return found
+
+
+@dataclass
+class Ranked:
+    """What the methods of one scenario and setting are ranked by, whatever their networks.
+
+    Attributes:
+        matrices: method → raw counts after the last step, one per seed.
+        score: mIoU of all classes, under the runs' first protocol.
+    """
+
+    matrices: dict[str, list[ConfusionMatrix]]
+    score: Callable[[ConfusionMatrix], float]
+
+
+def ranked(plan: Plan, results: Path) -> dict[tuple[str, str, str, str], Ranked]:
+    """The last evaluations of the runs on datasets that are ranked, by dataset, task, scenario and setting.
+
+    A method that several networks have is taken with the first of them.
+
+    Raises:
+        RecordError: if an evaluation is missing, damaged, or does not tell images apart.
+    """
+    found: dict[tuple[str, str, str, str], Ranked] = {}
+    recipes: dict[tuple[str, ...], str] = {}
+    for run in plan.runs:
+        table = (run.dataset, run.task, run.scenario.name, run.setting)
+        if run.dataset not in plan.config.ranked_against or run.task != "semantic":
+            continue
+        if recipes.setdefault((*table, run.method), run.recipe) != run.recipe:
+            continue
+        path = results / next(iter(run.evaluations.values()))[-1].directory / "evaluation.json"
+        record = EvaluationRecord.read(path)
+        matrix = ConfusionMatrix.load(path.parent / record.files[CONFUSION])
+        if matrix.parts is None:
+            raise RecordError(f"{path} does not tell images apart: delete it to evaluate again")
+        if table not in found:
+            groups = class_groups(run.scenario, run.scenario.last)
+            found[table] = Ranked({}, partial(_miou, groups, get(record.protocol), record.background_is_labelled))
+        found[table].matrices.setdefault(run.method, []).append(matrix)
+    return found
+
+
+def _miou(
+    groups: Mapping[str, Sequence[int]], protocol: Protocol, background_is_labelled: bool, matrix: ConfusionMatrix
+) -> float:
+    return semantic_scores(matrix, groups, protocol, background_is_labelled).groups["all"]["mIoU"]

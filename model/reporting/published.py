@@ -75,6 +75,17 @@ class PublishedResults:
         ranked = sorted(papers, key=lambda paper: paper[1] != protocol)  # stable: ties keep the order of the file
         return papers[ranked[0]] if ranked else {}
 
+    def tables(self, dataset: str, task: str, scenario: str, setting: str, metric: str) -> dict[str, dict[str, float]]:
+        """Method → value of all classes, by paper and protocol: numbers that were published side by side."""
+        wanted = (dataset, task, scenario, setting)
+        found: dict[str, dict[str, float]] = {}
+        for (*place, method, measured), papers in self._values.items():
+            if tuple(place) == wanted and measured == metric:
+                for (paper, protocol), groups in papers.items():
+                    if "all" in groups:
+                        found.setdefault(f"{paper} ({protocol})", {})[method] = groups["all"].value
+        return found
+
     @classmethod
     def empty(cls) -> PublishedResults:
         """No published numbers at all."""

@@ -72,6 +72,9 @@ class Plan:
         self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
         self._scenarios: dict[tuple[str, str, str], Scenario] = {}
         used = {experiment.dataset for experiment in config.experiments}
+        for name in config.ranked_against:
+            if name not in used:
+                raise ConfigError(f"ranked_against: {unknown_name('dataset of an experiment', name, used)}")
         check_folders(Path(config.results), {name: config.datasets[name] for name in used})
         for name in sorted(used):
             entry = config.datasets[name]

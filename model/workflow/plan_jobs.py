@@ -34,6 +34,8 @@ from model.workflow.state import Job, Read
 
 PUBLISHED = PROJECT / "config" / "published_results.csv"
 FIGURES = ("curves", "classes", "forgetting")
+AGREEMENT = "figures/rank_agreement"
+"""Folder of the comparison of ranks with published tables, for configurations that ask for it."""
 
 
 def raw_states(plan: Plan, results: Path, datasets: Iterable[str]) -> dict[str, RawState]:
@@ -194,6 +196,8 @@ def _reports(plan: Plan, results: Path) -> Iterator[Job]:
     inputs = table_inputs(plan, results)
     record = record_beside(folder / "tables")
     yield _job("tables", "tables", tables_spec(plan), code, inputs, tables, record, final=True)
+    if plan.config.ranked_against:
+        yield _agreement(plan, results)
     for comparison in plan.comparisons:
         yield _figures(comparison, results)
     for (comparison_name, _), run in galleries(plan).items():
@@ -209,6 +213,25 @@ def table_inputs(plan: Plan, results: Path) -> dict[str, Read]:
         for name in ("evaluation.json", "counts.npz"):
             found[f"{directory}/{name}"] = Read(results / directory / name, directory)
     return found
+
+
+def agreement_inputs(plan: Plan, results: Path) -> dict[str, Read]:
+    """What ranks are compared from, by name: evaluations after the last step of the runs on the datasets that are ranked."""
+    found = {"published numbers": Read(PUBLISHED)}
+    for run in plan.runs:
+        if run.dataset in plan.config.ranked_against:
+            directory = next(iter(run.evaluations.values()))[-1].directory
+            for name in ("evaluation.json", "counts.npz"):
+                found[f"{directory}/{name}"] = Read(results / directory / name, directory)
+    return found
+
+
+def _agreement(plan: Plan, results: Path) -> Job:
+    folder = results / AGREEMENT
+    outputs = folder / "agreement.csv", folder / "agreement.svg"
+    spec = {"ranked_against": plan.config.ranked_against, "runs": [list(run.key) for run in plan.runs]}
+    inputs, code = agreement_inputs(plan, results), job_code("compare_ranks.py")
+    return _job(AGREEMENT, "figures", spec, code, inputs, outputs, record_beside(folder / "agreement"), final=True)
 
 
 def _figures(comparison: Comparison, results: Path) -> Job:

@@ -45,12 +45,15 @@ class ConfusionMatrix:
         classes: category ids in learning order; columns 1 … K. Column 0 is "background".
         counts: (2, C+2, K+1) int64; layer 0: images with at least one seen class, layer 1: the others.
         images: number of images in each layer.
+        parts: (N, 5) int64, the pairs of each image that occur: image in the order of evaluation, layer, row, column, number of
+            pixels; for resampling images. None where they were not kept.
     """
 
     categories: tuple[int, ...]
     classes: tuple[int, ...]
     counts: np.ndarray
     images: tuple[int, int]
+    parts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = (2, len(self.categories) + 2, len(self.classes) + 1)
@@ -68,13 +71,15 @@ class ConfusionMatrix:
     def save(self, path: Path) -> None:
         """Write one npz file with the class ids inside; equal matrices give equal bytes."""
         with atomic_file(path) as stream:
-            np.savez_compressed(
-                stream,
-                counts=self.counts,
-                categories=np.asarray(self.categories, np.int64),
-                classes=np.asarray(self.classes, np.int64),
-                images=np.asarray(self.images, np.int64),
-            )
+            arrays = {
+                "counts": self.counts,
+                "categories": np.asarray(self.categories, np.int64),
+                "classes": np.asarray(self.classes, np.int64),
+                "images": np.asarray(self.images, np.int64),
+            }
+            if self.parts is not None:
+                arrays["parts"] = self.parts.astype(np.int32)
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> ConfusionMatrix:
@@ -95,6 +100,31 @@ class ConfusionMatrix:
             classes=tuple(arrays["classes"].tolist()),
             counts=arrays["counts"],
             images=(int(arrays["images"][0]), int(arrays["images"][1])),
+            parts=arrays["parts"].astype(np.int64) if "parts" in arrays else None,
+        )
+
+    def resampled(self, times: np.ndarray) -> ConfusionMatrix:
+        """The matrix if each image had been evaluated so many times.
+
+        Args:
+            times: (images,) integers from 0, by image in the order of evaluation.
+
+        Raises:
+            ConfusionError: if the pairs of single images were not kept, or there are other images.
+        """
+        if self.parts is None:
+            raise ConfusionError("the counts of single images were not kept; evaluate again")
+        if len(times) != sum(self.images):
+            raise ConfusionError(f"there are {sum(self.images)} images, not {len(times)}")
+        image, layer, row, column, pixels = self.parts.T
+        places = np.ravel_multi_index((layer, row, column), self.counts.shape)
+        counts = np.bincount(places, weights=pixels * times[image], minlength=self.counts.size)
+        with_seen = np.zeros(len(times), bool)
+        with_seen[image[layer == WITH_SEEN]] = True
+        seen = int(times[with_seen].sum())
+        images = (seen, int(times.sum()) - seen)
+        return ConfusionMatrix(
+            self.categories, self.classes, counts.astype(np.int64).reshape(self.counts.shape), images
         )
 
 
@@ -136,6 +166,7 @@ class ConfusionAccumulator:
         self._seen_rows = [row_of[c] for c in self.classes]
         self._counts = np.zeros((2, self._unknown, self._columns), np.int64)
         self._images = [0, 0]
+        self._parts: list[np.ndarray] = []
 
     def add(self, labels: Any, prediction: Any, has_seen_class: bool | None = None) -> None:
         """Count one image.
@@ -171,12 +202,19 @@ class ConfusionAccumulator:
         if has_seen_class is None:
             has_seen_class = bool(counts[self._seen_rows].any())
         layer = WITH_SEEN if has_seen_class else WITHOUT_SEEN
+        rows, columns = np.nonzero(counts)
+        same = np.full(len(rows), 1, np.int64)
+        self._parts.append(
+            np.stack([same * sum(self._images), same * layer, rows, columns, counts[rows, columns]], axis=1)
+        )
         self._counts[layer] += counts
         self._images[layer] += 1
 
     def matrix(self) -> ConfusionMatrix:
         """What has been counted so far."""
-        return ConfusionMatrix(self.categories, self.classes, self._counts.copy(), (self._images[0], self._images[1]))
+        parts = np.concatenate(self._parts) if self._parts else np.zeros((0, 5), np.int64)
+        images = (self._images[0], self._images[1])
+        return ConfusionMatrix(self.categories, self.classes, self._counts.copy(), images, parts)
 
     @staticmethod
     def _check_range(what: str, values: np.ndarray, end: int, expected: str) -> None:

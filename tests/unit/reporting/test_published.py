@@ -136,3 +136,10 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("paper,value\n")
     with pytest.raises(PublishedError, match="exactly the columns paper,dataset"):
         read_published(tmp_path / "x.csv")
+
+
+def test_tables_hold_what_was_published_side_by_side() -> None:
+    tables = read_published(TABLE).tables("voc", "semantic", "15-1", "overlapped", "mIoU")
+    assert tables["MiB (mib)"]["mib"] == 29.7 and tables["MiB (mib)"]["joint"] == 77.4
+    assert len(tables["MiB (mib)"]) == 9, "the overall values of the methods of one table"
+    assert not read_published(TABLE).tables("voc", "semantic", "14-2", "overlapped", "mIoU")

@@ -9,6 +9,7 @@ from model.config.messages import ConfigError
 from model.config.reading import parse_config
 from model.workflow.jobs import evaluation_code, training_code
 from model.workflow.plan import Plan
+from model.workflow.plan_jobs import AGREEMENT, plan_jobs
 
 RECIPE = {
     "family": "per-pixel",
@@ -397,3 +398,21 @@ def test_an_argument_that_later_steps_add_is_no_matter_of_the_base_step():
     assert steps[2].spec["recipe"]["network"]["prompts"] == 3
     with pytest.raises(ConfigError, match=r"'increment\.network' repeats 'name'"):
         plan({}, recipe={**RECIPE, "increment": {"iterations": 5, "network": {"name": "other"}}})
+
+
+def test_ranks_are_compared_where_a_configuration_asks_for_it(tmp_path):
+    content = {
+        "schema_version": 1,
+        "datasets": {"toy": {"kind": "shapes", "stuff": 6, "things": 6}},
+        "recipes": {"small": RECIPE},
+        "experiments": [{**EXPERIMENT, "methods": ["joint", "finetuning", "mib"], "seeds": [0, 1]}],
+    }
+    plain, ranked = Plan(parse_config(content)), Plan(parse_config({**content, "ranked_against": {"toy": "voc"}}))
+    jobs = {job.name: job for job in plan_jobs(ranked, tmp_path)}
+    assert {job.name for job in plan_jobs(plain, tmp_path)} == jobs.keys() - {AGREEMENT}
+    assert len(jobs[AGREEMENT].inputs) == 1 + 2 * 3 * 2
+    assert ranked.trainings.keys() == plain.trainings.keys()
+    with pytest.raises(
+        ConfigError, match="ranked_against: unknown dataset of an experiment 'toys'; did you mean 'toy'"
+    ):
+        Plan(parse_config({**content, "ranked_against": {"toys": "voc"}}))

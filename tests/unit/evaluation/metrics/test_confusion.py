@@ -139,3 +139,25 @@ def test_bad_maps(labels: np.ndarray, prediction: np.ndarray, message: str) -> N
 def test_bad_class_tables(categories: tuple, classes: tuple, background: int | None, message: str) -> None:
     with pytest.raises(ConfusionError, match=message):
         ConfusionAccumulator(categories, classes, background)
+
+
+def test_images_can_be_drawn_again(tmp_path):
+    """Each image counted once gives the matrix itself; twice the first alone gives twice the counts of the first."""
+    generator, first = np.random.default_rng(0), ConfusionAccumulator([3, 7], [7], 0, 255)
+    counts = ConfusionAccumulator([3, 7], [7], 0, 255)
+    for number in range(4):
+        labels = generator.choice([0, 3, 255] if number == 1 else [0, 3, 7, 255], (5, 6)).astype(np.uint8)
+        prediction = generator.integers(0, 2, (5, 6))
+        counts.add(labels, prediction)
+        if number == 0:
+            first.add(labels, prediction)
+    counts.matrix().save(tmp_path / "counts.npz")
+    whole = ConfusionMatrix.load(tmp_path / "counts.npz")
+    same = whole.resampled(np.ones(4, int))
+    assert np.array_equal(same.counts, whole.counts) and same.images == whole.images == (3, 1)
+    twice = whole.resampled(np.array([2, 0, 0, 0]))
+    assert np.array_equal(twice.counts, 2 * first.matrix().counts) and twice.images == (2, 0)
+    with pytest.raises(ConfusionError, match="there are 4 images, not 3"):
+        whole.resampled(np.ones(3, int))
+    with pytest.raises(ConfusionError, match="were not kept"):
+        ConfusionMatrix(whole.categories, whole.classes, whole.counts, whole.images).resampled(np.ones(4, int))
