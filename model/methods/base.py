@@ -184,6 +184,8 @@ class Method(Generic[Batch, Outputs]):
     """True for the upper bound: every class of the scenario is learnt in one step, with all labels visible."""
     needs_old_model: ClassVar[bool] = False
     """True if a hook reads the previous step's network or its outputs."""
+    reads_old_parameters: ClassVar[bool] = False
+    """True if a hook reads parameters of the old model; otherwise its normalisation is folded into its convolutions."""
     memory_policy: ClassVar[Literal["none", "annotations"]] = "none"
     """Whether exemplars are replayed, and whether choosing them takes more than annotations."""
     replay_mixing: ClassVar[Literal["concatenate", "half-batch"]] = "concatenate"

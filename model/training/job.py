@@ -306,7 +306,13 @@ def build_networks(
     verify_checkpoint(checkpoint, previous, classes=step.past, network_arguments=known, step=step.index - 1)
     network = build(checkpoint.classes_per_step, constructor)
     load_network(network, checkpoint.network, previous)
-    old_model = frozen_copy(network).to(device) if method.needs_old_model else None
+    old_model = None
+    if method.needs_old_model:
+        whole = method.reads_old_parameters
+        old_model = (
+            frozen_copy(network) if whole else importlib.import_module("model.networks.folding").folded_copy(network)
+        )
+        old_model.to(device)
     # Again, so that what a method initialises does not depend on how many classes were built before.
     seed_everything(sub_seed(spec.seed, "growth", step.index))
     method.grow(network, step)

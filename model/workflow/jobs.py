@@ -161,6 +161,8 @@ def training_code(spec: Mapping[str, Any]) -> dict[str, str]:
     modules = [networks.module_of(network), methods.module_of(method, family), loaders.module_of(family)]
     if "weights" in recipe["network"] and spec["step"]["index"] == 0:
         modules += ["model.networks.initial_weights", initial_weights.reader_module(recipe["network"])]
+    if spec["step"]["index"] > 0:
+        modules.append("model.networks.folding")  # of the old model
     if "timm" in recipe:
         modules.append(TIMM_BACKBONES)
     if recipe.get("keep_best"):

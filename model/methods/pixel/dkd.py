@@ -60,6 +60,7 @@ class DKD(PixelMethod):
     base_method: ClassVar[str | None] = None
     base_fields = ("base_positive_weight", "auxiliary_weight", "head_factor")
     needs_old_model = True
+    reads_old_parameters = True
     freezes_batch_norm = True
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "name": ("deeplabv3",),

@@ -59,6 +59,7 @@ class Fused(PixelMethod):
     moved_share: Share | None = None
 
     needs_old_model = True
+    reads_old_parameters = True
 
     def trainable(self, network: Any, step: Step) -> Trainable:
         old = network.cls[:-1] if step.index and self.freeze_old_classifiers else ()

@@ -34,7 +34,11 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class ConvNorm(nn.Conv2d):
-    """Convolution without bias, followed by its normalisation (parameters under ``.norm``)."""
+    """Convolution without bias, followed by its normalisation (parameters under ``.norm``).
+
+    A frozen normalisation scales the weights and is the bias: its maps are then not read and written once more, forwards and
+    backwards.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, norm: Callable[[int], nn.Module], stride: int = 1
@@ -43,6 +47,9 @@ class ConvNorm(nn.Conv2d):
         self.norm = norm(outputs)
 
     def forward(self, input: Tensor) -> Tensor:
+        if isinstance(self.norm, FrozenBatchNorm2d):
+            scale, shift = self.norm.affine
+            return self._conv_forward(input, self.weight * scale.view(-1, 1, 1, 1), shift)
         return self.norm(super().forward(input))
 
 

@@ -340,7 +340,9 @@ def test_first_weights_fill_the_backbone_of_the_base_step_only(run, files, base,
 
 def test_the_entry_runs_through_no_network_method_or_loss():
     names = {file.relative_to(PROJECT).as_posix() for file in import_closure([SCRIPT])}
-    allowed = {"model/methods/__init__.py", "model/methods/base.py", "model/networks/__init__.py"}
+    allowed = {
+        f"model/{name}.py" for name in ("methods/__init__", "methods/base", "methods/errors", "networks/__init__")
+    }
     foreign = [
         n for n in names if n.startswith(("model/methods/", "model/networks/", "model/losses/")) and n not in allowed
     ]
@@ -444,3 +446,18 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_bytes(number, run, ru
     rows = list(csv.DictReader((tmp_path / "train.csv").open()))
     assert [row["iteration"] for row in rows] == [str(k + 1) for k in range(40)]
     assert not list(tmp_path.glob("work/snapshots/*.pt"))
+
+
+@pytest.mark.parametrize(("method", "whole"), [("mib", False), ("ewf", True)])
+def test_the_old_model_is_folded_unless_a_method_reads_its_parameters(base, method, whole):
+    spec = job(1, method)
+    _, old, _ = build_networks(spec, base, build_method(spec), CPU)
+    checkpoint = load_checkpoint(base)
+    assert (set(old.state_dict()) == set(checkpoint.network)) == whole
+    assert not old.training and not any(p.requires_grad for p in old.parameters())
+    arguments = {key: value for key, value in RECIPE["network"].items() if key != "name"}
+    network = build_network("deeplabv3", checkpoint.classes_per_step, arguments).eval()
+    network.load_state_dict(checkpoint.network)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(old(images).logits, network(images).logits, atol=1e-4, rtol=1e-4)
