@@ -152,6 +152,20 @@ def base_training(wildcards):
     return planned(PLAN.trainings, f"base/{wildcards.dataset}/{wildcards.base}/seed{wildcards.seed}")
 
 
+def imported_training(wildcards):
+    return planned(PLAN.trainings, f"imported/{wildcards.dataset}/{wildcards.imported}/seed{wildcards.seed}")
+
+
+def imported_file(wildcards):
+    """The file, or a message in the place of its name: Snakemake names files that are missing without a traceback."""
+    file = imported_training(wildcards).imported
+    return (
+        file
+        if file.is_file()
+        else f"{file}: 'file' of base_checkpoint or released does not exist; put it there, or correct the path"
+    )
+
+
 def initial_weights(wildcards):
     """Snakemake shows errors of input functions with a traceback, but names of missing files without: so the name is the message."""
     network = base_training(wildcards).spec["recipe"]["network"]

@@ -15,7 +15,7 @@ rule evaluate_step:
     benchmark:
         RESULTS / "benchmarks/{training}/evaluate_{variant}.tsv"
     wildcard_constraints:
-        training="(base|runs)/.+/(seed|step)[0-9]+",
+        training="(base|imported|runs)/.+/(seed|step)[0-9]+",
     threads: lambda wildcards: evaluation_job(wildcards).training.threads
     resources:
         gpu=GPUS_PER_TRAINING,

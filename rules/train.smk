@@ -1,6 +1,7 @@
 """Training: the base step, shared by all runs with an equal spec, and the increments that continue from it."""
 
 BASE = RESULTS / "base/{dataset}/{base}/seed{seed}"
+IMPORTED = RESULTS / "imported/{dataset}/{imported}/seed{seed}"
 STEP = RESULTS / "runs/{dataset}/{comparison}/{recipe}/{method}/seed{seed}/step{step}"
 
 
@@ -28,6 +29,24 @@ rule train_base:
         work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
     shell:
         "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+
+
+rule import_checkpoint:
+    """Take a file in the place of a training: released weights, or a checkpoint from elsewhere."""
+    input:
+        file=known(imported_file),
+    output:
+        checkpoint=IMPORTED / "checkpoint.pt",
+        record=IMPORTED / "train.json",
+        curves=IMPORTED / "train.csv",
+    log:
+        RESULTS / "logs/imported/{dataset}/{imported}/seed{seed}/import.log",
+    wildcard_constraints:
+        imported="[^/]+",
+    params:
+        spec=lambda wildcards: argument(canonical_json(imported_training(wildcards).spec)),
+    shell:
+        "exec {PYTHON} {SCRIPTS}/import_checkpoint.py --spec {params.spec:q} --file {input.file:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} > {log:q} 2>&1"
 
 
 rule train_step:

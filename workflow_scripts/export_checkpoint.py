@@ -9,7 +9,8 @@ from model.common.command_line import run
 from model.common.files import atomic_file, write_text
 from model.common.own_folders import MARKER, ForeignFolderError, check_claimable, claim
 from model.evaluation.job import load_evaluated
-from model.interop.official_names import FORMATS, format_of, official_state
+from model.interop.formats import FORMATS
+from model.interop.official_names import format_of, official_state
 from model.interop.onnx_files import write_onnx
 from model.interop.safetensors_files import write_safetensors
 from model.interop.transformers_mask2former import to_transformers

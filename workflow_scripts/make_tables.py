@@ -8,7 +8,7 @@ from model.common.command_line import read_argument, run
 from model.common.fingerprints import job_code
 from model.common.provenance import basis, record_beside, write_record
 from model.config.reading import parse_config
-from model.reporting.collect import collect
+from model.reporting.collect import collect, released_rows
 from model.reporting.costs import cost_rows
 from model.reporting.published import read_published
 from model.reporting.summary import markdown, summarise, write_summary
@@ -42,7 +42,7 @@ def main() -> None:
     metrics = metric_rows(measurements)
     notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
     kept = kept_runs(plan.runs, jobs, states)
-    summary = summarise(metrics, read_published(arguments.published), notes, kept)
+    summary = summarise(metrics, read_published(arguments.published), notes, kept, released_rows(plan))
     tables = {"metrics.csv": metrics, "per_class.csv": class_rows(measurements)}
     tables["costs.csv"] = cost_rows(plan.runs, arguments.results, kept)
     for name, table in tables.items():

@@ -183,6 +183,34 @@ class MethodEntry(_Typed):
         return {**self.hyper_parameters, **self.steps.get(step, {})}
 
 
+class ImportedFile(_Typed):
+    """A file in the place of a trained step, see docs/checkpoints.md; ``$NAME`` of environment variables is filled in."""
+
+    file: Annotated[str, Field(min_length=1)]
+    format: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Released(ImportedFile):
+    """Released weights, evaluated as a row of their own beside the published number.
+
+    ``step`` is the last one by default, ``setting`` the experiment's first; ``label`` names the row, by default
+    ``method-released``.
+    """
+
+    method: str
+    scenario: str
+    step: Annotated[int, Field(ge=0)] | None = None
+    setting: Literal["overlapped", "disjoint", "sequential", "partition"] | None = None
+    label: Name | None = None
+    hyper_parameters: dict[str, Any] = {}
+
+    @property
+    def title(self) -> str:
+        """The name that paths and tables use."""
+        return self.label or f"{self.method}-released"
+
+
 class Experiment(_Typed):
     """Runs that are compared: every method in every scenario, setting and seed."""
 
@@ -194,11 +222,19 @@ class Experiment(_Typed):
     ]
     images_by: Literal["panoptic", "semantic", "instance"] | None = None
     recipe: Name
-    methods: Annotated[list[MethodEntry], Field(min_length=1)]
+    methods: list[MethodEntry]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     protocols: Annotated[list[str], Field(min_length=1)] = ["segue"]
     memory: Memory | None = None
+    base_checkpoint: ImportedFile | None = None
+    released: list[Released] = []
     note: str = ""
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Experiment:
+        if not (self.methods or self.released):
+            raise ValueError("'methods' is empty: list at least one method, or released weights under 'released'")
+        return self
 
     @field_validator("methods", mode="before", json_schema_input_type=list[str | MethodEntry])
     @classmethod
@@ -207,15 +243,22 @@ class Experiment(_Typed):
             return value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
 
-    @field_validator("seeds", "settings", "protocols", "scenarios", "methods")
+    @field_validator("seeds", "settings", "protocols", "scenarios", "methods", "released")
     @classmethod
     def _no_repetition(cls, value: list[Any]) -> list[Any]:
-        titles = [v.title if isinstance(v, MethodEntry) else getattr(v, "name", v) for v in value]
+        titles = [_title(v) for v in value]
         for title in titles:
             if titles.count(title) > 1:
-                hint = "; give one of them a 'label'" if isinstance(value[0], MethodEntry) else ""
+                hint = "; give one of them a 'label'" if isinstance(value[0], MethodEntry | Released) else ""
                 raise ValueError(f"'{title}' is listed twice{hint}")
         return value
+
+
+def _title(entry: Any) -> Any:
+    """What must not be listed twice."""
+    if isinstance(entry, Released):
+        return f"{entry.title} in {entry.scenario}"
+    return entry.title if isinstance(entry, MethodEntry) else getattr(entry, "name", entry)
 
 
 class ImageLists(_Typed):

@@ -9,8 +9,7 @@ compared with a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.weight_files import read_weights
+from model.interop.formats import FORMATS, OfficialFormat
 from model.networks.deeplabv3.released_weights import ABN_EPSILON, from_mib, load_state
 from model.networks.mask2former.released_weights import current_names
 from model.training.checkpoint import Checkpoint
@@ -30,29 +30,6 @@ BUFFERS = ("criterion.",)
 
 class OfficialNamesError(ValueError):
     """A network that a released implementation does not have, or a file that does not hold its weights."""
-
-
-@dataclass(frozen=True)
-class OfficialFormat:
-    """How an implementation stores a network.
-
-    Attributes:
-        project: whose names they are.
-        networks: of the registry, that can be stored so.
-        arguments: of these networks, with the values they have to have.
-        read: released names → ours.
-        write: ours → released names.
-        container: entry of the file under which the released code looks for the weights.
-        verified: whether names and shapes were compared with those of the released code.
-    """
-
-    project: str
-    networks: tuple[str, ...]
-    arguments: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    read: Callable[[Mapping[str, Tensor]], State] = dict
-    write: Callable[[Mapping[str, Tensor]], State] = dict
-    container: str = "model"
-    verified: bool = True
 
 
 def to_in_place_abn(state: Mapping[str, Tensor]) -> State:
@@ -105,26 +82,6 @@ def _abn_gamma(key: str, scale: Tensor) -> Tensor:
     return gamma
 
 
-_MIB = {"head": ("mib",), "background": (True,), "auxiliary": (False,)}
-_DKD = {"head": ("dkd",), "background": (False,)}
-
-FORMATS: Mapping[str, OfficialFormat] = {
-    "mask2former": OfficialFormat("Mask2Former", ("mask2former",), {"head": ("joint",)}, current_names),
-    "balconpas": OfficialFormat("BalConpas", ("mask2former",), {"head": ("steps",)}, current_names),
-    "comformer": OfficialFormat("CoMFormer", ("mask2former",), {"head": ("separate-no-object",)}, current_names),
-    "eclipse": OfficialFormat("ECLIPSE", ("mask2former-eclipse",), {}, current_names),
-    "simcis": OfficialFormat("SimCIS", ("mask2former-simcis",), {}, current_names),
-    "dkd": OfficialFormat("DKD", ("deeplabv3",), {**_DKD, "auxiliary": (True,)}, container="state_dict"),
-    "star": OfficialFormat("STAR", ("deeplabv3",), {**_DKD, "auxiliary": (False,)}, container="state_dict"),
-    "ssul": OfficialFormat("SSUL", ("deeplabv3-ssul",), container="model_state"),
-    "barm": OfficialFormat("BARM", ("deeplabv3-barm",), container="model_state"),
-    "mib": OfficialFormat("MiB", ("deeplabv3",), _MIB, from_mib, to_in_place_abn, "model_state", verified=False),
-    "plop": OfficialFormat("PLOP", ("deeplabv3",), _MIB, from_mib, to_in_place_abn, "model_state", verified=False),
-    "sdr": OfficialFormat("SDR", ("deeplabv3",), _MIB, from_mib, to_in_place_abn, "model_state", verified=False),
-}
-"""Formats by the name of the method whose release uses them."""
-
-
 def format_of(network: nn.Module, arguments: Mapping[str, Any], wanted: str | None = None) -> str:
     """The format that a network can be stored in.
 
@@ -167,7 +124,7 @@ def official_state(checkpoint: Checkpoint, form: str) -> State:
     Raises:
         OfficialNamesError: if a weight cannot be expressed there.
     """
-    return FORMATS[form].write(checkpoint.network)
+    return to_in_place_abn(checkpoint.network) if FORMATS[form].in_place_abn else dict(checkpoint.network)
 
 
 def read_official(path: Path, form: str) -> State:
@@ -184,7 +141,9 @@ def read_official(path: Path, form: str) -> State:
         raise OfficialNamesError(f"there is no format '{form}'; choose one of {', '.join(FORMATS)}")
     found = {key.removeprefix("module."): value for key, value in read_weights(path).items()}
     kept = {key: value for key, value in found.items() if not key.startswith(BUFFERS)}
-    return FORMATS[form].read(kept)
+    if FORMATS[form].in_place_abn:
+        return from_mib(kept)
+    return current_names(kept) if FORMATS[form].networks[0].startswith("mask2former") else kept
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

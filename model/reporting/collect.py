@@ -23,7 +23,9 @@ def identity(run: Run) -> Identity:
 
 
 def step_of(run: Run, position: int) -> int:
-    """The step of a run's ``position``-th training: a joint run has a single one, after everything is learnt."""
+    """The step of a run's ``position``-th training: of joint and released runs there is one, after the last or a named step."""
+    if run.released is not None:
+        return run.released_step
     return run.scenario.last if run.joint else position
 
 
@@ -31,6 +33,22 @@ def steps_of(run: Run, position: int) -> range:
     """Steps that the evaluation after a run's ``position``-th training says something about: all of them for a joint run."""
     step = step_of(run, position)
     return range(step + 1) if run.joint else range(step, step + 1)
+
+
+def released_rows(plan: Plan) -> dict[tuple[str, ...], tuple[str, bool]]:
+    """Rows that evaluate released weights.
+
+    Returns:
+        (dataset, task, setting, recipe, scenario, row) → the method, and whether its weights are those after the last step.
+    """
+    return {
+        (run.dataset, run.task, run.setting, run.recipe, run.scenario.name, run.method): (
+            run.released,
+            run.released_step == run.scenario.last,
+        )
+        for run in plan.runs
+        if run.released is not None
+    }
 
 
 def collect(plan: Plan, results: Path) -> list[Measurement]:

@@ -71,6 +71,8 @@ def _step_of_each(stored: StoredNetwork) -> list[int]:
 
 
 def _length(recipe: dict[str, Any]) -> str:
+    if "optimiser" not in recipe:
+        return "not by Segue: the weights were imported"
     length = f"{recipe['iterations']} iterations" if recipe.get("iterations") else f"{recipe.get('epochs')} epochs"
     return f"{length} of {recipe['batch_size']} images in this step, {recipe['optimiser']['name']}"
 

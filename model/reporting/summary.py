@@ -18,13 +18,30 @@ SHOWN_GROUPS = ("old", "new", "all")
 SECTION = ("dataset", "task", "setting", "recipe", "protocol")
 SUMMARY_COLUMNS = (
     *SECTION, "scenario", "method", "group", "metric", "mean", "std", "seeds",
-    "published", "provenance", "paper", "published_protocol", "note", "kept",
+    "published", "provenance", "paper", "published_protocol", "note", "kept", "difference", "verdict",
 )  # fmt: skip
 
 
 KEPT = "†"
 """Marks results that were accepted under other code or another configuration than they were made with."""
 KEPT_MEANS = f"{KEPT} made with other code or another configuration, and accepted as it is (`make keep`)"
+
+
+BAND = 1.0
+"""So many points may the value of released weights be from the published one: other libraries, decoders and graphics cards."""
+
+
+def verdict(mean: float, published: float | None) -> tuple[float, str]:
+    """Difference of released weights from the published number, and what it says.
+
+    Args:
+        mean: as evaluated here, in percent.
+        published: None if the paper does not give the number.
+    """
+    if published is None:
+        return float("nan"), "no published number"
+    difference = mean - published
+    return difference, f"{'within' if abs(difference) <= BAND else 'outside'} ±{BAND:g}"
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
@@ -38,6 +55,7 @@ def summarise(
     published: PublishedResults,
     notes: Mapping[tuple[str, str, str], str] | None = None,
     kept: Mapping[tuple[object, ...], str] | None = None,
+    released: Mapping[tuple[str, ...], tuple[str, bool]] | None = None,
 ) -> pd.DataFrame:
     """One row per section, scenario, method and group: mean and sample standard deviation over seeds at the last step.
 
@@ -47,9 +65,12 @@ def summarise(
         notes: (dataset, task, recipe) → remark, such as "from scratch, not comparable".
         kept: (dataset, task, scenario, setting, recipe, method, seed) → what was accepted of a run that is not altogether as
             configured (:func:`model.reporting.verification.kept_runs`).
+        released: (dataset, task, setting, recipe, scenario, row) → method whose released weights the row evaluates, and whether
+            after the last step, which published numbers are about (:func:`model.reporting.collect.released_rows`).
 
     Returns:
         Columns :data:`SUMMARY_COLUMNS`; ``std`` is NaN for a single seed, ``published`` where there is no such number.
+        ``difference`` and ``verdict`` compare released weights with the published number.
     """
     wanted = metrics[metrics["metric"] == metrics["task"].map(PRIMARY_METRIC)]
     wanted = wanted[wanted["group"].isin(SHOWN_GROUPS)]
@@ -64,7 +85,10 @@ def summarise(
     for key, values in wanted.groupby([*SECTION, "scenario", "method", "group", "metric"])["value"]:
         dataset, task, setting, recipe, protocol, scenario, method, group, metric = map(str, key)
         texts = accepted.get((dataset, task, scenario, setting, recipe, method), {})
-        number = published.find(dataset, task, scenario, setting, method, metric, protocol).get(group)
+        own, final = (released or {}).get((dataset, task, setting, recipe, scenario, method), ("", True))
+        numbers = published.find(dataset, task, scenario, setting, own or method, metric, protocol) if final else {}
+        number = numbers.get(group)
+        found = verdict(float(values.mean()), number.value if number else None) if own else (float("nan"), "")
         rows.append(
             {
                 **dict(zip(SECTION, (dataset, task, setting, recipe, protocol), strict=True)),
@@ -81,6 +105,8 @@ def summarise(
                 "published_protocol": number.protocol if number else "",
                 "note": (notes or {}).get((dataset, task, recipe), ""),
                 "kept": "; ".join(texts),
+                "difference": found[0],
+                "verdict": found[1],
             }
         )
     frame = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
@@ -101,6 +127,14 @@ class _Section:
     rows: tuple[tuple[str, ...], ...]
     papers: tuple[str, ...]
     kept: tuple[str, ...]
+    verdicts: tuple[tuple[str, ...], ...] = ()
+
+
+def _verdict_table(rows: Sequence[Sequence[str]]) -> str:
+    """Released weights beside the numbers that were published with them, in Markdown."""
+    head = ("released weights", "scenario", "classes", "here", "published", "difference", "verdict")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(map(markdown_text, row)) + " |" for row in rows)]) + "\n"
 
 
 def markdown(summary: pd.DataFrame) -> str:
@@ -119,6 +153,8 @@ def markdown(summary: pd.DataFrame) -> str:
         parts.append("\n".join(lines) + "\n")
         if section.papers:
             parts.append("Published: " + "; ".join(map(markdown_text, section.papers)) + ".\n")
+        if section.verdicts:
+            parts.append(_verdict_table(section.verdicts))
         if section.kept:
             parts.append(f"{KEPT_MEANS}: {markdown_text('; '.join(section.kept))}.\n")
     return "\n".join(parts)
@@ -200,9 +236,16 @@ def _sections(summary: pd.DataFrame) -> list[_Section]:
                 rows,
                 (*papers, *star, *letters),
                 tuple(dict.fromkeys(f"{r['method']} ({r['kept']})" for r in part.to_dict("records") if r["kept"])),
+                tuple(_verdict_row(row) for row in part.to_dict("records") if row["verdict"]),
             )
         )
     return sections
+
+
+def _verdict_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    known = row["paper"] != ""
+    numbers = (f"{row['published']:.2f} ({row['provenance']})", f"{row['difference']:+.2f}") if known else ("–", "–")
+    return (row["method"], row["scenario"], row["group"], f"{row['mean']:.2f}", *numbers, row["verdict"])
 
 
 def _value(row: Mapping[Any, Any] | None) -> str:

@@ -113,6 +113,8 @@ class Training:
     previous: Training | None
     memory: MemoryJob | None
     method: MethodFacts
+    imported: Path | None = None
+    """File that stands for the training, where there is one."""
 
     @property
     def dataset(self) -> str:
@@ -157,6 +159,9 @@ class Evaluation:
 def training_code(spec: Mapping[str, Any]) -> dict[str, str]:
     """Fingerprints of what a training runs through: the loop, and what its spec resolves by name."""
     recipe, method = spec["recipe"], spec["method"]["name"]
+    if "imported" in spec:
+        timm = [TIMM_BACKBONES] if "timm" in recipe else []
+        return job_code("model.interop.importing", networks.module_of(recipe["network"]["name"]), *timm)
     network, family = recipe["network"]["name"], recipe["family"]
     modules = [networks.module_of(network), methods.module_of(method, family), loaders.module_of(family)]
     if "weights" in recipe["network"] and spec["step"]["index"] == 0:
@@ -193,6 +198,10 @@ class Run:
     trainings: tuple[Training, ...]
     evaluations: Mapping[str, tuple[Evaluation, ...]]
     joint: bool
+    released: str | None = None
+    """Published method whose released weights are evaluated; the run has a single training, which is an import."""
+    released_step: int = 0
+    """After which these weights were stored."""
 
     @property
     def key(self) -> tuple[Any, ...]:

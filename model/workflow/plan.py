@@ -8,7 +8,7 @@ step is shared: 100-50, 100-10 and 100-5, and all methods that do nothing specia
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,37 +17,22 @@ from model.common.environment import not_set
 from model.common.fingerprints import canonical_json, short_hash
 from model.common.names import unknown_name
 from model.config.messages import ConfigError
-from model.config.schema import Config, DatasetEntry, Experiment, Memory, MethodEntry, Recipe
+from model.config.schema import Config, DatasetEntry, Experiment, Memory, MethodEntry, Released
 from model.data.prepared.dataset import Category
 from model.data.prepared.labels import MOST_CLASSES
 from model.data.sources import registry as sources
 from model.evaluation import protocols
 from model.evaluation.evaluators import registry as evaluators
 from model.methods import registry as methods
-from model.networks import initial_weights
 from model.scenario import Scenario
 from model.training.spec import RecipeSpec
-from model.workflow.catalogue import MethodFacts, check_method, check_recipe, method_facts
+from model.workflow.catalogue import MethodFacts, check_method, method_facts
+from model.workflow.imported_files import check_released, imported_training
 from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, Training
 from model.workflow.results_folder import check_folders
-from model.workflow.scenarios import scenario_of
+from model.workflow.scenarios import Cell, scenario_of
 from model.workflow.step_images import splits_of
-from model.workflow.suitable_recipes import suitable_recipe, suits
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """What all methods of a scenario have in common: one cell of an experiment's table."""
-
-    experiment: Experiment
-    recipe: Recipe
-    scenario: Scenario
-    setting: str
-    seed: int
-    steps: tuple[Split, ...]
-    """Images of every step. The base step of ``sequential`` is that of ``disjoint``: there are no past labels to keep."""
-    together: Split
-    """Images of the upper bound: all that have a class."""
+from model.workflow.suitable_recipes import check_configured, suitable_recipe, suits
 
 
 class Plan:
@@ -84,7 +69,7 @@ class Plan:
             except (ValueError, OSError) as error:
                 raise ConfigError(f"datasets.{name}: {not_set(entry.options) or error}") from None
         for name in sorted({experiment.recipe for experiment in config.experiments}):
-            self._check_recipe(name)
+            check_configured(name, config.recipes[name])
         for index, experiment in enumerate(config.experiments):
             self._expand(experiment, f"experiments[{index}]")
 
@@ -110,12 +95,17 @@ class Plan:
                 )
             for setting in experiment.settings:
                 steps, together = splits_of(experiment, scenario, setting, dataset, categories, where)
+                recipe = self.config.recipes[experiment.recipe]
                 for number, entry in enumerate(experiment.methods):
                     method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
                     for seed in experiment.seeds:
-                        recipe = self.config.recipes[experiment.recipe]
-                        cell = _Cell(experiment, recipe, scenario, setting, seed, steps, together)
+                        cell = Cell(experiment, recipe, scenario, setting, seed, steps, together)
                         self._add(cell, entry, method, where)
+                cell = Cell(experiment, recipe, scenario, setting, experiment.seeds[0], steps, together)
+                for number, released in enumerate(experiment.released):
+                    if released.scenario == scenario.name and (released.setting or experiment.settings[0]) == setting:
+                        self._add_released(cell, released, f"{where}.released[{number}]")
+        check_released(experiment, where)
         for name in experiment.protocols:
             family = self.config.recipes[experiment.recipe].family
             try:
@@ -123,24 +113,14 @@ class Plan:
             except evaluators.EvaluatorError as error:
                 raise ConfigError(f"{where}.protocols: {error}") from None
 
-    def _check_recipe(self, name: str) -> None:
-        recipe = self.config.recipes[name]
-        network = {key: value for key, value in recipe.whole_network.items() if key != "weights"}
-        try:
-            check_recipe(recipe.family, {**network, "name": recipe.network["name"]}, recipe.transform)
-            if "weights" in recipe.network:
-                entry, backbone = recipe.network["weights"], recipe.network.get("backbone")
-                initial_weights.check_source(recipe.network["name"], entry, backbone)
-            if recipe.keep_best is not None:
-                wanted = recipe.keep_best.protocol
-                if wanted not in protocols.known():
-                    raise ConfigError(unknown_name("protocol", wanted, protocols.known()))
-                evaluators.check_protocol(recipe.family, "semantic", protocols.get(wanted))
-        except ValueError as error:
-            raise ConfigError(f"recipe '{name}': {error}") from None
-
     def _method(
-        self, experiment: Experiment, setting: str, entry: MethodEntry, scenario: Scenario, where: str
+        self,
+        experiment: Experiment,
+        setting: str,
+        entry: MethodEntry,
+        scenario: Scenario,
+        where: str,
+        replays: bool = True,
     ) -> MethodFacts:
         family = self.config.recipes[experiment.recipe].family
         try:
@@ -162,7 +142,7 @@ class Plan:
         if entry.label is None and ":" in entry.name:
             raise ConfigError(f"{where}: give '{entry.name}' a 'label', which becomes part of paths and tables")
         memory = entry.memory or experiment.memory
-        if method.memory_policy != "none" and memory is None:
+        if method.memory_policy != "none" and memory is None and replays:
             raise ConfigError(
                 f"{where}: '{entry.name}' replays exemplars; give the experiment a 'memory' with selection and size"
             )
@@ -175,29 +155,46 @@ class Plan:
                 )
         return method
 
-    def _add(self, cell: _Cell, entry: MethodEntry, method: MethodFacts, where: str) -> None:
+    def _add(self, cell: Cell, entry: MethodEntry, method: MethodFacts, where: str) -> None:
         if method.all_at_once:
             trainings = [self._base(cell, entry, method, cell.together)]
         else:
-            trainings = [self._base(cell, entry, method, cell.steps[0])]
+            trainings = [self._first(cell, entry, method, where)]
             for split in cell.steps[1:]:
                 trainings.append(self._increment(cell, entry, method, split, trainings[-1]))
         experiment = cell.experiment
-        run = Run(
+        evaluations = {
+            name: tuple(self._evaluation(cell, entry, method, t, name) for t in trainings)
+            for name in experiment.protocols
+        }
+        identity = experiment.dataset, experiment.task, cell.scenario, cell.setting, experiment.recipe, entry.title
+        self._keep(Run(*identity, cell.seed, tuple(trainings), evaluations, method.all_at_once), where)
+
+    def _add_released(self, cell: Cell, released: Released, where: str) -> None:
+        """A run of released weights: one import, evaluated under every protocol."""
+        experiment, scenario = cell.experiment, cell.scenario
+        entry = MethodEntry(name=released.method, label=released.title, hyper_parameters=released.hyper_parameters)
+        method = self._method(experiment, cell.setting, entry, scenario, where, replays=False)
+        step = scenario.last if released.step is None else released.step
+        if step > scenario.last:
+            raise ConfigError(f"{where}.step: scenario '{scenario.name}' ends at step {scenario.last}")
+        owner = self._method_facts(released.method, {}, cell.recipe.family)
+        name = released.method
+        training = imported_training(released, cell.recipe, scenario, cell.steps[step], name, owner, where)
+        self._register(training)
+        evaluations = {name: (self._evaluation(cell, entry, method, training, name),) for name in experiment.protocols}
+        identity = (
             experiment.dataset,
             experiment.task,
-            cell.scenario,
+            scenario,
             cell.setting,
             experiment.recipe,
             entry.title,
             cell.seed,
-            tuple(trainings),
-            {
-                name: tuple(self._evaluation(cell, entry, method, t, name) for t in trainings)
-                for name in experiment.protocols
-            },
-            method.all_at_once,
         )
+        self._keep(Run(*identity, (training,), evaluations, False, released.method, step), where)
+
+    def _keep(self, run: Run, where: str) -> None:
         if run.key in self._keys:
             raise ConfigError(f"{where}: the run {'/'.join(map(str, run.key))} is configured twice")
         self._keys.add(run.key)
@@ -221,7 +218,7 @@ class Plan:
     ) -> dict[str, Any]:
         return self._method_facts(name, values, family).hyper_parameters(stage)
 
-    def _training_spec(self, cell: _Cell, split: Split, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _training_spec(self, cell: Cell, split: Split, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         step = split.step
         key = (cell.experiment.recipe, step.index == 0, len(step.current))
         if key not in self._resolved:
@@ -242,7 +239,7 @@ class Plan:
         }
         return {**spec, "selection": split.selection} if split.selection else spec
 
-    def _base(self, cell: _Cell, entry: MethodEntry, method: MethodFacts, split: Split) -> Training:
+    def _base(self, cell: Cell, entry: MethodEntry, method: MethodFacts, split: Split) -> Training:
         name, values = entry.name, entry.at_step(0)
         if 0 not in entry.steps and (method.base_method is not None or method.base_fields is not None):
             name = method.base_method or entry.name
@@ -254,12 +251,26 @@ class Plan:
         longest = cell.recipe.evaluation_longest
         seen_at = {"evaluation_size": cell.recipe.evaluation_size} | ({"longest": longest} if longest else {})
         key = short_hash(canonical_json({**same, **seen_at}), 8)
-        network = cell.recipe.network["name"]
+        network = cell.recipe.network["name"].rpartition(":")[2]  # of another package, the last part
         directory = f"base/{split.dataset}/{network}_{len(split.step.current)}-classes_{key}/seed{cell.seed}"
         return self._register(Training(directory, spec, split, None, None, owner))
 
+    def _first(self, cell: Cell, entry: MethodEntry, method: MethodFacts, where: str) -> Training:
+        """The base step, or the file that stands for it."""
+        wanted = cell.experiment.base_checkpoint
+        if wanted is None:
+            return self._base(cell, entry, method, cell.steps[0])
+        if method.needs_future:
+            raise ConfigError(
+                f"{where}.base_checkpoint: '{entry.name}' prepares its base step for all later classes, which no other file has "
+                "done; leave 'base_checkpoint' out"
+            )
+        name, where = method.base_method or entry.name, f"{where}.base_checkpoint"
+        owner = self._method_facts(name, {}, cell.recipe.family)
+        return self._register(imported_training(wanted, cell.recipe, cell.scenario, cell.steps[0], name, owner, where))
+
     def _increment(
-        self, cell: _Cell, entry: MethodEntry, method: MethodFacts, split: Split, previous: Training
+        self, cell: Cell, entry: MethodEntry, method: MethodFacts, split: Split, previous: Training
     ) -> Training:
         experiment, step = cell.experiment, split.step
         spec = self._training_spec(cell, split, entry.name, entry.at_step(step.index))
@@ -271,7 +282,7 @@ class Plan:
             memory = self._memory(cell, wanted, step.index)
         return self._register(Training(directory, spec, split, previous, memory, method))
 
-    def _memory(self, cell: _Cell, wanted: Memory, index: int) -> MemoryJob | None:
+    def _memory(self, cell: Cell, wanted: Memory, index: int) -> MemoryJob | None:
         if index == 0:
             return None
         return MemoryJob(
@@ -296,7 +307,7 @@ class Plan:
         return known
 
     def _evaluation(
-        self, cell: _Cell, entry: MethodEntry, method: MethodFacts, training: Training, protocol: str
+        self, cell: Cell, entry: MethodEntry, method: MethodFacts, training: Training, protocol: str
     ) -> Evaluation:
         recipe = cell.recipe
         name = training.spec["method"]["name"]
@@ -361,7 +372,8 @@ class Plan:
     @cached_property
     def splits(self) -> dict[str, Split]:
         """Splits by file."""
-        jobs: Iterable[Training | MemoryJob] = [*self.trainings.values(), *self.memories.values()]
+        trained = [training for training in self.trainings.values() if training.imported is None]
+        jobs: Iterable[Training | MemoryJob] = [*trained, *self.memories.values()]
         return {job.split.file: job.split for job in jobs}
 
     @cached_property

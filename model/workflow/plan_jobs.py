@@ -110,7 +110,8 @@ def image_list_file(plan: Plan, split: Split, results: Path) -> Path | None:
 def galleries(plan: Plan) -> dict[tuple[str, str], Run]:
     """Runs that have a gallery, by comparison and method."""
     shown = plan.comparisons if plan.config.gallery.images else ()
-    return {(comparison.name, run.method): run for comparison in shown for run in comparison.first_seed}
+    runs = ((comparison.name, run) for comparison in shown for run in comparison.first_seed)
+    return {(name, run.method): run for name, run in runs if run.released is None}
 
 
 def _data(plan: Plan, name: str, results: Path, changes: tuple[str, ...]) -> Iterator[Job]:
@@ -163,6 +164,12 @@ def _memory(memory: MemoryJob, results: Path) -> Job:
 
 
 def _training(training: Training, results: Path) -> Job:
+    folder = results / training.directory
+    outputs = folder / "train.csv", folder / "checkpoint.pt", folder / "train.json"
+    code = training_code(training.spec)
+    if training.imported is not None:
+        read = {"imported file": Read(training.imported)}
+        return _job(training.directory, "training", training.spec, code, read, outputs, outputs[-1])
     inputs = {"dataset": _dataset(training.dataset, results), "split": _file(training.split.file, results)}
     if training.previous is not None:
         inputs["previous checkpoint"] = Read(results / training.previous.checkpoint, training.previous.directory)
@@ -171,9 +178,6 @@ def _training(training: Training, results: Path) -> Job:
     with suppress(ValueError):  # the rule tells what is wrong with an entry that cannot be followed
         if training.weights is not None:
             inputs["initial weights"] = Read(training.weights)
-    folder = results / training.directory
-    outputs = folder / "train.csv", folder / "checkpoint.pt", folder / "train.json"
-    code = training_code(training.spec)
     return _job(training.directory, "training", training.spec, code, inputs, outputs, outputs[-1])
 
 

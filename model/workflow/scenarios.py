@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from model.common.names import unknown_name
 from model.config.messages import ConfigError
-from model.config.schema import DatasetEntry, Experiment, ExplicitScenario
+from model.config.schema import DatasetEntry, Experiment, ExplicitScenario, Recipe
 from model.data.prepared.dataset import Category
 from model.data.sources import registry as sources
 from model.scenario import JOINT, Scenario, ScenarioError
+from model.workflow.jobs import Split
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What all methods of a scenario have in common: one cell of an experiment's table."""
+
+    experiment: Experiment
+    recipe: Recipe
+    scenario: Scenario
+    setting: str
+    seed: int
+    steps: tuple[Split, ...]
+    """Images of every step. The base step of ``sequential`` is that of ``disjoint``: there are no past labels to keep."""
+    together: Split
+    """Images of the upper bound: all that have a class."""
 
 
 def scenario_of(

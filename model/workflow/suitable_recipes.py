@@ -1,4 +1,4 @@
-"""Which recipe a method can work with, where the configured one does not suit it."""
+"""Whether a recipe makes sense, and which one a method can work with where the configured one does not suit it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from model.common.names import unknown_name
 from model.config.messages import ConfigError
 from model.config.recipes import Recipes
 from model.config.schema import Recipe
+from model.evaluation import protocols
+from model.evaluation.evaluators import registry as evaluators
+from model.networks import initial_weights
 from model.networks.registry import check_requirements
+from model.workflow.catalogue import check_recipe
 
 if TYPE_CHECKING:
     from model.methods.base import Method
@@ -42,3 +47,24 @@ def suitable_recipe(method: type[Method[Any, Any]], like: str, configured: Mappi
             continue
     nearest = difflib.get_close_matches(like, sorted(found), n=1, cutoff=0)
     return nearest[0] if nearest else None
+
+
+def check_configured(name: str, recipe: Recipe) -> None:
+    """Refuse arguments of network, weights, transform and validation that do not exist or go together.
+
+    Raises:
+        ConfigError: naming the recipe.
+    """
+    network = {key: value for key, value in recipe.whole_network.items() if key != "weights"}
+    try:
+        check_recipe(recipe.family, {**network, "name": recipe.network["name"]}, recipe.transform)
+        if "weights" in recipe.network:
+            entry, backbone = recipe.network["weights"], recipe.network.get("backbone")
+            initial_weights.check_source(recipe.network["name"], entry, backbone)
+        if recipe.keep_best is not None:
+            wanted = recipe.keep_best.protocol
+            if wanted not in protocols.known():
+                raise ConfigError(unknown_name("protocol", wanted, protocols.known()))
+            evaluators.check_protocol(recipe.family, "semantic", protocols.get(wanted))
+    except ValueError as error:
+        raise ConfigError(f"recipe '{name}': {error}") from None

@@ -7,10 +7,20 @@ from configuration_cases import CONFIGURATION
 from file_cases import CHECKPOINTS, DATA, EVALUATIONS
 from folder_cases import FOLDERS
 from machine_cases import MACHINE
-from prediction_cases import PREDICTIONS
+from prediction_cases import IMPORTS, PREDICTIONS
 from raw_cases import IMAGES
 
-SECTIONS: tuple[Section, ...] = (CONFIGURATION, FOLDERS, IMAGES, DATA, CHECKPOINTS, EVALUATIONS, PREDICTIONS, MACHINE)
+SECTIONS: tuple[Section, ...] = (
+    CONFIGURATION,
+    FOLDERS,
+    IMAGES,
+    DATA,
+    CHECKPOINTS,
+    EVALUATIONS,
+    IMPORTS,
+    PREDICTIONS,
+    MACHINE,
+)
 CASES: tuple[Case, ...] = tuple(case for section in SECTIONS for case in section.cases)
 
 INTRODUCTION = """\

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from bad_case import Case, Section
 from bad_workspace import Command, Workspace
+from file_cases import hostile
 from raw_cases import halve
+
+from model.common.fingerprints import canonical_json
 
 Damage = Callable[[Workspace], Command]
 
@@ -62,6 +68,85 @@ def several_checkpoints(workspace: Workspace) -> Command:
     """A pattern means several files."""
     (workspace.base.parent / "checkpoint2.pt").write_bytes(workspace.base.read_bytes())
     return predict(workspace, checkpoint=workspace.base.parent / "*.pt")
+
+
+def imported(form: str, damage: Callable[[Path], object], **changes: object) -> Damage:
+    """The base checkpoint is imported from a file elsewhere, after something happened to it."""
+
+    def do(workspace: Workspace) -> Command:
+        file = workspace.folder / "downloaded.pth"
+        shutil.copy(workspace.base, file)
+        told = hashlib.sha256(file.read_bytes()).hexdigest()
+        damage(file)
+        known = (
+            told if "sha256" in changes else hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else told
+        )
+        spec = json.loads(canonical_json(workspace.training(0).spec))
+        spec["step"] |= changes.get("step", {})  # type: ignore[operator]
+        spec["imported"] = {"format": form, "sha256": known, "classes_per_step": [len(spec["step"]["current"])]}
+        folder = workspace.folder / "imported"
+        written = [text for name in ("checkpoint", "record", "curves") for text in (f"--{name}", str(folder / name))]
+        return ["import_checkpoint.py", "--spec", json.dumps(spec), "--file", str(file), *written]
+
+    return do
+
+
+def flip_first_byte(file: Path) -> None:
+    """The download went wrong."""
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+
+
+def weights_of_another_network(file: Path) -> None:
+    """Weights whose names fit nothing."""
+    torch.save({"layer.weight": torch.zeros(2, 2)}, file)
+
+
+IMPORTS = Section(
+    "Files in the place of trainings",
+    (
+        Case(
+            "The file of base_checkpoint or released is not there",
+            imported("segue", Path.unlink),
+            "…downloaded.pth: there is no such file; put it there, or correct 'file' in the configuration",
+            "`base_checkpoint` or an entry of `released` names a file that does not exist.",
+            "Download it, or correct the path.",
+        ),
+        Case(
+            "An imported file is another one than described",
+            imported("segue", flip_first_byte, sha256="of the original"),
+            "…downloaded.pth: its SHA-256 is …, but the configuration says …: it is another file, or damaged; download it "
+            "again, or correct 'sha256'",
+            "The content decides what a file is, not its name.",
+            "Download it again; compare with `sha256sum`.",
+        ),
+        Case(
+            "An imported checkpoint has its classes in another order",
+            imported("segue", lambda file: None, step={"current": [1, 0, 2, 3]}),
+            "…downloaded.pth: its classes are in another order: place 0 holds class 0 instead of 1; give the checkpoint of the "
+            "same scenario, order and recipe, or train it again",
+            "The checkpoint was trained on another class order than that of the scenario.",
+            "Name the scenario with the order of the file, or give another file.",
+        ),
+        Case(
+            "Released weights do not fit the network",
+            imported("mib", weights_of_another_network),
+            "…downloaded.pth: the weights do not fit the network (…missing: …; 1 not in the network: layer.weight); check "
+            "backbone, head and classes of the recipe",
+            "The recipe describes another network than the one that was released.",
+            "Choose the recipe, the scenario and the step of the release.",
+        ),
+        Case(
+            "Released weights that try to run code",
+            imported("mib", hostile),
+            "…downloaded.pth: cannot be read as weights (it refers to '…', which is neither a tensor nor a plain value; nothing "
+            "in it was executed); …",
+            "A file of weights can hold calls of any function. Segue reads tensors and plain values only.",
+            "Do not use the file, and tell whoever published it.",
+        ),
+    ),
+)
 
 
 PREDICTIONS = Section(

@@ -82,7 +82,10 @@ def test_environment_variables_are_filled_in_only_when_asked(monkeypatch):
             changed("experiments", 0, "settings", value=["overlaped"]),
             "experiments[0].settings[0]: unknown value 'overlaped'; did you mean 'overlapped'?",
         ),
-        (changed("experiments", 0, "methods", value=[]), "experiments[0].methods: is empty: give at least one entry"),
+        (
+            changed("experiments", 0, "methods", value=[]),
+            "experiments[0]: 'methods' is empty: list at least one method",
+        ),
         (
             changed("datasets", "toy", "orders", value={"b": [3, 1, 3]}),
             "datasets.toy.orders: order 'b' has class 3 twice; an order names every class once",

@@ -14,7 +14,8 @@ from golden import fill as golden_fill
 from golden import key_lists, read_keys, weight
 from torch import Tensor, nn
 
-from model.interop.official_names import FORMATS, OfficialNamesError, fill, format_of, official_state, read_official
+from model.interop.formats import FORMATS
+from model.interop.official_names import OfficialNamesError, fill, format_of, official_state, read_official
 from model.networks import registry as networks
 from model.networks.deeplabv3.released_weights import ABN_EPSILON
 from model.training.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ from made_up_runs import measure_joint, measure_run
 
 from model.reporting.published import COLUMNS, PublishedResults
 from model.reporting.summary import latex, markdown, method_order, summarise, write_summary
-from model.reporting.tables import metric_rows, read_csv, write_csv
+from model.reporting.tables import METRIC_COLUMNS, metric_rows, read_csv, write_csv
 
 
 @pytest.fixture
@@ -134,3 +134,30 @@ def test_no_cell_is_a_formula_and_every_cell_can_be_read_back(tmp_path: Path, te
     assert not rows[1][0].startswith(("=", "+", "-", "@", "\t"))
     assert rows[1][1] == "-1.500000" and rows[2][0] == "sky"
     assert read_csv(tmp_path / "a.csv")["class"].tolist() == [text, "sky"]
+
+
+def test_released_weights_are_compared_with_the_published_number():
+    rows = made_up_released({"old": 37.0, "new": 20.0, "all": 33.4})
+    by_group = {row["group"]: row for row in rows.to_dict("records")}
+    assert by_group["all"]["published"] == 32.82 and by_group["all"]["paper"] == "BalConpas"
+    assert by_group["all"]["difference"] == pytest.approx(0.58) and by_group["all"]["verdict"] == "within ±1"
+    assert by_group["old"]["verdict"] == "no published number"
+    assert made_up_released({"all": 33.83}).iloc[0]["verdict"] == "outside ±1"
+    text = markdown(rows)
+    assert "| balconpas-r-released | 100-5 | all | 33.40 | 32.82 (V) | +0.58 | within ±1 |" in text
+
+
+def test_released_weights_of_an_earlier_step_have_no_published_number():
+    assert made_up_released({"all": 32.8}, last=False).iloc[0]["verdict"] == "no published number"
+
+
+def made_up_released(values, last=True):
+    """The summary of one row of released weights."""
+    identity = ("ade20k", "panoptic", "100-5", "overlapped", "r50", "balconpas-r-released", 0, 10, "balconpas")
+    metrics = pd.DataFrame([(*identity, group, "PQ", value) for group, value in values.items()], columns=METRIC_COLUMNS)
+    paper = dict(
+        paper="BalConpas", dataset="ade20k", task="panoptic", scenario="100-5", setting="overlapped", method="balconpas-r",
+        protocol="balconpas", group="all", metric="PQ", value="32.82", provenance="V", source="",
+    )  # fmt: skip
+    key = ("ade20k", "panoptic", "overlapped", "r50", "100-5", "balconpas-r-released")
+    return summarise(metrics, PublishedResults([paper]), released={key: ("balconpas-r", last)})
