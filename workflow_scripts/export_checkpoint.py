@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="prepared dataset with the class table; default: that of the checkpoint's results"
     )
+    parser.add_argument("--network", help="network of another package whose code you trust: package.module:Class")
     parser.add_argument("--licence", default=UNKNOWN_LICENCE, help="under which you publish the weights, for the card")
     arguments = parser.parse_args()
     path, out, form = one_file(arguments.checkpoint), arguments.out.expanduser(), arguments.format
@@ -52,7 +53,7 @@ def main() -> None:
         ) from None
     checkpoint = load_checkpoint(path)
     stored = describe(path, checkpoint, arguments.data)
-    network, words = load_evaluated(path, stored.step), form
+    network, words = load_evaluated(path, stored.step, arguments.network), form
     if form == "safetensors":
         file = out / "model.safetensors"
         claim(out, HOLDS)

@@ -37,6 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="average over these scales (semantic)")
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size that are predicted together")
+    parser.add_argument("--network", help="network of another package whose code you trust: package.module:Class")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, help="processes that read images; several by default on a GPU")
     arguments = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     mirrored = (False, True) if arguments.flip else (False,)
     views = tuple(View(scale, turned) for scale in arguments.scales for turned in mirrored)
-    predictor = stored.predictor(path, device, arguments.size, views)
+    predictor = stored.predictor(path, device, arguments.size, views, arguments.network)
     seen_at = "their own size" if predictor.size is None else f"a short side of {predictor.size} pixels"
     print(
         f"{len(photographs)} images, {stored.task}, {len(stored.classes)} classes (from {stored.source}), at {seen_at}"

@@ -17,6 +17,7 @@ from model.evaluation.protocols import Protocol, get
 from model.methods import registry as methods
 from model.networks import registry as networks
 from model.networks.folding import folded_copy
+from model.networks.registry import is_foreign
 from model.scenario import Step
 from model.training.checkpoint import CheckpointError, load_checkpoint, load_network
 
@@ -59,7 +60,7 @@ def evaluate_checkpoint(
     step = Step(spec["step"]["index"], tuple(spec["step"]["past"]), tuple(spec["step"]["current"]))
     dataset, protocol = PreparedDataset.open(data), get(spec["protocol"]["name"])
     inputs = EvaluationInputs(
-        network=folded_copy(load_evaluated(checkpoint, step).to(device)),
+        network=folded_copy(load_evaluated(checkpoint, step, spec["network"]).to(device)),
         method=methods.build(spec["method"]["name"], spec["method"]["hyper_parameters"], spec["family"]),
         step=step,
         dataset=dataset,
@@ -75,13 +76,23 @@ def evaluate_checkpoint(
     return Evaluated(dataset, step, protocol, evaluators.evaluate(spec["family"], spec["task"], inputs))
 
 
-def load_evaluated(path: Path, step: Step) -> nn.Module:
+def load_evaluated(path: Path, step: Step, trusted: str | None = None) -> nn.Module:
     """The network of a checkpoint, which has to know exactly the classes of a step.
 
+    Args:
+        path: of the checkpoint.
+        step: whose classes it has to know.
+        trusted: name of the network that is expected; without it, networks of other packages are not built.
+
     Raises:
-        CheckpointError: if it knows others, or the file is damaged.
+        CheckpointError: if it knows other classes, is of a network whose code is not to be run, or the file is damaged.
     """
     checkpoint = load_checkpoint(path)
+    if is_foreign(name := str(checkpoint.network_arguments.get("name"))) and name != trusted:
+        raise CheckpointError(
+            f"{path}: its network '{name}' comes from another package, and code that a file names is not run; name it with "
+            "--network if you trust it"
+        )
     if checkpoint.classes != step.seen:
         raise CheckpointError(
             f"{path}: knows classes {list(checkpoint.classes)}, but step {step.index} has {list(step.seen)}; "

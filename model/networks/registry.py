@@ -26,7 +26,16 @@ NETWORKS: Mapping[str, str] = {
     "mask2former-eclipse": "model.networks.mask2former.prompted_network:build_eclipse",
     "mask2former-simcis": "model.networks.mask2former.selecting_network:build_simcis",
 }
-"""Name to ``module:callable``; the callable takes ``classes_per_step`` and keyword arguments."""
+"""Name to ``module:callable``; the callable takes ``classes_per_step`` and keyword arguments. A recipe may also name a callable
+of another package this way."""
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name leads into another package: ``package.module:callable``.
+
+    Such a name may come from a configuration only. One that a checkpoint brings along would run code that somebody else chose.
+    """
+    return ":" in name
 
 
 class UnknownNetworkError(ValueError):
@@ -37,7 +46,7 @@ class UnsuitableNetworkError(ValueError):
     """A network that a method cannot work on."""
 
 
-_REGISTRY = Registry("network", NETWORKS, UnknownNetworkError, given=1)
+_REGISTRY = Registry("network", NETWORKS, UnknownNetworkError, given=1, open=True)
 
 
 def known() -> tuple[str, ...]:
@@ -127,7 +136,8 @@ def check_requirements(network: Mapping[str, Any], required: Mapping[str, tuple[
 
     Args:
         network: of a recipe: ``name`` and arguments; those not given have the constructor's defaults.
-        required: values that each of some arguments, or the name, may have.
+        required: values that each of some arguments, or the name, may have; of a network of another package, those of the
+            arguments that it has.
 
     Raises:
         UnknownNetworkError: for an unknown network or argument.
@@ -137,6 +147,8 @@ def check_requirements(network: Mapping[str, Any], required: Mapping[str, tuple[
     check_arguments(network["name"], arguments)
     found = {**_defaults(network["name"]), **network}
     for argument, allowed in required.items():
+        if is_foreign(network["name"]) and (argument == "name" or argument not in found):
+            continue  # whoever wrote the network answers for it
         value = found.get(argument)
         if value not in allowed:
             values = " or ".join(map(repr, allowed))

@@ -21,6 +21,7 @@ from model.evaluation.job import load_evaluated
 from model.evaluation.prediction.predictor import Predictor, View
 from model.methods import registry as methods
 from model.methods.base import Method
+from model.networks.folding import folded_copy
 from model.reporting.records import EvaluationRecord, RecordError
 from model.scenario import Step
 from model.training.checkpoint import Checkpoint, CheckpointError
@@ -60,7 +61,12 @@ class StoredNetwork:
     source: str
 
     def predictor(
-        self, path: Path, device: torch.device, size: int | None = None, views: tuple[View, ...] = (View(),)
+        self,
+        path: Path,
+        device: torch.device,
+        size: int | None = None,
+        views: tuple[View, ...] = (View(),),
+        trusted: str | None = None,
     ) -> Predictor:
         """The network, ready to predict.
 
@@ -69,6 +75,7 @@ class StoredNetwork:
             device: where it is to run.
             size: short side of what the network sees; None: that of its evaluation.
             views: in which an image is seen.
+            trusted: network of another package whose code may be run.
 
         Raises:
             StoredNetworkError: if a panoptic prediction has to know which classes are countable.
@@ -79,7 +86,7 @@ class StoredNetwork:
                 f"{path}: it is not known which classes are countable; give the prepared dataset with --data"
             )
         return Predictor(
-            load_evaluated(path, self.step).to(device).eval(),
+            folded_copy(load_evaluated(path, self.step, trusted).to(device)).eval(),
             self.method,
             self.step,
             self.task,

@@ -80,7 +80,7 @@ def imported_training(
     # Two recipes that differ in the size of the evaluation evaluate one file twice.
     size, longest = recipe.evaluation_size, recipe.evaluation_longest
     key = short_hash(canonical_json({**spec, "evaluation_size": size, "longest": longest}), 8)
-    title = f"{wanted.format}_{network['name']}_{len(step.seen)}-classes_{key}"
+    title = f"{wanted.format}_{network['name'].rpartition(':')[2]}_{len(step.seen)}-classes_{key}"
     return Training(f"imported/{split.dataset}/{title}/seed0", spec, split, None, None, owner, file)
 
 

@@ -63,7 +63,7 @@ class Source(Protocol):
         """Write the prepared form; what an interrupted run has written already is kept."""
 
 
-_REGISTRY = Registry("dataset kind", SOURCES, SourceError, "option")
+_REGISTRY = Registry("dataset kind", SOURCES, SourceError, "option", open=True)
 
 
 def module_of(kind: str) -> str:
