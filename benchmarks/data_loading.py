@@ -1,20 +1,15 @@
 """Images per second and core: Segue's loaders against plain Pillow and torchvision code of the same transforms.
 
 Synthetic photographs of 512 x 683 pixels are stored as JPEG, label maps as PNG. Both sides read the same files, draw the same
-crops and return tensors of the same shapes; differences in values are noted. Times are CPU seconds per image of one
-process, so other programs on the machine disturb less; worker processes multiply the rate.
+crops and return tensors of the same shapes. One process with one thread; worker processes multiply the rate.
 
     python benchmarks/data_loading.py --json results/data_loading.json
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
 import torch
+from paired import compare, describe_machine, parser, write
 from PIL import Image
 from torchvision.transforms import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model.data.loading.color_jitter import color_jitter
 from model.data.loading.mask_loading import MaskItems
@@ -163,17 +157,10 @@ class PlainLoader:
         return pixels, torch.tensor(classes), torch.stack([torch.from_numpy(found == k) for k in classes])
 
 
-def seconds_per_image(load: Callable[[Draw], object], images: int, rounds: int) -> float:
-    """CPU seconds of the fastest round."""
-    for item in range(2):
+def load_all(load: Callable[[Draw], object], images: int) -> None:
+    """Every image once."""
+    for item in range(images):
         load(Draw(item, 0, item))
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.process_time()
-        for item in range(images):
-            load(Draw(item, 0, item))
-        best = min(best, (time.process_time() - start) / images)
-    return best
 
 
 PIXEL_CASES: dict[str, tuple[Transform, Plain]] = {
@@ -189,14 +176,13 @@ MASK_CASES: dict[str, tuple[MaskTransform, Plain]] = {
 
 def main() -> None:
     """Measure every transform on both sides and print one line each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=40, help="number of made-up photographs")
-    parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
-    parser.add_argument("--json", type=Path, help="file to write the results to")
-    arguments = parser.parse_args()
+    made = parser(__doc__, rounds=5)
+    made.add_argument("--images", type=int, default=20, help="number of made-up photographs")
+    arguments = made.parse_args()
+    describe_machine()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    lines = []
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder), arguments.images)
         names = [record.id for record in dataset.records("train")]
@@ -208,15 +194,16 @@ def main() -> None:
             else:
                 ours = MaskItems(dataset, "train", "semantic", names, seen, MASK_CASES[case][0], seed=0)
             theirs = PlainLoader(dataset, plain, masks=case in MASK_CASES)
-            mine = seconds_per_image(ours.__getitem__, arguments.images, arguments.rounds)
-            baseline = seconds_per_image(theirs.__getitem__, arguments.images, arguments.rounds)
-            lines.append({"case": case, "ours": mine, "baseline": baseline, "ratio": baseline / mine})
-            print(
-                f"{case:48s} {1 / mine:6.0f} images/s, plain {1 / baseline:6.0f}: {baseline / mine:.2f} x", flush=True
+            rows.append(
+                compare(
+                    f"{arguments.images} images, {case}",
+                    lambda ours=ours: load_all(ours.__getitem__, arguments.images),
+                    lambda theirs=theirs: load_all(theirs.__getitem__, arguments.images),
+                    peer_name="plain code",
+                    rounds=arguments.rounds,
+                )
             )
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+    write(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,28 @@
 """Planning a comparison of 20 methods over every published scenario, all at once and run by run.
 
-The scenarios, settings and recipes are those of ``config/published``; the methods are 20 copies of one of the registry for each
-experiment, each with a different hyper-parameter, so that only base steps can be shared. The baseline plans every scenario
-and method separately, as separate configurations would; both must plan the same jobs, or the program fails. No data are needed.
-Times are CPU seconds of one process, imports excluded.
+The scenarios, settings and recipes are those of ``config/published`` that the methods can work with; the methods are 20 copies of
+one of the registry for each experiment, each with a different hyper-parameter, so that only base steps can be shared. The peer
+plans every scenario and method separately, as separate configurations would; both must plan the same jobs, or the program fails.
+No data are needed, and what is asked of methods is kept from an earlier call.
 
     python benchmarks/planning.py --json results/planning.json
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from paired import compare, describe_machine, parser, write
 
 from model.config.reading import load_config
 from model.config.schema import Config, Experiment, MethodEntry
+from model.methods import registry as methods
+from model.methods.base import Method
 from model.workflow.plan import Plan
+from model.workflow.suitable_recipes import suits
 
 PROJECT = Path(__file__).resolve().parents[1]
 COPIES = {"per-pixel": ("mib", "distillation_weight"), "mask": ("balconpas", "distillation_weight")}
@@ -48,6 +49,12 @@ def published() -> tuple[Config, list[Experiment]]:
     return everything, list(cells.values())
 
 
+def method_of(config: Config, experiment: Experiment) -> type[Method[Any, Any]]:
+    """The method whose copies are compared."""
+    family = config.recipes[experiment.recipe].family
+    return methods.resolve(COPIES[family][0], family)
+
+
 def copies(config: Config, experiment: Experiment, number: int) -> list[MethodEntry]:
     """The given number of variants of one method of the experiment's family."""
     name, field = COPIES[config.recipes[experiment.recipe].family]
@@ -64,45 +71,46 @@ def separate(comparison: Config) -> Iterator[Config]:
             yield comparison.model_copy(update={"experiments": [experiment.model_copy(update={"methods": [entry]})]})
 
 
-def main() -> None:
-    """Plan both ways and print the times."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--methods", type=int, default=20)
-    arguments = parser.parse_args()
-    everything, experiments = published()
-    experiments = [
-        e.model_copy(update={"methods": copies(everything, e, arguments.methods), "memory": None}) for e in experiments
-    ]
-    comparison = everything.model_copy(update={"experiments": experiments})
-
-    for config in separate(comparison.model_copy(update={"experiments": experiments[:1]})):
-        Plan(config)  # imports
-    start = time.process_time()
-    plan = Plan(comparison)
-    ours = time.process_time() - start
-
-    start = time.process_time()
+def run_by_run(comparison: Config) -> tuple[int, dict[str, dict[str, object]]]:
+    """Number of runs and the specs of all trainings, from a plan for each run."""
     trainings, runs = dict[str, dict[str, object]](), 0
     for config in separate(comparison):
         alone = Plan(config)
         runs += len(alone.runs)
         trainings |= {directory: training.spec for directory, training in alone.trainings.items()}
-    baseline = time.process_time() - start
-    if runs != len(plan.runs) or trainings != {d: t.spec for d, t in plan.trainings.items()}:
-        sys.exit("the two ways do not plan the same jobs")
+    return runs, trainings
 
+
+def main() -> None:
+    """Check that both plan the same jobs, then time them."""
+    made = parser(__doc__, rounds=3)
+    made.add_argument("--methods", type=int, default=20)
+    arguments = made.parse_args()
+    describe_machine()
+    everything, experiments = published()
+    experiments = [
+        e.model_copy(update={"methods": copies(everything, e, arguments.methods), "memory": None})
+        for e in experiments
+        if suits(everything.recipes[e.recipe], method_of(everything, e))
+    ]
+    comparison = everything.model_copy(update={"experiments": experiments})
+    plan = Plan(comparison)
+    if run_by_run(comparison) != (len(plan.runs), {d: t.spec for d, t in plan.trainings.items()}):
+        sys.exit("the two ways do not plan the same jobs")
     shared = sum(training.shared for training in plan.trainings.values())
     print(
         f"{arguments.methods} methods, {len(experiments)} published scenarios: {len(plan.runs):,} runs, "
         f"{len(plan.trainings):,} trainings ({shared} base steps), {len(plan.evaluations):,} evaluations"
     )
-    print(f"all at once {ours:.1f} s, run by run {baseline:.1f} s: {baseline / ours:.1f} times faster")
-    if arguments.json:
-        case = f"{arguments.methods} methods x {len(experiments)} scenarios"
-        content = [{"case": case, "ours": ours, "baseline": baseline, "ratio": baseline / ours}]
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    found = compare(
+        f"planning {arguments.methods} methods on {len(experiments)} scenarios",
+        lambda: Plan(comparison),
+        lambda: run_by_run(comparison),
+        peer_name="run by run",
+        rounds=arguments.rounds,
+        warm_up=0,
+    )
+    write([found], arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,30 @@
-"""Time and memory of preparing 1,000 images in the raw layout of ADE20K, PASCAL VOC 2012 and COCO, projected to all images.
+"""Preparing images in the raw layout of ADE20K, PASCAL VOC 2012 and COCO, against the least that any preparation has to do.
 
-The synthetic photographs have the datasets' usual size, the annotations a typical number of segments. The projection scales the
-measured time to the official numbers of images. Memory is the largest resident set of the preparing process and of its largest
-worker.
+The synthetic photographs have the datasets' usual size, the annotations a typical number of segments. The peer is Pillow code
+that decodes every photograph and every annotation map once and writes the maps again; it checks, converts and lists nothing.
+Segue uses one worker.
 
-    python benchmarks/preparation.py --workers 2 --json results/preparation.json
+    python benchmarks/preparation.py --json results/preparation.json
 """
 
 from __future__ import annotations
 
-import argparse
+import io
 import json
-import resource
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import cv2
 import numpy as np
+from paired import compare, describe_machine, parser, write
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model.data.prepared.images import write_png
 from model.data.sources import registry as sources
 from model.data.sources.prepare import prepare
 
-OFFICIAL = {"ade20k": 22_210, "voc": 12_031, "coco": 123_287}
 SIZES = {"ade20k": (512, 683), "voc": (375, 500), "coco": (480, 640)}
 DIFFERENT = 50
 """Photographs that are made up; the others are links to them."""
@@ -135,49 +131,54 @@ def _coco_classes() -> list[dict[str, object]]:
 WRITERS = {"ade20k": write_ade20k, "voc": write_voc, "coco": write_coco}
 
 
-def measure(kind: str, root: Path, folder: Path, workers: int) -> None:
-    """Prepare, and print the measurements as JSON; runs in a process of its own, so that the memory is that of preparation."""
-    start = time.perf_counter()
-    prepare(kind, {"root": str(root)}, folder, name=kind, workers=workers)
-    seconds = time.perf_counter() - start
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    processor = sum(one.ru_utime + one.ru_stime for one in used)
-    memory = [one.ru_maxrss / 1024 for one in used]
-    print(json.dumps({"seconds": seconds, "processor": processor, "memory": memory}))
+def copied(root: Path, folder: Path) -> None:
+    """The peer: decode every photograph and every annotation map of a raw dataset once, and write the maps again."""
+    for file in sorted(root.rglob("*")):
+        if file.suffix == ".jpg":
+            Image.open(file).load()
+        elif file.suffix == ".png":
+            content = Image.open(file)
+            content.load()
+            target = folder / file.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content.save(target)
+
+
+def fresh(make: Callable[[Path], object], place: Path) -> Callable[[], None]:
+    """A call that makes something in a new folder, which is removed afterwards."""
+
+    def call() -> None:
+        with redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory(dir=place) as folder:
+            make(Path(folder) / "made")
+
+    return call
 
 
 def main() -> None:
-    """Generate the data of each kind, prepare them, and print one line each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="file to write the results to")
-    parser.add_argument("--measure", nargs=3, metavar=("KIND", "ROOT", "FOLDER"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        kind, root, folder = arguments.measure
-        measure(kind, Path(root), Path(folder), arguments.workers)
-        return
-    lines = []
-    for kind, write in WRITERS.items():
+    """Generate the data of each kind and time both."""
+    made = parser(__doc__, rounds=5)
+    made.add_argument("--images", type=int, default=60)
+    arguments = made.parse_args()
+    describe_machine()
+    rows = []
+    for kind, write_raw in WRITERS.items():
         with tempfile.TemporaryDirectory() as place:
-            root, folder = Path(place) / "raw", Path(place) / "prepared"
-            write(root, arguments.images)
-            command = [sys.executable, __file__, "--workers", str(arguments.workers), "--measure", kind, root, folder]
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-            figures = json.loads(done.stdout)
-        factor = 1000 / arguments.images
-        seconds, processor = figures["seconds"] * factor, figures["processor"] * factor
-        minutes = processor / arguments.workers * OFFICIAL[kind] / 1000 / 60
-        lines.append({"case": kind, "seconds": seconds, "processor": processor, "memory": figures["memory"]})
-        print(
-            f"{kind:8s} 1,000 images: {seconds:.0f} s, {processor:.0f} s of CPU time; memory {figures['memory'][0]:.0f} "
-            f"and {figures['memory'][1]:.0f} MiB; all {OFFICIAL[kind]:,}: {minutes:.1f} min on {arguments.workers} idle cores",
-            flush=True,
-        )
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+            root = Path(place) / "raw"
+            write_raw(root, arguments.images)
+            options = {"root": str(root)}
+            rows.append(
+                compare(
+                    f"preparing {arguments.images} images of {kind}",
+                    fresh(
+                        lambda folder, kind=kind, options=options: prepare(kind, options, folder, name=kind, workers=1),
+                        Path(place),
+                    ),
+                    fresh(lambda folder, root=root: copied(root, folder), Path(place)),
+                    peer_name="decoding everything once, and writing the maps again",
+                    rounds=arguments.rounds,
+                )
+            )
+    write(rows, arguments.json)
 
 
 if __name__ == "__main__":

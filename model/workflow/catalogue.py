@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
@@ -151,9 +152,14 @@ def _kept(question: list[Any], modules: list[str], find: Callable[[], Any]) -> A
     """An answer that follows from the question, the code of some modules, and what installed packages make of them."""
     if any(module_file(module) is None for module in modules):
         return find()  # a method from outside, whose packages may change without notice
+    return kept_answer(KEPT / "planning", canonical_json([question, _basis(*modules)]), find)
+
+
+@cache
+def _basis(*modules: str) -> list[str]:
+    """Code and versions that answers depend on."""
     versions = [platform.python_version(), *map(_version, ("pydantic", "torch", "timm"))]
-    code = combined_fingerprint(job_code(*modules, *_RULES))
-    return kept_answer(KEPT / "planning", canonical_json([question, versions, code]), find)
+    return [*versions, combined_fingerprint(job_code(*modules, *_RULES))]
 
 
 def _version(package: str) -> str:

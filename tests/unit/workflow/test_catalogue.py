@@ -63,11 +63,11 @@ def test_nothing_is_asked_twice(kept, monkeypatch):
 
 
 def test_changed_code_is_asked_again(monkeypatch):
-    monkeypatch.setattr(catalogue, "job_code", lambda *modules: {"all": "before"})
+    monkeypatch.setattr(catalogue, "_basis", lambda *modules: ["before"])
     before = method_facts("mib", {}, "per-pixel")
     monkeypatch.setattr(type(methods.build("mib")), "needs_future", property(lambda self: True))
     assert method_facts("mib", {}, "per-pixel") == before
-    monkeypatch.setattr(catalogue, "job_code", lambda *modules: {"all": "after"})
+    monkeypatch.setattr(catalogue, "_basis", lambda *modules: ["after"])
     assert method_facts("mib", {}, "per-pixel").needs_future
 
 
