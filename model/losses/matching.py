@@ -11,7 +11,6 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from model.common.devices import sent
@@ -116,6 +115,8 @@ def assign(costs: Sequence[Tensor], names: Sequence[str] | None = None) -> list[
     Raises:
         MatchingError: if a cost is not finite.
     """
+    from scipy.optimize import linear_sum_assignment  # here: an evaluation matches nothing and need not load it
+
     sizes = [cost.numel() for cost in costs]
     # each copy would wait for the device
     on_host = torch.cat([cost.detach().flatten() for cost in costs]).cpu().split(sizes)
