@@ -86,7 +86,7 @@ def tree(folder: Path) -> dict[str, str]:
     """Content of every file that is not the workflow's own."""
     found = {}
     for path, folders, files in os.walk(folder):
-        own = {".snakemake", "__pycache__"} | ({"results"} if (Path(path) / "Snakefile").exists() else set())
+        own = {".snakemake", ".cache", "__pycache__"} | ({"results"} if (Path(path) / "Snakefile").exists() else set())
         own |= {"archive"} if Path(path) == folder else set()
         folders[:] = [name for name in folders if name not in own]
         for name in files:
