@@ -2,26 +2,21 @@
 
     python benchmarks/ms_deform_attn.py --device cpu --json timings.json
 
-Both run alternately (ours, baseline, ours, baseline, ...) on the same inputs in the same process, so that whatever else the
-machine does affects both; reported are their medians and the ratio. Two geometries: ``m2f`` is Mask2Former on a
-640 × 640 crop (strides 32, 16 and 8), ``tiny`` that of small CPU recipes. Locations are local, as a trained network's are
-(pixel centres, plus 1 to 4 pixels in a direction for each head, plus a pixel of noise), or uniform in [-0.05, 1.05]
-(suffix ``-uniform``). A type other than float32 is a suffix too; the baseline then runs in float32, because grid_sample
-wants locations of the value's type and locations in half precision are off by pixels.
+Two geometries: ``m2f`` is Mask2Former on a 640 × 640 crop (strides 32, 16 and 8), ``tiny`` that of small CPU recipes, whose
+calls take less than a millisecond and are timed a hundred at a time. Locations are local, as a trained network's are (pixel
+centres, plus 1 to 4 pixels in a direction for each head, plus a pixel of noise), or uniform in [-0.05, 1.05] (suffix
+``-uniform``). A type other than float32 is a suffix too; the baseline then runs in float32, because grid_sample wants locations
+of the value's type and locations in half precision are off by pixels.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
+import paired
 import torch
 from torch import Tensor
 
@@ -105,22 +100,6 @@ def calls(
     return bind(ops.ms_deform_attn, dtype), bind(sample_and_sum, torch.float32)
 
 
-def measure(pair: tuple[Callable[[], object], Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """Median seconds of each of the two, called alternately; two warm-up rounds are not counted."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + 2):
-        for call, durations in zip(pair, times, strict=True):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            start = time.perf_counter()
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if repeat >= 2:
-                durations.append(time.perf_counter() - start)
-    return [statistics.median(durations) for durations in times]
-
-
 def cases(
     geometries: list[str], batches: list[int], uniform: list[bool], dtypes: list[str]
 ) -> Iterator[tuple[str, Geometry, int, bool, torch.dtype, bool]]:
@@ -136,34 +115,37 @@ def cases(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = paired.parser(__doc__)
     parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument("--json", type=Path, help="write the timings here")
     parser.add_argument("--geometry", nargs="+", choices=list(GEOMETRIES), default=list(GEOMETRIES))
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--dtype", nargs="+", choices=["float32", "bfloat16", "float16"], default=["float32"])
     parser.add_argument("--locations", nargs="+", choices=["local", "uniform"], default=["local"])
-    parser.add_argument("--repeats", type=int, default=15, help="calls of each; medians are taken")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-
-    print(f"{IMPLEMENTATION.describe()}, {arguments.device}, {arguments.threads} threads, torch {torch.__version__}")
-    if hasattr(os, "getloadavg"):
-        print("load average", *(f"{load:.2f}" for load in os.getloadavg()))
-    print(f"{'case':<40}{'ours ms':>10}{'baseline ms':>13}{'ratio':>8}")
+    device = arguments.device
+    print(f"{IMPLEMENTATION.describe()}, {device}, {arguments.threads} threads, torch {torch.__version__}")
+    paired.describe_machine()
     spreads = [kind == "uniform" for kind in arguments.locations]
-    rows = []
+    found = []
     for case, geometry, batch, uniform, dtype, backward in cases(
         arguments.geometry, arguments.batch, spreads, arguments.dtype
     ):
-        inputs = make_inputs(geometry, batch, uniform, arguments.device)
-        ours, baseline = measure(calls(geometry, inputs, dtype, backward), arguments.repeats, arguments.device)
-        rows.append({"case": case, "ours": ours, "baseline": baseline, "ratio": baseline / ours})
-        print(f"{case:<40}{ours * 1e3:>10.3f}{baseline * 1e3:>13.3f}{baseline / ours:>8.1f}")
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        ours, baseline = calls(geometry, make_inputs(geometry, batch, uniform, device), dtype, backward)
+        found.append(
+            paired.compare(
+                case,
+                ours,
+                baseline,
+                peer_name="grid_sample",
+                rounds=arguments.rounds,
+                calls=100 if geometry is GEOMETRIES["tiny"] else 1,
+                warm_up=2,
+                wait=partial(torch.cuda.synchronize, device) if device.type == "cuda" else None,
+            )
+        )
+    paired.write(found, arguments.json)
 
 
 if __name__ == "__main__":
