@@ -54,8 +54,12 @@ def jobs_started(checkout: Checkout) -> int:
 
 def trainings(running: psutil.Popen) -> list[psutil.Process]:
     """Processes that train at the moment."""
+    try:
+        processes = running.children(recursive=True)
+    except psutil.NoSuchProcess:  # it has ended since it was last looked at
+        return []
     found = []
-    for process in running.children(recursive=True):
+    for process in processes:
         try:
             command = process.cmdline()
         except psutil.Error:
