@@ -131,6 +131,14 @@ def loss_module(folder: Path) -> None:
     edit(folder, "model/losses/distillation.py", r"\Z", "\nDEFAULT = 1\n")
 
 
+def loss_module_of_mib(folder: Path) -> None:
+    edit(folder, "model/losses/background_losses.py", r"\Z", "\nDEFAULT = 1\n")
+
+
+def loss_module_of_all(folder: Path) -> None:
+    edit(folder, "model/losses/classification.py", r"\Z", "\nDEFAULT = 1\n")
+
+
 def evaluation_code(folder: Path) -> None:
     edit(folder, "model/evaluation/metrics/mean_iou.py", r"\Z", "\nDEFAULT = 1\n")
 
@@ -156,7 +164,9 @@ CASES = {
     hyper_parameter_of_step_2: expect("mib/step2"),
     hyper_parameter_of_step_1: expect(*steps("mib")),
     method_file: expect(*steps("lwf")),
-    loss_module: expect(*steps("lwf", "mib")),
+    loss_module: expect(*steps("lwf")),
+    loss_module_of_mib: expect(*steps("mib")),
+    loss_module_of_all: expect(*EVERYTHING),
     evaluation_code: expect(evaluated=EVERYTHING),
     protocol: expect(evaluated=EVERYTHING),
     training_loop: expect(*EVERYTHING),

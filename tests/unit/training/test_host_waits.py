@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data._utils.pin_memory import pin_memory
 from waiting_device import DEVICE, DeviceTensor, counted, onto_device
 
+import ops.attention
 from model.common.devices import sent
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.data.loading.pixel_batch import PixelBatch
@@ -30,6 +31,12 @@ from model.training.loop import TrainingError
 
 MOST = 10
 MIB = FIRST_INCREMENTS["semantic", "mib"]
+
+
+@pytest.fixture(autouse=True)
+def operator_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device that counts has no compiled kernels, which ``SEGUE_OPS=compiled`` refuses."""
+    monkeypatch.setattr(ops.attention, "IMPLEMENTATION", replace(ops.attention.IMPLEMENTATION, choice="auto"))
 
 
 @pytest.fixture(scope="module")

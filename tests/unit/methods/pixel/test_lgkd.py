@@ -48,7 +48,8 @@ def test_the_host_keeps_its_losses_except_the_distillation_of_mib(name: str) -> 
     kept = {"classification"} if name == "lgkd-mib" else set(host)
     assert set(guided) == kept | {"label_guided"}
     for term in kept:
-        assert torch.equal(guided[term], host[term])
+        # MiB computes its two losses together: the last digit may differ.
+        torch.testing.assert_close(guided[term], host[term])
 
 
 @pytest.mark.parametrize("name", HOSTS)

@@ -122,7 +122,7 @@ def test_a_weight_of_zero_leaves_its_term_out_and_nothing_else(term: str) -> Non
     without, _ = increment({f"{term}_weight": 0.0})
     assert set(without) == set(whole) - {term}
     for name, value in without.items():
-        assert torch.equal(value, whole[name])
+        torch.testing.assert_close(value, whole[name])  # two losses computed together may differ in the last digit
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_weight_of_zero_leaves_its_term_out_and_nothing_else(term: str) -> Non
 )
 def test_an_option_changes_its_terms_only(option: dict[str, Any], changed: set[str]) -> None:
     whole, other = increment({})[0], increment(option)[0]
-    assert {name for name in whole if not torch.equal(whole[name], other[name])} == changed
+    assert {name for name in whole if not torch.allclose(whole[name], other[name], rtol=1e-6)} == changed
 
 
 def test_kept_labels_take_the_place_of_predictions_in_the_sequential_setting() -> None:
