@@ -7,15 +7,16 @@ from model.workflow.file_times import bring_to_the_present
 from model.workflow.long_arguments import write_long_arguments
 from model.workflow.reports_folder import Owner, take_over
 from model.workflow.results_folder import ResultsLock, failures
-from model.workflow.stopping import pass_on_interrupts
+from model.workflow.stopping import Interrupts
 from model.workflow.unfinished import link_results
 
 RESULTS_LOCK = ResultsLock(RESULTS)
 STARTED = time.time()
+INTERRUPTS = Interrupts()
 
 
 onstart:
-    pass_on_interrupts()
+    INTERRUPTS.pass_on()
     try:
         RESULTS_LOCK.acquire()
         _, before, _ = known_states()
@@ -33,7 +34,12 @@ onstart:
 
 onerror:
     whole = next((Path(file) for file in ([log] if isinstance(log, str) else log)), None)
-    print("\nWhat went wrong:", *failures(RESULTS / "logs", STARTED, whole), sep="\n", file=sys.stderr)
+    print(
+        "\nWhat went wrong:",
+        *failures(RESULTS / "logs", STARTED, whole, INTERRUPTS.first),
+        sep="\n",
+        file=sys.stderr,
+    )
 
 
 onsuccess:

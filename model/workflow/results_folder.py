@@ -23,6 +23,8 @@ _WRITTEN = (
 )
 """Folders that the workflow writes in the results folder."""
 _BUG = "Traceback (most recent call last)"
+_AT_ONCE = 2.0
+"""Seconds: a terminal interrupts jobs and workflow at the same time, in any order."""
 _FAILED = re.compile(r"^\s*Error in (?:rule|group) ([^\s:]+).*\n((?:\s{2,}.*\n)*)", re.MULTILINE)
 _LOG = re.compile(r"^\s+log: (.+?)(?: \(check log file.*)?$", re.MULTILINE)
 _KILLED = (
@@ -120,18 +122,21 @@ def _prepared_by_hand(results: Path) -> bool:
     return any(is_ours(folder, PREPARED) for folder in results.glob("data/*"))
 
 
-def failures(logs: Path, since: float, workflow_log: Path | None = None) -> list[str]:
+def failures(logs: Path, since: float, workflow_log: Path | None = None, interrupted: float | None = None) -> list[str]:
     """The last errors of failed jobs, one line per job, in the order in which they ended.
 
     Args:
         logs: folder of log files.
         since: only logs that were written later, in seconds since the epoch.
         workflow_log: of Snakemake, which names jobs that ended without a word of their own.
+        interrupted: when the workflow got SIGINT, in seconds since the epoch. A job that was still importing its libraries may
+            end with any error then: compiled ones turn the interrupt into their own.
     """
     written = [(file.stat().st_mtime, file) for file in logs.rglob("*.log")]
     lines, told = [], set()
-    for _, log in sorted(entry for entry in written if entry[0] >= since):
-        if found := _last_words(log):
+    for ended, log in sorted(entry for entry in written if entry[0] >= since):
+        stopped = interrupted is not None and ended > interrupted - _AT_ONCE
+        if found := _last_words(log, stopped):
             told.add(log.resolve())
             lines += found
     if workflow_log is None or not workflow_log.is_file():
@@ -144,13 +149,18 @@ def failures(logs: Path, since: float, workflow_log: Path | None = None) -> list
     return [*dict.fromkeys(lines), *([_TOO_LONG] if "Argument list too long" in text else [])]
 
 
-def _last_words(file: Path) -> list[str]:
-    """Errors that the log of a job tells, or that it was asked to stop; nothing if it tells neither."""
+def _last_words(file: Path, stopped: bool) -> list[str]:
+    """Errors that the log of a job tells, or that it was asked to stop; nothing if it tells neither.
+
+    Args:
+        file: the log.
+        stopped: whether the job ended when the workflow was interrupted.
+    """
     text = file.read_text(encoding="utf-8", errors="replace")
     said = [line for line in text.splitlines() if line.startswith(("error: ", "stopped by "))]
     if said:
         return [f"{line}  [{file}]" for line in said]
-    if _BUG in text and text.rstrip().endswith("KeyboardInterrupt"):
+    if _BUG in text and (stopped or text.rstrip().endswith("KeyboardInterrupt")):
         return [f"stopped by SIGINT before it had begun; run it again to have it done  [{file}]"]
     if _BUG in text:
         return [f"error: {text.rstrip().splitlines()[-1]}; a bug, please report it with {file}"]

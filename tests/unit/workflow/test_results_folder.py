@@ -63,6 +63,18 @@ def test_failures_are_one_line_a_job_of_this_run_in_order(tmp_path: Path) -> Non
     assert failures(tmp_path / "nowhere", since=0) == []
 
 
+def test_what_ends_when_the_workflow_is_interrupted_is_no_bug(tmp_path: Path) -> None:
+    """A compiled library that is being imported turns the interrupt into an error of its own."""
+    panic = "Traceback (most recent call last):\n  File ...\npyo3_runtime.PanicException: failed to import `datetime`\n"
+    for name, ended in (("before.log", 1000), ("then.log", 2001)):
+        (tmp_path / name).write_text(panic)
+        os.utime(tmp_path / name, (ended, ended))
+    bug, stopped = failures(tmp_path, since=500, interrupted=2002.0)
+    assert bug.endswith(f"a bug, please report it with {tmp_path / 'before.log'}")
+    assert stopped == f"stopped by SIGINT before it had begun; run it again to have it done  [{tmp_path / 'then.log'}]"
+    assert all("a bug" in line for line in failures(tmp_path, since=500))
+
+
 SNAKEMAKE_LOG = """
 [Sat Nov 21 16:24:52 2026]
 Error in rule train_base:
