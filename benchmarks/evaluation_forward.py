@@ -1,4 +1,4 @@
-"""The forward pass of an evaluation: normalisation folded and channels last, against the network as it was trained.
+"""The forward pass of an evaluation: normalisation folded and channels last, against convolution, scale and shift one by one.
 
     python benchmarks/evaluation_forward.py --network mask2former-r50 deeplabv3-r101 --json results/evaluation_forward.json
 
@@ -16,6 +16,7 @@ from paired import compare, describe_machine, parser, write
 from torch import nn
 
 from model.networks import registry
+from model.networks.backbones.detectron_resnet import ConvNorm
 from model.networks.folding import folded_copy
 
 NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
@@ -38,6 +39,14 @@ def build(name: str) -> nn.Module:
     return network
 
 
+def with_separate_normalisation(network: nn.Module) -> nn.Module:
+    """The same network, changed in place: a frozen normalisation no longer joins its convolution, as it does in training too."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.norm = nn.Sequential(module.norm)
+    return network
+
+
 def main() -> None:
     """Check that both agree, then time them."""
     made = parser(__doc__, rounds=7)
@@ -52,8 +61,9 @@ def main() -> None:
     rows = []
     for name in arguments.network:
         height, width = (arguments.size, arguments.size) if arguments.size else NETWORKS[name][2]
-        plain = build(name).to(arguments.device)
-        folded = folded_copy(plain)
+        trained = build(name).to(arguments.device)
+        folded = folded_copy(trained)
+        plain = with_separate_normalisation(trained)
         images = torch.randn(1, 3, height, width, device=arguments.device)
         with torch.inference_mode():
             before, after = plain(images).logits, folded(images).logits

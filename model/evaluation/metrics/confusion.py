@@ -166,7 +166,9 @@ class ConfusionAccumulator:
         self._seen_rows = [row_of[c] for c in self.classes]
         self._counts = np.zeros((2, self._unknown, self._columns), np.int64)
         self._images = [0, 0]
-        self._parts: list[np.ndarray] = []
+        self._parts: list[
+            tuple[int, np.ndarray, np.ndarray]
+        ] = []  # of each image: layer, flat places, numbers of pixels
 
     def add(self, labels: Any, prediction: Any, has_seen_class: bool | None = None) -> None:
         """Count one image.
@@ -202,19 +204,20 @@ class ConfusionAccumulator:
         if has_seen_class is None:
             has_seen_class = bool(counts[self._seen_rows].any())
         layer = WITH_SEEN if has_seen_class else WITHOUT_SEEN
-        rows, columns = np.nonzero(counts)
-        same = np.full(len(rows), 1, np.int64)
-        self._parts.append(
-            np.stack([same * sum(self._images), same * layer, rows, columns, counts[rows, columns]], axis=1)
-        )
+        places = np.flatnonzero(counts)
+        self._parts.append((layer, places, counts.ravel()[places]))
         self._counts[layer] += counts
         self._images[layer] += 1
 
     def matrix(self) -> ConfusionMatrix:
         """What has been counted so far."""
-        parts = np.concatenate(self._parts) if self._parts else np.zeros((0, 5), np.int64)
+        parts = [
+            np.stack(np.broadcast_arrays(image, layer, *np.divmod(places, self._columns), pixels), axis=1)
+            for image, (layer, places, pixels) in enumerate(self._parts)
+        ]
         images = (self._images[0], self._images[1])
-        return ConfusionMatrix(self.categories, self.classes, self._counts.copy(), images, parts)
+        joined = np.concatenate(parts) if parts else np.zeros((0, 5), np.int64)
+        return ConfusionMatrix(self.categories, self.classes, self._counts.copy(), images, joined)
 
     @staticmethod
     def _check_range(what: str, values: np.ndarray, end: int, expected: str) -> None:
