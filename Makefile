@@ -75,10 +75,11 @@ report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they we
 schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types
 	@$(BIN)/python workflow_scripts/write_schemas.py
 
-docs: $(STAMP)  ## Write the generated parts of docs/: error messages, who uses which hook, the picture of the imports
+docs: $(STAMP)  ## Write the generated parts of docs/: error messages, hooks, published tables, the picture of the imports
 	@$(BIN)/python tests/bad_input/write_troubleshooting.py
 	@$(BIN)/python workflow_scripts/write_hook_table.py
 	@$(BIN)/python workflow_scripts/draw_imports.py
+	@$(BIN)/python workflow_scripts/write_published.py
 
 lock: $(STAMP)  ## Make the pinned requirements anew (needs uv)
 	@{ echo "# Made by \`make lock\` from pyproject.toml and envs/pins.txt; every platform, Python 3.11 and newer."; \

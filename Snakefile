@@ -27,10 +27,12 @@ rule all:
     default_target: True
     input:
         rules.tables.output,
+        rules.significance.output,
         [
-            RESULTS / "figures" / comparison / f"{figure}.svg"
+            RESULTS / "figures" / comparison / f"{figure}.{suffix}"
             for comparison in COMPARISONS
-            for figure in ("curves", "classes", "forgetting")
+            for figure in FIGURES
+            for suffix in FIGURE_FORMATS
         ],
         [RESULTS / "figures" / comparison / f"gallery_{method}.png" for comparison, method in GALLERIES],
         list(rules.rank_agreement.output) if PLAN.config.ranked_against else [],

@@ -1,6 +1,18 @@
 """Everything that was measured, in tables, curves and pictures."""
 
-from model.workflow.plan_jobs import AGREEMENT, PUBLISHED, agreement_inputs, galleries, table_inputs
+from model.workflow.plan_jobs import (
+    AGREEMENT,
+    FIGURE_FORMATS,
+    FIGURES,
+    PUBLISHED,
+    SIGNIFICANCE,
+    agreement_inputs,
+    galleries,
+    loss_files,
+    memory_files,
+    significance_inputs,
+    table_inputs,
+)
 
 COMPARISONS = {comparison.name: comparison for comparison in PLAN.comparisons}
 GALLERIES = galleries(PLAN)
@@ -15,6 +27,7 @@ rule tables:
         metrics=RESULTS / "tables/metrics.csv",
         per_class=RESULTS / "tables/per_class.csv",
         costs=RESULTS / "tables/costs.csv",
+        orders=RESULTS / "tables/orders.csv",
         markdown=report(
             RESULTS / "tables/summary.md",
             caption="captions/summary.rst",
@@ -28,6 +41,8 @@ rule tables:
             labels={"table": "summary, as CSV"},
         ),
         latex=RESULTS / "tables/summary.tex",
+        html=RESULTS / "tables/summary.html",
+        published=[RESULTS / f"tables/published.{suffix}" for suffix in ("md", "tex", "html")],
     log:
         RESULTS / "logs/tables.log",
     benchmark:
@@ -40,6 +55,25 @@ rule tables:
         results=RESULTS,
     shell:
         "{PYTHON} {SCRIPTS}/make_tables.py --config {params.config:q} --results {params.results:q} --published {params.published:q} --folder {params.folder:q} > {log:q} 2>&1"
+
+
+rule significance:
+    """Each pair of methods: difference, its interval and p value by a bootstrap over images and seeds."""
+    input:
+        known(lambda wildcards: [read.file for read in significance_inputs(PLAN, RESULTS).values()]),
+    output:
+        [RESULTS / f"{SIGNIFICANCE}.{suffix}" for suffix in ("csv", "md", "html")],
+    log:
+        RESULTS / "logs/significance.log",
+    benchmark:
+        RESULTS / "benchmarks/significance.tsv"
+    localrule: True
+    params:
+        config=lambda wildcards: argument(CONFIGURATION),
+        folder=RESULTS / "tables",
+        results=RESULTS,
+    shell:
+        "{PYTHON} {SCRIPTS}/compare_methods.py --config {params.config:q} --results {params.results:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule rank_agreement:
@@ -68,11 +102,25 @@ rule rank_agreement:
         "{PYTHON} {SCRIPTS}/compare_ranks.py --config {params.config:q} --results {params.results:q} --published {params.published:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
+def files_of(found):
+    """Title → paths, of :func:`loss_files` or :func:`memory_files`."""
+    return {title: [str(RESULTS / file) for file, _ in files] for title, files in found.items()}
+
+
+def drawn(find):
+    """Input function: all files of a comparison that ``find`` names."""
+    return lambda wildcards: [
+        file for files in files_of(find(COMPARISONS[wildcards.comparison])).values() for file in files
+    ]
+
+
 rule figures:
-    """Curves over steps, values per class over steps, forgetting: one set of figures per scenario."""
+    """Curves over steps, old against new classes, forgetting, values per class, losses, memories: one set per scenario."""
     input:
         metrics=known(RESULTS / "tables/metrics.csv"),
         per_class=known(RESULTS / "tables/per_class.csv"),
+        losses=known(drawn(loss_files)),
+        memories=known(drawn(memory_files)),
     output:
         curves=report(
             RESULTS / "figures/{comparison}/curves.svg",
@@ -81,12 +129,12 @@ rule figures:
             subcategory="{comparison}",
             labels={"figure": "curves over steps"},
         ),
-        classes=report(
-            RESULTS / "figures/{comparison}/classes.svg",
-            caption="captions/classes.rst",
+        trade_off=report(
+            RESULTS / "figures/{comparison}/trade_off.svg",
+            caption="captions/trade_off.rst",
             category="Figures",
             subcategory="{comparison}",
-            labels={"figure": "classes over steps"},
+            labels={"figure": "old against new classes"},
         ),
         forgetting=report(
             RESULTS / "figures/{comparison}/forgetting.svg",
@@ -95,6 +143,28 @@ rule figures:
             subcategory="{comparison}",
             labels={"figure": "forgetting"},
         ),
+        classes=report(
+            RESULTS / "figures/{comparison}/classes.svg",
+            caption="captions/classes.rst",
+            category="Figures",
+            subcategory="{comparison}",
+            labels={"figure": "classes over steps"},
+        ),
+        losses=report(
+            RESULTS / "figures/{comparison}/losses.svg",
+            caption="captions/losses.rst",
+            category="Figures",
+            subcategory="{comparison}",
+            labels={"figure": "loss terms"},
+        ),
+        memory=report(
+            RESULTS / "figures/{comparison}/memory.svg",
+            caption="captions/memory.rst",
+            category="Figures",
+            subcategory="{comparison}",
+            labels={"figure": "exemplar memories"},
+        ),
+        png=[RESULTS / f"figures/{{comparison}}/{name}.png" for name in FIGURES],
     log:
         RESULTS / "logs/figures/{comparison}.log",
     benchmark:
@@ -104,9 +174,11 @@ rule figures:
     localrule: True
     params:
         comparison=lambda wildcards: argument(canonical_json(COMPARISONS[wildcards.comparison].identity)),
+        losses=lambda wildcards: argument(canonical_json(files_of(loss_files(COMPARISONS[wildcards.comparison])))),
+        memories=lambda wildcards: argument(canonical_json(files_of(memory_files(COMPARISONS[wildcards.comparison])))),
         folder=lambda wildcards: RESULTS / "figures" / wildcards.comparison,
     shell:
-        "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --comparison {params.comparison:q} --folder {params.folder:q} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --comparison {params.comparison:q} --losses {params.losses:q} --memories {params.memories:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule gallery:

@@ -61,3 +61,6 @@ def long_arguments(jobs):
         yield canonical_json(job.spec)
         if job.kind == "gallery":
             yield canonical_json(job.spec["classes"])
+    for comparison in COMPARISONS.values():
+        yield canonical_json(files_of(loss_files(comparison)))
+        yield canonical_json(files_of(memory_files(comparison)))

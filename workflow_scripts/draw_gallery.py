@@ -4,11 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
 from model.common.array_files import ArrayFileError, read_arrays
 from model.common.command_line import read_argument, run
 from model.common.fingerprints import job_code
 from model.common.provenance import basis, record_beside, write_record
 from model.data.prepared.dataset import PreparedDataset
+from model.reporting.class_colors import class_colors
 from model.reporting.figures import save_figure
 from model.reporting.gallery import GalleryImage, gallery
 
@@ -60,10 +63,12 @@ def main() -> None:
     predictions = {f"predictions {place}": file for place, file in enumerate(arguments.predictions)}
     made_from = basis(spec, job_code("draw_gallery.py"), {"dataset": arguments.data, **predictions}, record)
     dataset = PreparedDataset.open(arguments.data.parent)
+    images = read_images(arguments.predictions)
+    present = {label for image in images for label in np.unique(image.labels).tolist()}
     figure = gallery(
-        read_images(arguments.predictions),
+        images,
         known_after,
-        {category.id: category.color for category in dataset.categories},
+        class_colors(dataset.category_ids, present),
         {category.id: category.name for category in dataset.categories},
         arguments.title,
         dataset.background_id,

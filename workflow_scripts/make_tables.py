@@ -10,8 +10,11 @@ from model.common.provenance import basis, record_beside, write_record
 from model.config.reading import parse_config
 from model.reporting.collect import collect, released_rows
 from model.reporting.costs import cost_rows
+from model.reporting.orders import order_rows
 from model.reporting.published import read_published
-from model.reporting.summary import markdown, summarise, write_summary
+from model.reporting.published_tables import published_tables, write_published
+from model.reporting.summary import PRINTED, summarise
+from model.reporting.summary_tables import markdown, write_summary
 from model.reporting.tables import class_rows, metric_rows, write_csv
 from model.reporting.verification import kept_runs, verify
 from model.workflow.contents import Contents
@@ -21,7 +24,7 @@ from model.workflow.state import recorded_states
 
 
 def main() -> None:
-    """Parse the command line and write metrics.csv, per_class.csv, costs.csv and summary.{md,csv,tex}."""
+    """Parse the command line and write values, costs, the summary and the published tables beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="the resolved configuration as JSON, or @FILE with it")
     parser.add_argument("--results", required=True, type=Path, help="folder that holds the evaluations")
@@ -42,12 +45,16 @@ def main() -> None:
     metrics = metric_rows(measurements)
     notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
     kept = kept_runs(plan.runs, jobs, states)
-    summary = summarise(metrics, read_published(arguments.published), notes, kept, released_rows(plan))
+    published, released = read_published(arguments.published), released_rows(plan)
+    summary = summarise(metrics, published, notes, kept, released)
+    beside = published_tables(published, summarise(metrics, published, notes, kept, released, PRINTED))
     tables = {"metrics.csv": metrics, "per_class.csv": class_rows(measurements)}
-    tables["costs.csv"] = cost_rows(plan.runs, arguments.results, kept)
+    tables["costs.csv"] = costs = cost_rows(plan.runs, arguments.results, kept)
+    tables["orders.csv"] = order_rows(summary)
     for name, table in tables.items():
         write_csv(table, arguments.folder / name)
-    written = [*(arguments.folder / name for name in tables), *write_summary(summary, arguments.folder)]
+    written = [arguments.folder / name for name in tables]
+    written += [*write_summary(summary, arguments.folder, costs), *write_published(beside, arguments.folder)]
     write_record(record, made_from, written)
     print(markdown(summary))
 

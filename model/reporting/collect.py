@@ -12,6 +12,7 @@ from model.evaluation.metrics.mean_iou import semantic_scores
 from model.evaluation.protocols import Protocol, get
 from model.reporting.records import CONFUSION, EvaluationRecord, Measurement, RecordError, measure
 from model.reporting.records import Run as Identity
+from model.reporting.resampling import Resampled, resampled
 from model.scenario import class_groups
 from model.workflow.jobs import Run
 from model.workflow.plan import Plan
@@ -121,3 +122,27 @@ def _miou(
     groups: Mapping[str, Sequence[int]], protocol: Protocol, background_is_labelled: bool, matrix: ConfusionMatrix
 ) -> float:
     return semantic_scores(matrix, groups, protocol, background_is_labelled).groups["all"]["mIoU"]
+
+
+def resampled_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], dict[str, dict[int, Resampled]]]:
+    """The evaluations after the last step whose images can be drawn anew.
+
+    Returns:
+        (dataset, task, scenario, setting, recipe, protocol) → method → seed → evaluation; released weights of earlier steps and
+        tasks whose counts of single images are not kept are left out.
+
+    Raises:
+        RecordError: if an evaluation is missing or damaged.
+    """
+    found: dict[tuple[str, ...], dict[str, dict[int, Resampled]]] = {}
+    for run in plan.runs:
+        last = len(run.trainings) - 1
+        if step_of(run, last) != run.scenario.last:
+            continue
+        groups = class_groups(run.scenario, run.scenario.last)
+        for protocol, evaluations in run.evaluations.items():
+            evaluation = resampled(results / evaluations[-1].directory / "evaluation.json", groups)
+            if evaluation is not None:
+                key = (run.dataset, run.task, run.scenario.name, run.setting, run.recipe, protocol)
+                found.setdefault(key, {}).setdefault(run.method, {})[run.seed] = evaluation
+    return found

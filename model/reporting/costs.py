@@ -16,7 +16,7 @@ from model.workflow.jobs import Run
 COST_COLUMNS = (
     "dataset", "task", "scenario", "setting", "recipe", "method", "seed",
     "parameters", "trainable_parameters", "exemplars", "exemplar_bytes", "state_bytes",
-    "iterations", "seconds", "base_seconds", "peak_resident_bytes", "kept",
+    "iterations", "seconds", "base_seconds", "peak_resident_bytes", "peak_gpu_bytes", "kept",
 )  # fmt: skip
 
 
@@ -35,7 +35,8 @@ def cost_rows(runs: Iterable[Run], results: Path, kept: Container[tuple[Any, ...
         method keeps besides the network: prototypes, statistics, importances. ``iterations`` and ``seconds`` (wall clock;
         of an interrupted training all that led to its result, without iterations that were lost and done again) are
         summed over the increments; the base step is in ``base_seconds``, since other runs share it, and so is a joint
-        run's only training. Peak memory is the maximum over the trainings. ``kept`` is 1 for the runs in ``kept``, else 0.
+        run's only training. Peak memory is the maximum over the trainings, on the GPU 0 where there was
+        none. ``kept`` is 1 for the runs in ``kept``, else 0.
 
     Raises:
         RecordError: if a training's record is missing or damaged.
@@ -60,6 +61,7 @@ def cost_rows(runs: Iterable[Run], results: Path, kept: Container[tuple[Any, ...
                 sum(record["seconds"] for record in records[1:]),
                 records[0]["seconds"],
                 max(record["peak_memory"]["resident_bytes"] for record in records),
+                max(record["peak_memory"].get("gpu_bytes", 0) for record in records),
                 int(run.key in kept),
             )
         )  # fmt: skip

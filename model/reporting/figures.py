@@ -1,14 +1,13 @@
-"""Curves over steps, values per class over steps, and forgetting, drawn from the tidy tables.
+"""Curves over steps, values per class over steps, forgetting, old against new classes, drawn from the tidy tables.
 
 Every function takes the rows of *one* comparison (one dataset, task, scenario, setting, recipe and protocol, see
-:func:`select`), returns a figure, and touches neither files nor matplotlib's global state. The colours are Okabe and
-Ito's, which colour-blind readers can distinguish; markers differ as well, so that a greyscale print is readable.
+:func:`select`), returns a figure, and touches neither files nor matplotlib's global state. How methods look:
+:mod:`model.reporting.styles`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -19,16 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from model.evaluation.metrics.scores import BACKGROUND
+from model.reporting.bounds import is_upper_bound, method_order
 from model.reporting.escaping import figure_text
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC
-from model.reporting.summary import LOWER_BOUND, UPPER_BOUND, method_order
+from model.reporting.styles import Style
 
 COMPARISON = ("dataset", "task", "scenario", "setting", "recipe", "protocol")
 """Columns that are constant within a comparison, and hence in a figure."""
-
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_UPPER, _LOWER = "#000000", "#8C8C8C"
 
 
 class FigureError(ValueError):
@@ -37,28 +33,6 @@ class FigureError(ValueError):
 
 _TITLE_CHARACTER = 0.085
 """Width of a title's character in inches, on average and with some margin."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method looks in every figure."""
-
-    color: str
-    marker: str
-    line: str
-
-
-def method_styles(methods: Iterable[str]) -> dict[str, Style]:
-    """One style per method; pass all methods of the results, so that all figures agree.
-
-    The upper bound is black and dashed, the lower bound grey and dotted.
-    """
-    styles = {}
-    between = [name for name in method_order(methods) if name not in (UPPER_BOUND, LOWER_BOUND)]
-    for index, name in enumerate(between):
-        turn = index // len(_COLORS)  # after seven methods the colours repeat, with other markers
-        styles[name] = Style(_COLORS[index % len(_COLORS)], _MARKERS[(index + turn) % len(_MARKERS)], "-")
-    return {UPPER_BOUND: Style(_UPPER, "_", "--"), **styles, LOWER_BOUND: Style(_LOWER, ".", ":")}
 
 
 def select(frame: pd.DataFrame, **identity: object) -> pd.DataFrame:
@@ -87,7 +61,7 @@ def curves(
 
     Args:
         metrics: rows of one comparison.
-        styles: from :func:`method_styles`.
+        styles: from :func:`model.reporting.styles.method_styles`.
         metric: the task's primary metric by default.
         groups: one panel each.
 
@@ -148,7 +122,7 @@ def class_heat_maps(
         raise FigureError(f"the results hold no '{metric}' per class")
     methods = method_order(rows["method"])
     # the upper bound has values at the last step only, as if every class were learnt there
-    first = rows[rows["method"] != UPPER_BOUND].groupby("class", sort=False)["step"].min()
+    first = rows[~rows["method"].map(is_upper_bound)].groupby("class", sort=False)["step"].min()
     names = list(class_order or sorted(set(rows["class"]), key=lambda name: (first.get(name, 0), name)))
     learnt = [int(first.get(name, 0)) for name in names]
     last = int(rows["step"].max())
@@ -192,7 +166,7 @@ def forgetting_bars(
 
     Args:
         metrics: rows of one comparison.
-        styles: from :func:`method_styles`.
+        styles: from :func:`model.reporting.styles.method_styles`.
         groups: a cluster of bars each; groups without anything to forget yet are left out.
 
     Raises:
@@ -220,6 +194,68 @@ def forgetting_bars(
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     _entitle(figure, rows)
     return figure
+
+
+def trade_off(metrics: pd.DataFrame, styles: Mapping[str, Style], metric: str | None = None) -> Figure:
+    """Old classes against new ones after the last step: stability from left to right, plasticity from bottom to top.
+
+    Whiskers are one standard deviation over several seeds; along a grey line the harmonic mean of the two is the same.
+
+    Args:
+        metrics: rows of one comparison.
+        styles: from :func:`model.reporting.styles.method_styles`.
+        metric: the task's primary metric by default.
+
+    Raises:
+        FigureError: if the rows belong to several comparisons, or no method has both groups.
+    """
+    _require_one_comparison(metrics)
+    metric = metric or PRIMARY_METRIC[metrics["task"].iloc[0]]
+    rows = metrics[(metrics["metric"] == metric) & (metrics["step"] == metrics["step"].max())]
+    groups = {group: rows[rows["group"] == group].groupby("method")["value"] for group in ("old", "new")}
+    shown = [m for m in method_order(rows["method"]) if all(m in values.groups for values in groups.values())]
+    if not shown:
+        raise FigureError("no method has been evaluated on old and new classes")
+    mean = {group: values.mean() for group, values in groups.items()}
+    spread = {group: values.std(ddof=1).fillna(0) for group, values in groups.items()}
+    figure = _figure(6.4, 4.6)
+    panel = figure.subplots()
+    limit = min(100.0, 1.12 * max(1.0, *((mean[g] + spread[g])[shown].max() for g in groups)))
+    _harmonic_lines(panel, limit)
+    for method in shown:
+        style = styles[method]
+        panel.errorbar(
+            mean["old"][method],
+            mean["new"][method],
+            spread["new"][method],
+            spread["old"][method],
+            fmt=style.marker,
+            color=style.color,
+            markersize=11 if style.marker in "_|" else 7,
+            markeredgewidth=2.5 if style.marker in "_|" else 1,
+            elinewidth=1,
+            label=method,
+        )
+    panel.set(xlim=(-0.02 * limit, limit), ylim=(-0.02 * limit, limit), aspect="equal")
+    panel.set_xlabel(f"old classes, {metric} (%): stability")
+    panel.set_ylabel(f"new classes, {metric} (%): plasticity")
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    _entitle(figure, rows)
+    return figure
+
+
+def _harmonic_lines(panel: matplotlib.axes.Axes, limit: float) -> None:
+    """Lines of equal harmonic mean, each with its value."""
+    for value in range(10, 100, 10 if limit < 60 else 20):
+        old = np.linspace(value / 2 + 1e-6, limit, 400)
+        new = value * old / (2 * old - value)
+        inside = new <= limit
+        if inside.any():
+            panel.plot(old[inside], new[inside], color="#D0D0D0", linewidth=0.8, zorder=0)
+            panel.text(
+                old[inside][-1], new[inside][-1], f" {value}", color="#909090", fontsize=7, va="center", zorder=0
+            )
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -22,6 +22,12 @@ LARGEST_SIDE = 320
 """Larger images are scaled down to this before drawing, in pixels."""
 
 
+_CELL = 1.6
+"""Width of a picture on the page, in inches."""
+_ASPECT = 1.4
+"""A page is at least so many times as wide as it is tall, as far as its images allow."""
+
+
 class GalleryError(ValueError):
     """Pictures that do not fit each other or the class table."""
 
@@ -152,34 +158,38 @@ def gallery(
             raise GalleryError(f"image '{shown.name}': image, labels and predictions differ in size")
 
     shrunk = [_shrunk(shown) for shown in images]
-    cell = 1.6
-    heights = [cell * min(1.5, shown.labels.shape[0] / shown.labels.shape[1]) for shown in shrunk]
+    heights = [_CELL * min(1.5, shown.labels.shape[0] / shown.labels.shape[1]) for shown in shrunk]
+    across = _images_across(heights, len(steps) + 1)
+    lines = [heights[start : start + across] for start in range(0, len(heights), across)]
     present = {label for shown in images for label in np.unique(shown.labels).tolist()}
     present |= {
         known_after[t][p - 1] for shown in images for t, m in enumerate(shown.predictions) for p in np.unique(m) if p
     }
     order = [category for category in known_after[-1] if category in present]
-    width = cell * (len(steps) + 1) + 0.8
+    width = across * (_CELL * (len(steps) + 1) + 0.5)
     per_line = max(1, int(width // 1.9))
     legend_height = 0.25 * (-(-(len(order) + 3) // per_line)) + 0.3
-    figure = Figure(figsize=(width, 2 * sum(heights) + 0.12 * len(images) + legend_height + 0.8), layout="constrained")
+    height = 2 * sum(map(max, lines)) + 0.12 * len(lines) + legend_height + 0.8
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    ratios = [ratio for height in heights for ratio in (height, height)]
-    cells = figure.add_gridspec(2 * len(images), len(steps) + 1, height_ratios=ratios, wspace=0.02, hspace=0.02)
-    for row, shown in enumerate(shrunk):
-        panel = figure.add_subplot(cells[2 * row : 2 * row + 2, 0])
+    ratios = [ratio for line in lines for ratio in (max(line), max(line))]
+    columns = len(steps) + 1
+    cells = figure.add_gridspec(2 * len(lines), across * columns, height_ratios=ratios, wspace=0.02, hspace=0.02)
+    for number, shown in enumerate(shrunk):
+        row, left = number // across, number % across * columns
+        panel = figure.add_subplot(cells[2 * row : 2 * row + 2, left])
         panel.imshow(shown.image)
         panel.set_axis_off()
         if row == 0:
             panel.set_title("image", fontsize=9)
         for t, (past, current) in enumerate(steps):
-            above = figure.add_subplot(cells[2 * row, t + 1])
+            above = figure.add_subplot(cells[2 * row, left + t + 1])
             truth = truth_picture(shown.labels, past, current, colors, background_id, void_id)
             if shown.label_segments is not None:
                 learnt = np.isin(shown.labels, known_after[t])
                 truth = shaded(truth, shown.labels, np.where(learnt, shown.label_segments, 0))
             above.imshow(truth, interpolation="nearest")
-            below = figure.add_subplot(cells[2 * row + 1, t + 1])
+            below = figure.add_subplot(cells[2 * row + 1, left + t + 1])
             predicted = prediction_picture(shown.predictions[t], known_after[t], colors)
             if shown.prediction_segments is not None:
                 predicted = shaded(predicted, shown.predictions[t], shown.prediction_segments[t])
@@ -201,6 +211,20 @@ def gallery(
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _images_across(heights: Sequence[float], columns: int) -> int:
+    """How many images stand side by side, so that the page is wider than it is tall.
+
+    Args:
+        heights: of one cell of each image, in inches.
+        columns: cells of an image.
+    """
+    for across in range(1, len(heights) + 1):
+        lines = [max(heights[start : start + across]) for start in range(0, len(heights), across)]
+        if across * columns * _CELL >= _ASPECT * 2 * sum(lines):
+            return across
+    return len(heights)
 
 
 def _legend(

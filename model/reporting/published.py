@@ -45,12 +45,43 @@ class PublishedValue:
         provenance: a letter of :data:`PROVENANCE`.
         paper: where it was published.
         protocol: name of the protocol it was evaluated under.
+        text: the number with its digits as printed.
     """
 
     value: float
     provenance: str
     paper: str
     protocol: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Numbers of one paper that were evaluated alike, in the order of the file.
+
+    Attributes:
+        paper, dataset, task, setting, protocol: what all numbers share.
+        values: (scenario, method, group, metric) → number.
+        sources: where the numbers were read.
+    """
+
+    paper: str
+    dataset: str
+    task: str
+    setting: str
+    protocol: str
+    values: Mapping[tuple[str, str, str, str], PublishedValue]
+    sources: tuple[str, ...]
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios."""
+        return tuple(dict.fromkeys(scenario for scenario, *_ in self.values))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods."""
+        return tuple(dict.fromkeys(method for _, method, *_ in self.values))
 
 
 class PublishedResults:
@@ -58,11 +89,30 @@ class PublishedResults:
 
     def __init__(self, rows: Iterable[Mapping[str, str]]) -> None:
         self._values: dict[tuple[str, ...], dict[tuple[str, str], dict[str, PublishedValue]]] = {}
+        numbers: dict[tuple[str, ...], dict[tuple[str, str, str, str], PublishedValue]] = {}
+        sources: dict[tuple[str, ...], dict[str, None]] = {}
         for row in rows:
             key = tuple(row[name] for name in ("dataset", "task", "scenario", "setting", "method", "metric"))
             papers = self._values.setdefault(key, {})
-            value = PublishedValue(float(row["value"]), row["provenance"], row["paper"], row["protocol"])
+            value = PublishedValue(float(row["value"]), row["provenance"], row["paper"], row["protocol"], row["value"])
             papers.setdefault((row["paper"], row["protocol"]), {})[row["group"]] = value
+            table = tuple(row[name] for name in ("paper", "dataset", "task", "setting", "protocol"))
+            place = (row["scenario"], row["method"], row["group"], row["metric"])
+            numbers.setdefault(table, {})[place] = value
+            sources.setdefault(table, {})[row["source"]] = None
+        self.papers: tuple[PublishedTable, ...] = tuple(
+            PublishedTable(
+                paper=table[0],
+                dataset=table[1],
+                task=table[2],
+                setting=table[3],
+                protocol=table[4],
+                values=found,
+                sources=tuple(source for source in sources[table] if source),
+            )
+            for table, found in numbers.items()
+        )
+        """All numbers, by paper and by what they share."""
 
     def find(
         self, dataset: str, task: str, scenario: str, setting: str, method: str, metric: str, protocol: str

@@ -11,6 +11,8 @@ import pandas as pd
 from model.common.files import write_text
 from model.evaluation.metrics.forgetting import average_over_steps, class_forgetting, mean_forgetting, require_steps
 from model.evaluation.metrics.scores import BACKGROUND, GROUPS
+from model.evaluation.metrics.transfer import Values, backward_transfer, intransigence
+from model.reporting.bounds import UPPER_BOUND, is_upper_bound
 from model.reporting.escaping import csv_cells, plain_text
 from model.reporting.records import CLASS_METRIC, PRIMARY_METRIC, Measurement
 
@@ -24,13 +26,15 @@ def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
     """Values by group: those measured after every step, and those computed from all steps of a run.
 
     The upper bound has values at every step, all of one network. The latter, listed at the last step, are ``<metric>_avg`` (group
-    ``all``: mean over steps, PLOP's "avg") and ``forgetting`` (every group: mean over its classes of the best earlier value minus
-    the last one).
+    ``all``: mean over steps, PLOP's "avg"), ``forgetting`` (every group: mean over its classes of the best earlier value minus
+    the last one), ``backward_transfer`` and, where the upper bound was run with the same seed, ``intransigence``.
 
     Raises:
         StepsError: if a run with several steps lacks one of them.
     """
     rows = []
+    measurements = list(measurements)
+    bounds = _upper_bounds(measurements)
     for run, steps in _by_run(measurements):
         for m in steps:
             rows += [
@@ -40,7 +44,7 @@ def metric_rows(measurements: Iterable[Measurement]) -> pd.DataFrame:
             ]
         last = steps[-1]
         own = [m for m in steps if not m.known_later]
-        rows += [(*_identity(last), *row) for row in _over_steps(own, run)]
+        rows += [(*_identity(last), *row) for row in _over_steps(own, run, bounds.get(_bound_key(last), {}))]
     return _frame(rows, METRIC_COLUMNS)
 
 
@@ -78,7 +82,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     return frame.map(lambda cell: plain_text(cell) if isinstance(cell, str) else cell)
 
 
-def _over_steps(steps: Sequence[Measurement], run: str) -> list[tuple[str, str, float]]:
+def _over_steps(steps: Sequence[Measurement], run: str, bound: Values) -> list[tuple[str, str, float]]:
     if len(steps) == 1:  # a single training on all classes has nothing to forget
         return []
     require_steps([m.step for m in steps], run)
@@ -88,12 +92,37 @@ def _over_steps(steps: Sequence[Measurement], run: str) -> list[tuple[str, str, 
     values = [value for m in steps if (value := m.scores.groups.get("all", {}).get(metric)) is not None]
     if len(values) == len(steps):
         rows.append(("all", f"{metric}_avg", average_over_steps(values)))
-    of_classes = _class_forgetting(steps, run)
-    for group in GROUPS:
-        mean = mean_forgetting(of_classes, [str(category) for category in last.groups.get(group, ())])
-        if mean is not None:
-            rows.append((group, "forgetting", mean))
+    of_steps = [m.scores.classes.get(CLASS_METRIC[last.run.task], {}) for m in steps]
+    learnt_in = {str(category): m.step for m in steps for category in m.groups.get("current", ())}
+    of_classes = {
+        "forgetting": class_forgetting(of_steps),
+        "backward_transfer": backward_transfer(of_steps, learnt_in),
+        "intransigence": intransigence(of_steps, learnt_in, bound),
+    }
+    for name, found in of_classes.items():
+        for group in GROUPS:
+            mean = mean_forgetting(found, [str(category) for category in last.groups.get(group, ())])
+            if mean is not None:
+                rows.append((group, name, mean))
     return rows
+
+
+def _upper_bounds(measurements: Iterable[Measurement]) -> dict[tuple[object, ...], Values]:
+    """Values by class of the upper bounds, by what a run has to share with one."""
+    found: dict[tuple[object, ...], Values] = {}
+    for m in measurements:
+        if is_upper_bound(m.run.method) and not m.known_later:
+            values = m.scores.classes.get(CLASS_METRIC[m.run.task], {})
+            if m.run.method == UPPER_BOUND:  # where there are several, the one of that name
+                found[_bound_key(m)] = values
+            else:
+                found.setdefault(_bound_key(m), values)
+    return found
+
+
+def _bound_key(m: Measurement) -> tuple[object, ...]:
+    r = m.run
+    return r.dataset, r.task, r.scenario, r.setting, r.recipe, r.seed, m.protocol
 
 
 def _class_forgetting(steps: Sequence[Measurement], run: str) -> dict[str, float]:

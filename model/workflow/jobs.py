@@ -224,7 +224,8 @@ class Comparison:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What selects the comparison's rows in the tables, under the first protocol; ``classes`` in learning order."""
+        """What selects the comparison's rows in the tables, under the first protocol; ``classes`` (names) and
+        ``categories`` (their ids) in learning order."""
         first = self.runs[0]
         return {
             "dataset": first.dataset,
@@ -234,6 +235,7 @@ class Comparison:
             "recipe": first.recipe,
             "protocol": next(iter(first.evaluations)),
             "classes": list(self.class_names),
+            "categories": list(first.scenario.order),
         }
 
     @property

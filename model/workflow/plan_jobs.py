@@ -33,7 +33,15 @@ from model.workflow.plan import Plan
 from model.workflow.state import Job, Read
 
 PUBLISHED = PROJECT / "config" / "published_results.csv"
-FIGURES = ("curves", "classes", "forgetting")
+TABLES = (
+    *("metrics.csv", "per_class.csv", "costs.csv", "orders.csv"),
+    *("summary.md", "summary.csv", "summary.tex", "summary.html"),
+    *("published.md", "published.tex", "published.html"),
+)
+FIGURES = ("curves", "trade_off", "forgetting", "classes", "losses", "memory")
+FIGURE_FORMATS = ("svg", "png")
+SIGNIFICANCE = "tables/significance"
+"""The comparison of each pair of methods."""
 AGREEMENT = "figures/rank_agreement"
 """Folder of the comparison of ranks with published tables, for configurations that ask for it."""
 
@@ -194,12 +202,12 @@ def _evaluation(evaluation: Evaluation, results: Path) -> Job:
 
 def _reports(plan: Plan, results: Path) -> Iterator[Job]:
     folder = results / "tables"
-    names = "metrics.csv", "per_class.csv", "costs.csv", "summary.md", "summary.csv", "summary.tex"
-    tables = tuple(folder / name for name in names)
+    tables = tuple(folder / name for name in TABLES)
     code = job_code("make_tables.py")
     inputs = table_inputs(plan, results)
     record = record_beside(folder / "tables")
     yield _job("tables", "tables", tables_spec(plan), code, inputs, tables, record, final=True)
+    yield _significance(plan, results)
     if plan.config.ranked_against:
         yield _agreement(plan, results)
     for comparison in plan.comparisons:
@@ -217,6 +225,25 @@ def table_inputs(plan: Plan, results: Path) -> dict[str, Read]:
         for name in ("evaluation.json", "counts.npz"):
             found[f"{directory}/{name}"] = Read(results / directory / name, directory)
     return found
+
+
+def significance_inputs(plan: Plan, results: Path) -> dict[str, Read]:
+    """What methods are compared from, by name: the evaluations after the last step."""
+    found = {}
+    for run in plan.runs:
+        for evaluations in run.evaluations.values():
+            directory = evaluations[-1].directory
+            for name in ("evaluation.json", "counts.npz"):
+                found[f"{directory}/{name}"] = Read(results / directory / name, directory)
+    return found
+
+
+def _significance(plan: Plan, results: Path) -> Job:
+    outputs = tuple(results / f"{SIGNIFICANCE}.{suffix}" for suffix in ("csv", "md", "html"))
+    spec = {"runs": [list(run.key) for run in plan.runs]}
+    inputs, code = significance_inputs(plan, results), job_code("compare_methods.py")
+    record = record_beside(results / SIGNIFICANCE)
+    return _job(SIGNIFICANCE, "significance", spec, code, inputs, outputs, record, final=True)
 
 
 def agreement_inputs(plan: Plan, results: Path) -> dict[str, Read]:
@@ -244,10 +271,33 @@ def _figures(comparison: Comparison, results: Path) -> Job:
         "metrics": Read(results / "tables/metrics.csv", "tables"),
         "values per class": Read(results / "tables/per_class.csv", "tables"),
     }
-    outputs = tuple(folder / f"{name}.svg" for name in FIGURES)
+    for drawn in (loss_files(comparison), memory_files(comparison)):
+        for title, files in drawn.items():
+            for step, (file, job) in enumerate(files):
+                inputs[f"{title}, {step}"] = Read(results / file, job)
+    outputs = tuple(folder / f"{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS)
     record = record_beside(folder / "figures")
     name = f"figures/{comparison.name}"
     return _job(name, "figures", comparison.identity, code, inputs, outputs, record, final=True)
+
+
+def loss_files(comparison: Comparison) -> dict[str, list[tuple[str, str]]]:
+    """Tables of loss terms that a figure shows: method → file and job of each step, of the first seed."""
+    return {
+        f"losses of {run.method}": [(f"{t.directory}/train.csv", t.directory) for t in run.trainings]
+        for run in comparison.first_seed
+        if run.released is None
+    }
+
+
+def memory_files(comparison: Comparison) -> dict[str, list[tuple[str, str]]]:
+    """Exemplar memories that a figure shows: rule → file and job of each step, of the first seed."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for run in comparison.first_seed:
+        chain = [training.memory for training in run.trainings if training.memory is not None]
+        if chain:
+            found[f"memory {chain[0].selection}"] = [(memory.file, memory.file) for memory in chain]
+    return found
 
 
 def _gallery(comparison: str, run: Run, results: Path) -> Job:

@@ -29,7 +29,7 @@ OWNER_AMONG_OTHERS = "configuration.json"
 """The same for a folder in ``OTHERS``."""
 
 REPORTS = ("tables", "figures")
-REPORT_KINDS = ("tables", "figures", "gallery")
+REPORT_KINDS = ("tables", "significance", "figures", "gallery")
 """Kinds of the jobs that write to them."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from checkout import MICRO, Job
 
-REPORTS = {"tables", "figures", "gallery"}
+REPORTS = {"tables", "significance", "figures", "gallery"}
 TRAINING, EVALUATION = {"train_base", "train_step"}, {"evaluate_step"}
 
 

@@ -98,7 +98,7 @@ def test_the_summary_has_value_published_value_difference_and_verdict(checkout: 
     )
     assert row["verdict"] == "outside ±1"
     text = (checkout.folder / "imported-results/tables/summary.md").read_text()
-    assert "| released weights | scenario | classes | here | published | difference | verdict |" in text
+    assert "| method | scenario | classes | here | published | difference | verdict |" in text
 
 
 def test_nothing_is_trained_for_a_file_and_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:

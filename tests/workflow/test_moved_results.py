@@ -246,7 +246,7 @@ def test_another_configuration_in_the_folder_has_tables_of_its_own(micro: Checko
     assert (aside / "tables/metrics.csv").read_bytes() == table(micro) != table(checkout)
     assert list((aside / "figures").rglob("gallery_finetuning.png"))
     assert str(aside.relative_to(checkout.folder)) in done.stderr
-    assert {"tables", "figures", "gallery"} == {job.rule for job in checkout.planned()}
+    assert {"tables", "significance", "figures", "gallery"} == {job.rule for job in checkout.planned()}
     done = checkout.snakemake("--", "tables")
     assert done.returncode == 0, done.stderr
     assert table(checkout) == table(micro)

@@ -15,10 +15,11 @@ from model.reporting.figures import (
     class_heat_maps,
     curves,
     forgetting_bars,
-    method_styles,
     save_figure,
     select,
+    trade_off,
 )
+from model.reporting.styles import method_styles
 from model.reporting.tables import class_rows, metric_rows
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -32,17 +33,6 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
         found += measure_run(folder, "mib", (0.9, 0.7, 0.6 + 0.05 * seed), seed)
     found += measure_run(folder, "finetuning", (0.9, 0.4, 0.1))
     return metric_rows(found), class_rows(found)
-
-
-def test_bounds_stand_out_and_methods_differ() -> None:
-    styles = method_styles(["finetuning", "joint", *(f"method{i:02d}" for i in range(20))])
-    assert styles["joint"].line == "--" and styles["finetuning"].line == ":"
-    looks = [(s.color, s.marker) for s in styles.values()]
-    assert len(set(looks)) == len(looks) == 22
-
-
-def test_styles_do_not_depend_on_the_order() -> None:
-    assert method_styles(["plop", "mib", "lwf"]) == method_styles(["lwf", "mib", "plop"])
 
 
 def test_curves_show_means_over_seeds(tables: Tables) -> None:
@@ -133,3 +123,23 @@ def test_names_of_classes_are_shown_as_they_are(tmp_path: Path, tables: Tables, 
     texts = {"".join(node.itertext()) for node in document.iter("{http://www.w3.org/2000/svg}text")}
     assert name.replace("\n", " ") in texts
     assert not list(document.iter("{http://www.w3.org/2000/svg}script"))
+
+
+def test_old_against_new_classes_after_the_last_step(tables: Tables) -> None:
+    metrics, _ = tables
+    figure = trade_off(metrics, method_styles(metrics["method"]))
+    (panel,) = figure.axes
+    found = {container.get_label(): container[0] for container in panel.containers}
+    assert list(found) == ["joint", "mib", "finetuning"]
+    rows = metrics[(metrics["metric"] == "mIoU") & (metrics["step"] == 2)]
+    for method, point in found.items():
+        for group, place in (("old", point.get_xdata()), ("new", point.get_ydata())):
+            own = rows[(rows["method"] == method) & (rows["group"] == group)]
+            np.testing.assert_allclose(np.asarray(place, float), own["value"].mean())
+    for line in panel.get_lines():
+        x, y = line.get_data()
+        if len(x) > 10:  # lines of one harmonic mean
+            harmonic = 2 * x * y / (x + y)
+            np.testing.assert_allclose(harmonic, harmonic[0], rtol=1e-4)
+    with pytest.raises(FigureError, match="no method has been evaluated on old and new classes"):
+        trade_off(metrics[metrics["group"] != "new"], method_styles(["mib"]))

@@ -85,7 +85,7 @@ def test_a_page_has_every_picture_and_a_legend(tmp_path: Path) -> None:
     page = gallery([image(), image("b", 60, 40)], KNOWN, COLORS, NAMES, "mib", BACKGROUND, VOID)
     assert len(page.axes) == 2 * (1 + 2 * 3)
     titles = [panel.get_title() for panel in page.axes if panel.get_title()]
-    assert titles == ["image", "step 0", "step 1", "step 2"]
+    assert titles == 2 * ["image", "step 0", "step 1", "step 2"]  # the two images stand side by side
     legend = [text.get_text() for text in page.legends[0].get_texts()]
     assert legend[:3] == ["sky (step 0)", "dog (step 1)", "cat (step 2)"]
     assert "not learnt yet" in legend and "background" in legend
@@ -104,6 +104,19 @@ def test_pictures_on_the_page_are_those_of_each_step() -> None:
             drawn[1 + 2 * t], truth_picture(shown.labels, past, current, COLORS, BACKGROUND, VOID)
         )
         np.testing.assert_array_equal(drawn[2 + 2 * t], prediction_picture(shown.predictions[t], KNOWN[t], COLORS))
+
+
+@pytest.mark.parametrize(("images", "steps"), [(2, 3), (3, 3), (4, 1), (6, 3), (2, 6), (4, 11)])
+def test_pages_are_wider_than_tall(images: int, steps: int) -> None:
+    known = [tuple(range(1, 2 + t)) for t in range(steps)]
+    colors = {c: (c, c, c) for c in range(1, steps + 2)}
+    made = np.ones((30, 40), np.uint8)
+    shown = [
+        GalleryImage(str(i), np.zeros((30, 40, 3), np.uint8), made, [np.zeros_like(made)] * steps)
+        for i in range(images)
+    ]
+    width, height = gallery(shown, known, colors, {c: "x" for c in colors}).get_size_inches()
+    assert width > height
 
 
 def test_large_images_are_scaled_down() -> None:

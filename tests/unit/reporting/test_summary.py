@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from made_up_runs import measure_joint, measure_run
 
+from model.reporting.bounds import is_upper_bound, method_order
 from model.reporting.published import COLUMNS, PublishedResults
-from model.reporting.summary import latex, markdown, method_order, summarise, write_summary
+from model.reporting.summary import summarise
+from model.reporting.summary_tables import duration, html, latex, markdown, size, write_summary
 from model.reporting.tables import METRIC_COLUMNS, metric_rows, read_csv, write_csv
 
 
@@ -33,9 +35,13 @@ def test_methods_between_their_bounds() -> None:
     assert method_order(["plop", "finetuning", "mib", "joint", "ewc"]) == ["joint", "ewc", "mib", "plop", "finetuning"]
 
 
+def test_the_upper_bound_of_any_family_is_one() -> None:
+    assert is_upper_bound("joint") and is_upper_bound("simcis-joint") and not is_upper_bound("jointly")
+
+
 def test_mean_and_deviation_over_seeds_after_the_last_step(metrics: pd.DataFrame) -> None:
     summary = summarise(metrics, PublishedResults.empty())
-    mib = summary[(summary["method"] == "mib") & (summary["group"] == "all")].iloc[0]
+    mib = summary[(summary["method"] == "mib") & (summary["group"] == "all") & (summary["metric"] == "mIoU")].iloc[0]
     chosen = metrics[(metrics["method"] == "mib") & (metrics["step"] == 2) & (metrics["metric"] == "mIoU")]
     values = chosen[chosen["group"] == "all"]["value"].tolist()
     assert len(values) == mib["seeds"] == 3
@@ -45,6 +51,27 @@ def test_mean_and_deviation_over_seeds_after_the_last_step(metrics: pd.DataFrame
     assert alone["std"].isna().all() and set(alone["seeds"]) == {1}
     assert list(dict.fromkeys(summary["method"])) == ["joint", "mib", "finetuning"]
     assert set(summary["group"]) == {"old", "new", "all"}
+
+
+def test_the_mean_over_steps_is_a_column_that_the_upper_bound_has_not(metrics: pd.DataFrame) -> None:
+    text = markdown(summarise(metrics, PublishedResults.empty()))
+    head, _, joint, mib, _ = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert head[-1] == "2-1 avg |" and joint[-1] == "– |"
+    steps = metrics[(metrics["method"] == "mib") & (metrics["group"] == "all") & (metrics["metric"] == "mIoU")]
+    assert f"{steps['value'].mean():.2f} ±" in mib[-1]
+
+
+def test_the_best_and_second_best_are_marked_and_the_upper_bound_does_not_compete(metrics: pd.DataFrame) -> None:
+    rows = metrics[(metrics["method"] == "finetuning") & (metrics["step"] == 2) & (metrics["metric"] == "mIoU")]
+    (lowest,) = rows[rows["group"] == "all"].to_dict("records")
+    value = f"{lowest['value'] + 1:.2f} (n=1)"
+    other = pd.DataFrame([lowest | {"method": "lwf", "value": lowest["value"] + 1}])
+    summary = summarise(pd.concat([metrics, other]), PublishedResults.empty())
+    cells = {line.split(" | ")[0]: line.split(" | ")[3] for line in markdown(summary).splitlines() if line[:2] == "| "}
+    assert cells["| mib"].startswith("**") and cells["| joint"][0].isdigit()
+    assert cells["| lwf"] == f"*{value}*" and cells["| finetuning"][0].isdigit()
+    assert r"\textbf{" in latex(summary) and rf"\underline{{{value}}}" in latex(summary)
+    assert f"<u>{value}</u>" in html(summary) and html(summary).count("<strong>") == 4
 
 
 def test_published_numbers_stand_beside_ours(metrics: pd.DataFrame) -> None:
@@ -75,22 +102,22 @@ def test_a_partly_printed_row_has_dashes(metrics: pd.DataFrame) -> None:
 def test_every_row_has_every_column(metrics: pd.DataFrame) -> None:
     other = metrics[metrics["method"] != "finetuning"].assign(scenario="3-1")
     text = markdown(summarise(pd.concat([metrics, other]), PublishedResults([printed()])))
-    table = [line for line in text.splitlines() if line.startswith("|")]
+    table = [line for line in text.split("### ")[0].splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert len(table) == 2 + 3
-    assert "| – |" in table[-1]  # finetuning was not run on the second scenario
+    assert table[-1].startswith("| finetuning | – | – | – | – | ")  # finetuning was not run on the second scenario
 
 
 def test_files(tmp_path: Path, metrics: pd.DataFrame) -> None:
     key = tuple(metrics.loc[0, ["dataset", "task", "recipe"]])
     summary = summarise(metrics, PublishedResults([printed()]), {key: "50% & more_or_less"})
     paths = write_summary(summary, tmp_path / "tables")
-    assert [path.name for path in paths] == ["summary.md", "summary.csv", "summary.tex"]
+    assert [path.name for path in paths] == ["summary.md", "summary.csv", "summary.tex", "summary.html"]
     with paths[1].open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(summary)
     tex = latex(summary)
-    assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 1
+    assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == 2  # values and verdicts
     assert r"50\% \& more\_or\_less" in tex and r"$\pm$" in tex and "±" not in tex
     widths = {line.count("&") for line in tex.splitlines() if "n=" in line}
     assert len(widths) == 1
@@ -117,10 +144,13 @@ def test_a_note_is_shown_and_not_interpreted(metrics: pd.DataFrame, note: str) -
     key = tuple(metrics.loc[0, ["dataset", "task", "recipe"]])
     summary = summarise(metrics, PublishedResults([printed(paper=note)]), {key: note})
     in_markdown, in_latex = HOSTILE[note]
+    assert note.replace("\n", " ") not in html(summary) or "<" not in note
+    assert "<script" not in html(summary)
     assert f"*{in_markdown}*" in markdown(summary) and f"mib: {in_markdown} (protocol" in markdown(summary)
     assert latex(summary).count(in_latex) >= 2
     assert "<script" not in markdown(summary).replace(r"\<", "") and r"\input" not in latex(summary)
-    assert {line.count(" | ") for line in markdown(summary).splitlines() if line.startswith("| ")} == {3 + 1}
+    values = markdown(summary).split("### ")[0]
+    assert {line.count(" | ") for line in values.splitlines() if line.startswith("| ")} == {3 + 1 + 1}
 
 
 @pytest.mark.parametrize(
@@ -161,3 +191,25 @@ def made_up_released(values, last=True):
     )  # fmt: skip
     key = ("ade20k", "panoptic", "overlapped", "r50", "100-5", "balconpas-r-released")
     return summarise(metrics, PublishedResults([paper]), released={key: ("balconpas-r", last)})
+
+
+COSTS = {
+    "dataset": "toy", "task": "semantic", "scenario": "2-1", "setting": "overlapped", "recipe": "tiny", "method": "mib",
+    "seed": 0, "parameters": 1000, "trainable_parameters": 900, "exemplars": 40, "exemplar_bytes": 3 << 20, "state_bytes": 0,
+    "iterations": 10, "seconds": 3 * 3600.0, "base_seconds": 60.0, "peak_resident_bytes": 5 << 30, "peak_gpu_bytes": 2 << 30,
+    "kept": 0,
+}  # fmt: skip
+
+
+def test_costs_stand_below_the_values(metrics: pd.DataFrame) -> None:
+    summary = summarise(metrics, PublishedResults.empty())
+    text = markdown(summary, pd.DataFrame([COSTS, COSTS | {"seed": 1, "seconds": 5 * 3600.0}]))
+    assert "| mib | 2-1 | 900 of 1,000 | 40 images, 3.0 MiB | – | 4.0 h GPU | 2.0 GiB on the GPU |" in text
+    alone = markdown(summary, pd.DataFrame([COSTS | {"peak_gpu_bytes": 0, "exemplars": 0, "state_bytes": 5000}]))
+    assert "| 900 of 1,000 | – | 4.9 KiB | 3.0 h CPU | 5.0 GiB |" in alone
+    assert "Costs" not in markdown(summary, pd.DataFrame([COSTS | {"recipe": "another"}]))
+
+
+def test_units() -> None:
+    assert [size(1023), size(1 << 20), size(5 << 30)] == ["1023 B", "1.0 MiB", "5.0 GiB"]
+    assert [duration(119), duration(120), duration(7200)] == ["119 s", "2.0 min", "2.0 h"]
