@@ -1,15 +1,16 @@
-"""detectron2 as a partner: our datasets in its catalogues, our networks for its predictors and evaluators, predictions both ways.
+"""detectron2 as a partner: our networks for its predictors, evaluators and visualiser; predictions and weights both ways.
 
-detectron2 is optional and imported only where one of its own types is made. Classes are positions in a step's learning order
-from 0, which it calls contiguous ids; background, void and classes that are not learnt yet are its ``ignore_label``. Weights
-need no conversion: the names of our mask networks are those that it stores (:mod:`model.interop.official_names`).
+detectron2 is optional and imported only where one of its own types is made. Contiguous ids, as it calls its class numbers, are
+places in the learning order: from 1 in semantic segmentation, where 0 is the background or nothing, and from 0 where segments
+or objects are predicted. Datasets: :mod:`model.interop.detectron2_datasets`.
 
-Source: detectron2's documentation of its dataset and model interfaces. Not run beside a build of detectron2 yet.
+Source: detectron2's documentation of its model interface.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -17,110 +18,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.data.prepared.dataset import PreparedDataset
 from model.evaluation.prediction.predictor import Detection, Prediction, Predictor, Segment
-
-IGNORE = 255
-XYWH = 1
-"""``BoxMode.XYWH_ABS``."""
+from model.interop.official_names import fill, with_versions
+from model.networks.mask2former.released_weights import current_names
 
 
 class Detectron2Error(ValueError):
     """detectron2 is not installed, or what it was given cannot be expressed."""
 
 
-def dataset_dicts(dataset: PreparedDataset, split: str, task: str, seen: Sequence[int]) -> list[dict[str, Any]]:
-    """A split in detectron2's standard format; segments and objects of other classes than ``seen`` are left out.
-
-    Label maps are named as they lie on the disk, in category ids: its semantic evaluator needs :func:`read_labels` for them.
-
-    Args:
-        dataset: prepared.
-        split: e.g. ``val``.
-        task: semantic, panoptic or instance.
-        seen: category ids learnt so far, in learning order.
-    """
-    place = {category: position for position, category in enumerate(seen)}
-    things = {category.id for category in dataset.categories if category.isthing}
-    found: dict[str, dict[str, Any]] = {
-        record.id: {
-            "file_name": str(record.file),
-            "height": record.height,
-            "width": record.width,
-            "image_id": record.id,
-        }
-        for record in dataset.records(split)
-    }
-    if task == "semantic":
-        for record in dataset.records(split):
-            found[record.id]["sem_seg_file_name"] = str(dataset.semantic_file(split, record))
-    elif task == "panoptic":
-        segments = {
-            str(one["image_id"]): one["segments_info"] for one in dataset.panoptic_annotations(split)["annotations"]
-        }
-        for record in dataset.records(split):
-            found[record.id]["pan_seg_file_name"] = str(dataset.panoptic_file(split, record))
-            found[record.id]["segments_info"] = [
-                {**one, "category_id": place[one["category_id"]], "isthing": one["category_id"] in things}
-                for one in segments.get(record.id, ())
-                if one["category_id"] in place
-            ]
-    else:
-        for entry in found.values():
-            entry["annotations"] = []
-        for one in dataset.instance_annotations(split)["annotations"]:
-            if one["category_id"] in place:
-                kept = {key: one[key] for key in ("segmentation", "bbox", "iscrowd") if key in one}
-                entry = {**kept, "bbox_mode": XYWH, "category_id": place[one["category_id"]]}
-                found[str(one["image_id"])]["annotations"].append(entry)
-    return list(found.values())
-
-
-def metadata(dataset: PreparedDataset, task: str, seen: Sequence[int]) -> dict[str, Any]:
-    """What detectron2's catalogue wants to know about a dataset after a step."""
-    known = {category.id: category for category in dataset.categories}
-    classes = [known[category] for category in seen]
-    things = [(place, one) for place, one in enumerate(classes) if one.isthing or task != "panoptic"]
-    facts: dict[str, Any] = {
-        "thing_classes": [one.name for _, one in things],
-        "thing_colors": [one.color for _, one in things],
-        "thing_dataset_id_to_contiguous_id": {one.id: place for place, one in things},
-        "ignore_label": IGNORE,
-    }
-    if task != "instance":
-        facts |= {"stuff_classes": [one.name for one in classes], "stuff_colors": [one.color for one in classes]}
-        facts["stuff_dataset_id_to_contiguous_id"] = {one.id: place for place, one in enumerate(classes)}
-    return facts
-
-
-def register(name: str, dataset: PreparedDataset, split: str, task: str, seen: Sequence[int]) -> None:
-    """Enter a split, as it is after a step, into ``DatasetCatalog`` and ``MetadataCatalog``.
-
-    Raises:
-        Detectron2Error: if detectron2 is not installed.
-    """
-    catalogues = _detectron2("data")
-    catalogues.DatasetCatalog.register(name, lambda: dataset_dicts(dataset, split, task, seen))
-    catalogues.MetadataCatalog.get(name).set(**metadata(dataset, task, seen))
-
-
-def read_labels(labels: np.ndarray, seen: Sequence[int]) -> np.ndarray:
-    """(H, W) category ids as contiguous ids, :data:`IGNORE` for everything that is not learnt."""
-    table = np.full(max(int(labels.max(initial=0)), *seen) + 1, IGNORE, dtype=np.int64)
-    table[list(seen)] = range(len(seen))
-    return table[labels]
-
-
 class ForDetectron2(nn.Module):
-    """A predictor with the interface of detectron2's meta-architectures, in inference."""
+    """A predictor with the interface of detectron2's meta-architectures, in inference.
 
-    def __init__(self, predictor: Predictor, image_format: str = "RGB") -> None:
+    Its state dict is that of the network, under the names of the released Mask2Former, so that ``DetectionCheckpointer`` reads
+    and writes files of either.
+    """
+
+    def __init__(self, predictor: Predictor, image_format: str = "BGR") -> None:
         """
         Args:
             predictor: network and decision rule.
-            image_format: ``RGB`` or ``BGR``, of the images that will be given; detectron2 reads BGR by default.
+            image_format: ``RGB`` or ``BGR``, of the images that will be given; ``INPUT.FORMAT`` of detectron2's configuration.
+
+        Raises:
+            Detectron2Error: for another format.
         """
         super().__init__()
+        if image_format not in ("RGB", "BGR"):
+            raise Detectron2Error(f"INPUT.FORMAT is '{image_format}'; networks of Segue take RGB or BGR")
         self.predictor, self.image_format = predictor, image_format
         self.network = predictor.network
 
@@ -128,29 +53,77 @@ class ForDetectron2(nn.Module):
         """Predict.
 
         Args:
-            batched_inputs: each with ``image``, (3, H, W) of values 0…255.
+            batched_inputs: each with ``image``, (3, H, W) of values 0…255, and ``height`` and ``width`` of the prediction
+                if it is to be of another size.
+
+        Returns:
+            For each image what :func:`to_outputs` makes of its prediction.
         """
+        device = next(self.network.parameters()).device
+        predictor = self.predictor if self.predictor.device == device else replace(self.predictor, device=device)
         found = []
         for entry in batched_inputs:
-            image = entry["image"].cpu().numpy().transpose(1, 2, 0).astype(np.uint8)
+            image = entry["image"].cpu().float().round().clamp(0, 255).to(torch.uint8).numpy().transpose(1, 2, 0)
             image = image[..., ::-1] if self.image_format == "BGR" else image
-            (prediction,) = self.predictor.predict([np.ascontiguousarray(image)])
-            found.append(
-                to_outputs(prediction, self.predictor.task, self.predictor.things, len(self.predictor.step.seen))
-            )
+            size = int(entry.get("height", image.shape[0])), int(entry.get("width", image.shape[1]))
+            (prediction,) = predictor.predict([np.ascontiguousarray(image)], size)
+            found.append(to_outputs(prediction, predictor.task, predictor.things))
         return found
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Of the network, with the version of its names, without which the released code takes them for older ones."""
+        return with_versions(self.network.state_dict(*args, **kwargs))
 
-def to_outputs(prediction: Prediction, task: str, things: Tensor, classes: int) -> dict[str, Any]:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Fill the network, completely or not at all; constants of the released losses are ignored.
+
+        Raises:
+            ValueError: naming the first weights that are missing, left over, or of another shape.
+        """
+        fill(self.network, current_names(state_dict), "the weights that detectron2 has read")
+        return nn.Module().load_state_dict({})
+
+
+def register_network(name: str, predictor: Predictor) -> None:
+    """Make a network one of detectron2's meta-architectures: ``MODEL.META_ARCHITECTURE`` may be its name.
+
+    Args:
+        name: not one of detectron2's.
+        predictor: of a network that is not folded, if ``MODEL.WEIGHTS`` are to be read into it.
+
+    Raises:
+        Detectron2Error: if detectron2 is not installed, or the name is taken.
+    """
+    registry = imported("modeling").META_ARCH_REGISTRY
+    if name in registry:
+        raise Detectron2Error(f"detectron2 has a meta-architecture '{name}' already; choose another name")
+
+    def build(configuration: Any) -> ForDetectron2:
+        return ForDetectron2(predictor, configuration.INPUT.FORMAT)
+
+    build.__name__ = name
+    registry.register(build)
+
+
+def to_outputs(prediction: Prediction, task: str, things: Tensor) -> dict[str, Any]:
     """A prediction as detectron2's evaluators and visualiser read it.
 
+    Args:
+        prediction: of an image.
+        task: semantic, panoptic or instance.
+        things: (K,) bool in learning order, True for countable classes.
+
     Returns:
-        ``sem_seg`` (K, H, W), of which the arg-max is the label map, pixels without a class being 0 everywhere; or
+        ``sem_seg`` (K + 1, H, W), 1 for the predicted class of a pixel and 0 for all others, the background first; or
         ``panoptic_seg`` (segment ids, segments_info); or ``instances``.
+
+    Raises:
+        Detectron2Error: if ``Instances`` are needed and detectron2 is not installed.
     """
     if task == "semantic":
-        labels = torch.from_numpy(np.ascontiguousarray(prediction.labels))
-        return {"sem_seg": nn.functional.one_hot(labels, classes + 1)[..., 1:].permute(2, 0, 1).float()}
+        labels = torch.from_numpy(np.ascontiguousarray(prediction.labels, dtype=np.int64))
+        scores = torch.zeros(len(things) + 1, *labels.shape)
+        return {"sem_seg": scores.scatter_(0, labels[None], 1.0)}
     if task == "panoptic":
         assert prediction.ids is not None
         segments = [
@@ -158,29 +131,34 @@ def to_outputs(prediction: Prediction, task: str, things: Tensor, classes: int) 
             for one in prediction.segments
         ]
         return {"panoptic_seg": (torch.from_numpy(prediction.ids.astype(np.int32)), segments)}
-    structures = _detectron2("structures")
+    structures = imported("structures")
     height, width = prediction.labels.shape
     instances = structures.Instances((height, width))
-    masks = (
-        np.stack([one.mask for one in prediction.detections])
-        if prediction.detections
-        else np.zeros((0, height, width), bool)
-    )
-    instances.pred_masks = torch.from_numpy(masks)
+    masks = [one.mask for one in prediction.detections]
+    instances.pred_masks = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, height, width), bool))
     instances.pred_boxes = structures.BitMasks(instances.pred_masks).get_bounding_boxes()
     instances.scores = torch.tensor([one.score for one in prediction.detections])
     instances.pred_classes = torch.tensor([one.position - 1 for one in prediction.detections], dtype=torch.int64)
     return {"instances": instances}
 
 
-def from_outputs(outputs: Mapping[str, Any]) -> Prediction:
+def from_outputs(outputs: Mapping[str, Any], background: bool = True) -> Prediction:
     """What a model of detectron2 returns for an image, as a prediction of ours.
+
+    Args:
+        outputs: with ``panoptic_seg``, ``instances`` or ``sem_seg``; of several the first in this order is taken.
+        background: whether the first class of ``sem_seg`` is the background, as in :func:`to_outputs`; otherwise it is
+            the first class learnt.
 
     Raises:
         Detectron2Error: if it holds none of the three kinds.
     """
     if "panoptic_seg" in outputs:
         ids, listed = outputs["panoptic_seg"]
+        if listed is None:
+            raise Detectron2Error(
+                "panoptic_seg comes without segments_info, as Panoptic-DeepLab's; give (segment ids, segments_info)"
+            )
         drawn = ids.cpu().numpy().astype(np.int32)
         segments = tuple(Segment(int(one["id"]), int(one["category_id"]) + 1) for one in listed)
         labels = np.zeros(drawn.shape, dtype=np.int64)
@@ -196,17 +174,24 @@ def from_outputs(outputs: Mapping[str, Any]) -> Prediction:
         )
         return Prediction(np.zeros(masks.shape[1:], dtype=np.int64), detections=detections)
     if "sem_seg" in outputs:
-        scores = outputs["sem_seg"].cpu()
-        return Prediction(torch.where(scores.amax(dim=0) > 0, scores.argmax(dim=0) + 1, 0).numpy())
+        labels = outputs["sem_seg"].argmax(dim=0).cpu().numpy()
+        return Prediction(labels if background else labels + 1)
     raise Detectron2Error(
         f"the outputs hold {', '.join(outputs) or 'nothing'}; expected sem_seg, panoptic_seg or instances"
     )
 
 
-def _detectron2(module: str) -> Any:
+def imported(module: str) -> Any:
+    """A module of detectron2.
+
+    Raises:
+        Detectron2Error: if it is not installed.
+    """
     try:
         return import_module(f"detectron2.{module}")
-    except ImportError:
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "detectron2":
+            raise Detectron2Error(f"detectron2 cannot be imported ({error}); install what it needs") from None
         raise Detectron2Error(
             "detectron2 is not installed; it comes from its repository: pip install '.[detectron2]'"
         ) from None

@@ -9,6 +9,7 @@ compared with a file.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 from model.common.weight_files import read_weights
 from model.interop.formats import FORMATS, OfficialFormat
+from model.networks.backbones.names import timm_model
 from model.networks.deeplabv3.released_weights import ABN_EPSILON, from_mib, load_state
-from model.networks.mask2former.released_weights import current_names
+from model.networks.mask2former.released_weights import current_names, from_swin, to_swin
 from model.training.checkpoint import Checkpoint
 
 State = dict[str, Tensor]
@@ -109,6 +111,9 @@ def format_of(network: nn.Module, arguments: Mapping[str, Any], wanted: str | No
 def _fits(form: OfficialFormat, network: nn.Module, arguments: Mapping[str, Any]) -> bool:
     if arguments.get("name") not in form.networks:
         return False
+    model = timm_model(str(arguments.get("backbone", "")))
+    if model and not (model.startswith("swin_") and arguments["name"].startswith("mask2former")):
+        return False  # the releases have ResNets of their own, and Swin
     return all(_argument(network, arguments, name) in values for name, values in form.arguments.items())
 
 
@@ -124,7 +129,25 @@ def official_state(checkpoint: Checkpoint, form: str) -> State:
     Raises:
         OfficialNamesError: if a weight cannot be expressed there.
     """
-    return to_in_place_abn(checkpoint.network) if FORMATS[form].in_place_abn else dict(checkpoint.network)
+    if FORMATS[form].in_place_abn:
+        return to_in_place_abn(checkpoint.network)
+    if not FORMATS[form].networks[0].startswith("mask2former"):
+        return dict(checkpoint.network)
+    of_timm = timm_model(str(checkpoint.network_arguments.get("backbone", "")))
+    return with_versions(to_swin(checkpoint.network) if of_timm else checkpoint.network)
+
+
+def with_versions(state: Mapping[str, Tensor]) -> State:
+    """Weights of a mask network with the version of their names.
+
+    torch stores it beside the weights; without it the released code takes the names for those of its first version, puts
+    another ``pixel_decoder`` into them, and finds nothing.
+
+    Source: ``_version`` of the head and of the decoder in the released Mask2Former, which all mask formats are derived from.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = {name: {"version": 2} for name in ("sem_seg_head", "sem_seg_head.predictor")}  # type: ignore[attr-defined]
+    return versioned
 
 
 def read_official(path: Path, form: str) -> State:
@@ -158,6 +181,8 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         ours, other = (f"sem_seg_head.predictor.{part}weight" for part in (mine, theirs))
         if ours in names and ours not in adapted and other in adapted:  # a joint head is the head of a single step
             adapted = {key.replace(f"predictor.{theirs}", f"predictor.{mine}"): value for key, value in adapted.items()}
+    if "backbone.patch_embed.proj.weight" in adapted and "backbone.model.patch_embed.proj.weight" in names:
+        adapted = from_swin(adapted)
     load_state(
         network, {key: value for key, value in adapted.items() if key in names or not key.endswith(_COUNTER)}, source
     )

@@ -135,17 +135,19 @@ class Predictor:
             )
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+    def predict(self, images: Sequence[np.ndarray], size: Size | None = None) -> list[Prediction]:
         """Predict images of one size together.
 
         Args:
             images: each (H, W, 3) uint8 RGB.
+            size: (height, width) of the predictions; None: that of the images.
         """
-        return self._masks(images) if self.method.family == "mask" else self._pixels(images)
+        shown = size or (images[0].shape[0], images[0].shape[1])
+        return self._masks(images, shown) if self.method.family == "mask" else self._pixels(images, shown)
 
     # ---------------------------------------------------------------------------------------------------------- per-pixel
 
-    def _pixels(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+    def _pixels(self, images: Sequence[np.ndarray], shown: Size) -> list[Prediction]:
         size = (images[0].shape[0], images[0].shape[1])
         found = []
         for view in self.views:
@@ -155,16 +157,16 @@ class Predictor:
             outputs = self.network(torch.from_numpy(np.stack([normalise(image) for image in seen])).to(self.device))
             found.append(_turned_back(outputs) if view.mirrored else outputs)
         coarse = [one.coarse_logits for one in found if one.coarse_logits is not None]
-        logits = _mean([one.logits for one in found], size)
+        logits = _mean([one.logits for one in found], shown)
         outputs = replace(found[0], logits=logits, coarse_logits=_mean(coarse) if coarse else None)
         labels = self.method.predict(outputs, self.step).cpu().numpy()
         return [Prediction(one) for one in labels]
 
     # -------------------------------------------------------------------------------------------------------------- masks
 
-    def _masks(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+    def _masks(self, images: Sequence[np.ndarray], shown: Size) -> list[Prediction]:
         size = (images[0].shape[0], images[0].shape[1])
-        decided = seen_size(size, self.size, self.longest) if self.task == "semantic" else size
+        decided = seen_size(size, self.size, self.longest) if self.task == "semantic" else shown
         classes: list[Tensor] = []
         masks: list[list[ResizedMasks]] = [[] for _ in images]
         for view in self.views:
@@ -180,7 +182,7 @@ class Predictor:
                 kept.append(ResizedMasks(logits, whole, (height, width), decided, outputs.mask_activation))
         # Votes are sums over queries: the mean over views is the vote of the queries of all of them.
         together = torch.cat(classes, dim=1)
-        return [self._read(logits, self._of_views(one), size) for logits, one in zip(together, masks, strict=True)]
+        return [self._read(logits, self._of_views(one), shown) for logits, one in zip(together, masks, strict=True)]
 
     def _of_views(self, masks: Sequence[ResizedMasks]) -> Masks:
         """The mask probabilities of all views; of a single one they are computed for those queries only that count."""

@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from official_networks import NETWORKS, stored
+from official_networks import write as write_released
+from safetensors.torch import save_file
 from stored_networks import stored_network
 
+from model.common.provenance import checksum
 from model.interop.importing import import_checkpoint
 from model.interop.official_names import official_state
 from model.interop.safetensors_files import write_safetensors
@@ -175,6 +179,60 @@ def test_missing_weights_are_named(tmp_path: Path, own: Checkpoint) -> None:
     del state["head.map_bn.weight"]
     torch.save(state, file)
     refused(file, job(own, file, "mib"), r"1 missing: aspp\.map_bn\.weight")
+
+
+def without_first(state: dict[str, Any]) -> dict[str, Any]:
+    """The first weights are missing."""
+    return dict(list(state.items())[1:])
+
+
+def described(form: str, file: Path) -> dict[str, Any]:
+    """The job that a file of a format stands for."""
+    arguments, counts = NETWORKS[form]
+    classes, past = list(range(1, sum(counts) + 1)), sum(counts[:-1])
+    return {
+        "step": {"index": len(counts) - 1, "past": classes[:past], "current": classes[past:]},
+        "recipe": {"network": arguments},
+        "imported": {"format": form, "sha256": checksum(file), "classes_per_step": counts},
+    }
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors"])
+@pytest.mark.parametrize("form", NETWORKS)
+def test_every_problem_of_every_format_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, suffix: str
+) -> None:
+    """Each file is right but for one thing."""
+    monkeypatch.chdir(tmp_path)
+    file, state = tmp_path / f"released{suffix}", official_state(stored(form), form)
+
+    def written(weights: dict[str, Any]) -> dict[str, Any]:
+        if suffix == ".safetensors":
+            save_file({key: value.clone() for key, value in weights.items()}, file)
+        else:
+            write_released(file, form, weights)
+        return described(form, file)
+
+    import_checkpoint(file, written(state))
+    refused(file, written(without_first(state)), "the weights do not fit the network \\(1 missing: ")
+    refused(file, written({**state, "extra.weight": torch.ones(2)}), "1 not in the network: extra.weight")
+    spec = written(state)
+    if form == "simcis":
+        spec["recipe"] = {"network": {**spec["recipe"]["network"], "classes": 7}}
+    else:
+        spec["imported"]["classes_per_step"] = [*spec["imported"]["classes_per_step"][:-1], 4]
+    refused(file, spec, r"of another shape: \S*(cls|class|head)\S* is \(\d+(, \d+)*,?\), expected \(\d+")
+    spec["imported"]["sha256"] = "0" * 64
+    refused(file, spec, f"its SHA-256 is {checksum(file)}, but the configuration says 0{{64}}")
+    halved(file)
+    refused(file, described(form, file), "cannot be read as weights")
+    if suffix != ".safetensors":  # which hold no objects
+        (hostile if suffix == ".pth" else hostile_pickle)(file)
+        refused(file, described(form, file), "mkdir', which is neither .*; nothing in it was executed")
+        assert not (tmp_path / "owned").exists()
+    spec = described(form, file)
+    file.unlink()
+    refused(file, spec, "there is no such file; put it there, or correct 'file' in the configuration")
 
 
 def refused(file: Path, spec: dict[str, Any], said: str) -> None:
