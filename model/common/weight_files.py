@@ -49,7 +49,7 @@ def _admitted(module: str, name: str) -> Any:
 
 
 SAFETENSORS = ".safetensors"
-_REMEDY = "use a checkpoint as published by Mask2Former, BalConpas, detectron2, torchvision or timm"
+_REMEDY = "download it again, or use another file of published weights"
 
 
 CONTAINERS = ("model", "state_dict", "model_state", "blobs")

@@ -131,7 +131,7 @@ def flip_in_the_middle(file: Path) -> None:
     file.write_bytes(content)
 
 
-class _Code:
+class Code:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
@@ -141,7 +141,7 @@ class _Code:
 
 def hostile(file: Path) -> None:
     """A checkpoint that tries to run a command when it is opened."""
-    torch.save({"format": 1, "network": _Code(file.with_name("marker"))}, file, pickle_module=pickle)
+    torch.save({"format": 1, "network": Code(file.with_name("marker"))}, file, pickle_module=pickle)
 
 
 def without_a_weight(content: Checkpoint) -> Checkpoint:
@@ -566,7 +566,7 @@ CHECKPOINTS = Section(
         ),
         Case(
             "Initial weights try to run code",
-            initial_weights({"conv1.weight": _Code(Path("marker"))}),
+            initial_weights({"conv1.weight": Code(Path("marker"))}),
             "…weights.pth: not a file of weights, or damaged (it refers to 'posix.system', which is neither a "
             "tensor nor a plain "
             "value; nothing in it was executed); download it again",

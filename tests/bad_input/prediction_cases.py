@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,14 @@ from pathlib import Path
 import torch
 from bad_case import Case, Section
 from bad_workspace import Command, Workspace
-from file_cases import hostile
+from file_cases import Code, hostile
 from raw_cases import halve
+from safetensors.torch import save_file
 
 from model.common.fingerprints import canonical_json
+from model.interop.official_names import official_state
+from model.interop.safetensors_files import write_safetensors
+from model.training.checkpoint import load_checkpoint
 
 Damage = Callable[[Workspace], Command]
 
@@ -70,12 +75,17 @@ def several_checkpoints(workspace: Workspace) -> Command:
     return predict(workspace, checkpoint=workspace.base.parent / "*.pt")
 
 
-def imported(form: str, damage: Callable[[Path], object], **changes: object) -> Damage:
+def imported(form: str, damage: Callable[[Path], object], name: str = "downloaded.pth", **changes: object) -> Damage:
     """The base checkpoint is imported from a file elsewhere, after something happened to it."""
 
     def do(workspace: Workspace) -> Command:
-        file = workspace.folder / "downloaded.pth"
-        shutil.copy(workspace.base, file)
+        file = workspace.folder / name
+        if form == "segue":
+            shutil.copy(workspace.base, file)
+        elif form == "safetensors":
+            write_safetensors(file, load_checkpoint(workspace.base))
+        else:
+            torch.save({"model_state": official_state(load_checkpoint(workspace.base), form)}, file)
         told = hashlib.sha256(file.read_bytes()).hexdigest()
         damage(file)
         known = (
@@ -83,7 +93,8 @@ def imported(form: str, damage: Callable[[Path], object], **changes: object) -> 
         )
         spec = json.loads(canonical_json(workspace.training(0).spec))
         spec["step"] |= changes.get("step", {})  # type: ignore[operator]
-        spec["imported"] = {"format": form, "sha256": known, "classes_per_step": [len(spec["step"]["current"])]}
+        classes = len(spec["step"]["current"])
+        spec["imported"] = {"format": form, "sha256": known, "classes_per_step": [classes]}
         folder = workspace.folder / "imported"
         written = [text for name in ("checkpoint", "record", "curves") for text in (f"--{name}", str(folder / name))]
         return ["import_checkpoint.py", "--spec", json.dumps(spec), "--file", str(file), *written]
@@ -101,6 +112,22 @@ def flip_first_byte(file: Path) -> None:
 def weights_of_another_network(file: Path) -> None:
     """Weights whose names fit nothing."""
     torch.save({"layer.weight": torch.zeros(2, 2)}, file)
+
+
+def without_a_classifier(file: Path) -> None:
+    """Some weights were left out."""
+    state = torch.load(file, weights_only=True)["model_state"]
+    torch.save({key: value for key, value in state.items() if not key.startswith("cls.")}, file)
+
+
+def hostile_arrays(file: Path) -> None:
+    """A pickle of arrays that tries to run a command when it is opened."""
+    file.write_bytes(pickle.dumps({"model": Code(file.with_name("marker"))}))
+
+
+def tensors_alone(file: Path) -> None:
+    """A safetensors file of another program."""
+    save_file({"layer.weight": torch.zeros(2, 2)}, file)
 
 
 IMPORTS = Section(
@@ -136,6 +163,66 @@ IMPORTS = Section(
             "backbone, head and classes of the recipe",
             "The recipe describes another network than the one that was released.",
             "Choose the recipe, the scenario and the step of the release.",
+        ),
+        Case(
+            "Some of the released weights are missing",
+            imported("mib", without_a_classifier),
+            "…downloaded.pth: the weights do not fit the network (2 missing: cls.0.weight, cls.0.bias); check backbone, head and "
+            "classes of the recipe",
+            "The file does not hold the whole network.",
+            "Use the file of the release; if it is that file, choose its recipe, scenario and step.",
+        ),
+        Case(
+            "Released weights are of another number of classes",
+            imported("mib", lambda file: None, step={"current": [0, 1, 2]}),
+            "…downloaded.pth: the weights do not fit the network (… of another shape: cls.0.weight is (…), expected (…), …); "
+            "check backbone, head and classes of the recipe",
+            "The scenario or the step has another number of classes than the one that was released.",
+            "Choose the scenario and the step of the release.",
+        ),
+        Case(
+            "Released weights were not copied completely",
+            imported("mib", halve),
+            "…downloaded.pth: cannot be read as weights (…); …",
+            "The file is damaged: its SHA-256 was taken of what there is, not of what was published.",
+            "Download it again, and take the SHA-256 from where it was published.",
+        ),
+        Case(
+            "An imported checkpoint is of another number of classes",
+            imported("segue", lambda file: None, step={"current": [0, 1, 2]}),
+            "…downloaded.pth: knows 4 classes, but 3 are expected…",
+            "The checkpoint was trained in another scenario or step.",
+            "Name the scenario and the step of the file, or give another file.",
+        ),
+        Case(
+            "An imported checkpoint was not copied completely",
+            imported("segue", halve),
+            "…downloaded.pth: not a readable checkpoint…",
+            "The file is damaged.",
+            "Copy it again.",
+        ),
+        Case(
+            "An imported safetensors file was not copied completely",
+            imported("safetensors", halve, "downloaded.safetensors"),
+            "…downloaded.safetensors: cannot be read as safetensors (…); copy or download it again",
+            "The file is damaged.",
+            "Copy or export it again.",
+        ),
+        Case(
+            "An imported safetensors file is not one of Segue's",
+            imported("safetensors", tensors_alone, "downloaded.safetensors"),
+            "…downloaded.safetensors: it does not describe classes and network, so it is not a checkpoint of Segue; to read "
+            "released weights, name their format",
+            "`format: safetensors` means an export of Segue, which tells its classes, their order and its network.",
+            "Name the format of the release, such as `balconpas`; its weights may be stored as safetensors.",
+        ),
+        Case(
+            "A pickle of released weights tries to run code",
+            imported("mib", hostile_arrays, "downloaded.pkl"),
+            "…downloaded.pkl: cannot be read as weights (it refers to '…', which is neither an array nor a container; nothing in "
+            "it was executed); …",
+            "A pickle can hold calls of any function. Segue reads arrays and plain containers only.",
+            "Do not use the file, and tell whoever published it.",
         ),
         Case(
             "Released weights that try to run code",
