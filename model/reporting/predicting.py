@@ -93,7 +93,7 @@ class Predicting:
                         {category.id: category.color for category in classes},
                         {category.id: category.name for category in classes},
                         prediction.ids,
-                        self.stored.has_background,
+                        self.stored.has_background and prediction.ids is None,
                     )
                     picture = self.files.folder / "overlays" / f"{photograph.name}.png"
                     save_figure(page, picture)

@@ -198,7 +198,9 @@ def test_official_key_lists_filled_by_the_rule_are_imported(file: Path, tmp_path
     assert without_counters(again).keys() == without_counters(kept).keys()
     last = {again[key].data_ptr(): key for key in without_counters(kept)}  # SimCIS has several names for one weight
     for key, value in without_counters(kept).items():
-        if value.is_floating_point() and last[again[key].data_ptr()] == key:  # integers follow from the sizes of windows
+        if (
+            value.is_floating_point() and last[again[key].data_ptr()] == key
+        ):  # integers follow from the sizes of windows
             assert torch.equal(again[key], value), key
 
 

@@ -46,6 +46,29 @@ def test_the_legend_names_what_is_in_the_picture_the_largest_first() -> None:
     assert [text.get_text() for text in only.legends[0].get_texts()] == ["sky"]
 
 
+def test_what_has_no_class_has_no_colour_in_the_legend_either() -> None:
+    page = overlay_page(photograph(), halves(), (1, 5), COLORS, NAMES)
+    cat, sky, nothing = page.legends[0].get_patches()
+    assert nothing.get_label() == "nothing" and not nothing.get_fill()
+    assert cat.get_facecolor()[:3] == (0, 0, 250 / 255) and sky.get_facecolor()[:3] == (250 / 255, 0, 0)
+
+
+def test_the_legend_stands_below_the_photograph() -> None:
+    for width in (30, 600):
+        page = overlay_page(photograph(40, width), halves(40, width), (1, 5), COLORS, NAMES)
+        page.canvas.draw()
+        legend, picture = page.legends[0].get_window_extent(), page.axes[0].get_window_extent()
+        assert legend.y0 >= 0 and legend.y1 <= picture.y0
+        assert legend.x0 >= 0 and legend.x1 <= page.bbox.width
+
+
+def test_small_photographs_are_enlarged_to_the_width_of_a_legend() -> None:
+    page = overlay_page(photograph(20, 60), halves(20, 60), (1, 5), COLORS, NAMES)
+    drawn = page.axes[0].images[0].get_array()
+    assert drawn.shape[:2] == (160, 480)
+    assert (drawn[:, :159] == 100).all() and not (drawn[:, 161:] == 100).all(axis=-1).any()
+
+
 def test_large_photographs_are_scaled_down() -> None:
     page = overlay_page(photograph(20, 2 * LARGEST_SIDE), halves(20, 2 * LARGEST_SIDE), (1, 5), COLORS, NAMES)
     assert page.axes[0].images[0].get_array().shape[:2] == (10, LARGEST_SIDE)
