@@ -8,6 +8,8 @@ Steps, each in a process of its own; one table at the end. The exit status is 0 
     build       the library for this GPU's architecture (needs a CUDA toolkit; the CPU part alone does not count as success)
     tests       tests/unit/ops with SEGUE_OPS=compiled
     benchmark   benchmarks/ms_deform_attn.py in float32 and bfloat16
+    measures    the same with a library built without one measure of the CUDA kernels: footprints shared by the threads of a
+                head, loops over four points, 16-byte accesses; slower means that the measure pays
     training    forward, losses, backward of Mask2Former (ResNet-50, random weights and targets) in fp32 and bf16, with the
                 compiled operator and with PyTorch's: seconds per step (median) and peak memory; in fp32 also with TensorFloat-32
                 and with torch.compile of backbone and pixel decoder (switches of a recipe)
@@ -22,6 +24,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -46,6 +49,13 @@ SMALL: dict[str, Any] = {
     "queries": 20,
 }
 
+
+MEASURES = {
+    "SHARED_FOOTPRINTS": "shared footprints",
+    "FOUR_POINTS": "loops over four points",
+    "WIDE_ACCESS": "16-byte accesses",
+}
+"""What ``ops/csrc/cuda/kernels.cuh`` can be compiled without, by the end of the macro's name."""
 
 SWITCHES = ("fp32", "bf16", "tf32", "compiled")
 """What a training step is measured with; the last two in single precision."""
@@ -167,24 +177,40 @@ def describe(measured: dict[str, float | None]) -> str:
     )
 
 
-def build(device: torch.device) -> tuple[bool, str]:
+def build(device: torch.device, *options: str, **environment: str) -> tuple[bool, str]:
+    command = [sys.executable, "setup.py", "build_ext", *(options or ["--inplace"])]
     if device.type != "cuda":
-        return run([sys.executable, "setup.py", "build_ext", "--inplace"], 600, SEGUE_BUILD="required")
+        return run(command, 600, SEGUE_BUILD="required", **environment)
     major, minor = torch.cuda.get_device_capability(device)
-    command = [sys.executable, "setup.py", "build_ext", "--inplace", "--force"]
-    good, output = run(command, 600, SEGUE_BUILD="required", TORCH_CUDA_ARCH_LIST=f"{major}.{minor}")
+    architecture = {"TORCH_CUDA_ARCH_LIST": f"{major}.{minor}"}
+    good, output = run([*command, "--force"], 600, SEGUE_BUILD="required", **architecture, **environment)
     if good and "ms_deform_attn.cu" not in output:
         return False, f"{output}\nno CUDA toolkit was found: set CUDA_HOME to its root"
     return good, output
 
 
-def benchmark(device: torch.device, small: bool) -> tuple[bool, str, list[dict[str, Any]]]:
+def benchmark(device: torch.device, small: bool, package: Path = ROOT) -> tuple[bool, str, list[dict[str, Any]]]:
+    """Times of the operator in ``package/ops``."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "timings.json"
         command = [sys.executable, "benchmarks/ms_deform_attn.py", "--device", str(device), "--json", str(file)]
         command += ["--geometry", "tiny" if small else "m2f", "--dtype", "float32", "bfloat16", "--locations", "local"]
-        good, output = run(command, 600, SEGUE_OPS="compiled")
+        paths = os.pathsep.join([str(package), str(ROOT)])
+        good, output = run(command, 600, SEGUE_OPS="compiled", PYTHONPATH=paths)
         return good, output, json.loads(file.read_text(encoding="utf-8")) if good else []
+
+
+def benchmark_without(measure: str, device: torch.device, small: bool) -> tuple[bool, str, list[dict[str, Any]]]:
+    """The same for a library that is compiled without one of :data:`MEASURES`, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder)
+        options = ["--build-lib", str(package), "--build-temp", str(package / "objects")]
+        good, output = build(device, *options, NVCC_APPEND_FLAGS=f"-DSEGUE_WITHOUT_{measure}")
+        if not good:
+            return False, output, []
+        for file in (ROOT / "ops").glob("*.py"):
+            shutil.copy(file, package / "ops")
+        return benchmark(device, small, package)
 
 
 def main() -> int:
@@ -228,6 +254,13 @@ def main() -> int:
     for row in timings:
         result = f"{row['ours'] * 1e3:9.3f} ms, grid_sample {row['baseline'] * 1e3:9.3f} ms, ratio {row['ratio']:6.1f}"
         rows.append((row["case"], result))
+    for measure, words in MEASURES.items() if device.type == "cuda" else ():
+        good, output, others = benchmark_without(measure, device, arguments.small)
+        if not good:
+            note(f"without {words}", good, "", output)
+        for row, other in zip(timings, others, strict=False):
+            slower = other["ours"] / row["ours"]
+            rows.append((f"  without {words}, {row['case']}", f"{other['ours'] * 1e3:9.3f} ms, {slower:5.2f} of the time"))
     own = [sys.executable, __file__, "--device", str(device), *["--small"] * arguments.small]
     for option in ("crop", "batch", "repeats"):
         own += [f"--{option}", str(getattr(arguments, option))]
@@ -251,8 +284,9 @@ def main() -> int:
     print(
         f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, crop {arguments.crop}, batch {arguments.batch}"
     )
+    width = max(len(step) for step, _ in rows)
     for step, result in rows:
-        print(f"{step:<38} {result}")
+        print(f"{step:<{width}} {result}")
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0

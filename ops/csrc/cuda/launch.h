@@ -1,4 +1,4 @@
-// How many threads a call needs and how they share the channels. Plain C++, tested on the processor.
+// Which kernel a call needs, how many threads, and how they share the channels. Plain C++, tested on the processor.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,9 @@ namespace {
 struct Launch {
   uint32_t blocks, images;
   int32_t lanes;  // threads that share a row
-  bool single;    // they hold all its channels at once
+  bool packed;    // rows move 16 bytes at a time
+  bool single;    // the threads hold a whole row at once
+  bool fours;     // the points come in whole fours
 };
 
 inline void require(bool condition, const char* message) {
@@ -43,30 +45,6 @@ inline Shape shape_of(const Problem& problem) {
   return shape;
 }
 
-inline Launch launch_of(const Problem& problem, int32_t lanes, bool single, int32_t threads) {
-  require(problem.batch <= 65535, "the CUDA kernels take at most 65535 images at once");
-  const int64_t most = std::numeric_limits<int32_t>::max() - threads;
-  require(problem.queries < most && problem.heads < most && problem.channels < most && problem.points < most,
-          "a size does not fit 32 bits");
-  const double total = static_cast<double>(problem.queries) * problem.heads * lanes;
-  require(total < static_cast<double>(most), "more than 2^31 threads for one image: queries, heads or channels are too many");
-  const int64_t needed = problem.queries * problem.heads * lanes;
-  return {static_cast<uint32_t>((needed + threads - 1) / threads), static_cast<uint32_t>(problem.batch), lanes, single};
-}
-
-inline Launch forward_launch(const Problem& problem, int32_t count, int32_t threads) {
-  require(problem.channels < std::numeric_limits<int32_t>::max(), "a size does not fit 32 bits");
-  return launch_of(problem, static_cast<int32_t>((problem.channels + count - 1) / count), true, threads);
-}
-
-// A power of two, for the exchange between the threads that share a row, and at most a warp.
-inline Launch backward_launch(const Problem& problem, int32_t count, int32_t threads) {
-  const int64_t packs = (problem.channels + count - 1) / count;
-  int32_t lanes = 1;
-  while (lanes < packs && lanes < kWarp) lanes *= 2;
-  return launch_of(problem, lanes, packs <= lanes, threads);
-}
-
 // Whether every row can be moved `count` numbers (16 bytes) at a time.
 inline bool whole_packs(const Problem& problem, int64_t count, std::initializer_list<const void*> pointers) {
   if (problem.channels % count != 0) return false;
@@ -74,6 +52,48 @@ inline bool whole_packs(const Problem& problem, int64_t count, std::initializer_
     if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) return false;
   return true;
 }
+
+// `pack` is how many channels 16 bytes hold, `pointers` whatever is moved by rows.
+inline Launch launch_of(
+    const Problem& problem, int64_t pack, std::initializer_list<const void*> pointers, int32_t threads = kThreads) {
+  require(problem.batch <= 65535, "the CUDA kernels take at most 65535 images at once");
+  const int64_t most = std::numeric_limits<int32_t>::max() - threads;
+  require(problem.queries < most && problem.heads < most && problem.channels < most && problem.points < most,
+          "a size does not fit 32 bits");
+  require(problem.heads * problem.channels <= std::numeric_limits<int32_t>::max() / 8, "a position has more than 2^28 channels");
+  const bool packed = kWideAccess && whole_packs(problem, pack, pointers);
+  const int64_t packs = packed ? problem.channels / pack : problem.channels;
+  int32_t lanes = kLeastLanes;
+  while (lanes < packs && lanes < kWarp) lanes *= 2;
+  const double total = static_cast<double>(problem.queries) * problem.heads * lanes;
+  require(total < static_cast<double>(most), "more than 2^31 threads for one image: queries, heads or channels are too many");
+  const int64_t blocks = (problem.queries * problem.heads * lanes + threads - 1) / threads;
+  return {static_cast<uint32_t>(blocks), static_cast<uint32_t>(problem.batch), lanes, packed,
+          packs <= lanes,                kFourPoints && problem.points % kPoints == 0};
+}
+
+// The kernels for values of type T. Odd sizes share the slowest one: they are there to be right, not fast.
+template <class T, class Weight, class Real>
+struct Kernels {
+  static constexpr int pack = 16 / sizeof(T);
+  using Forward = void (*)(Shape, int32_t, const T*, const Real*, const Weight*, T*);
+  using Backward =
+      void (*)(Shape, int32_t, const T*, const T*, const Real*, const Weight*, Real*, Real*, Weight*);
+
+  static Forward forward(const Launch& launch) {
+    if (!launch.packed) return forward_kernel<T, Weight, Real, 1, false, false>;
+    if (!launch.single) return forward_kernel<T, Weight, Real, pack, false, false>;
+    return launch.fours ? forward_kernel<T, Weight, Real, pack, true, true>
+                        : forward_kernel<T, Weight, Real, pack, true, false>;
+  }
+
+  static Backward backward(const Launch& launch) {
+    if (!launch.packed) return backward_kernel<T, Weight, Real, 1, false, false>;
+    if (!launch.single) return backward_kernel<T, Weight, Real, pack, false, false>;
+    return launch.fours ? backward_kernel<T, Weight, Real, pack, true, true>
+                        : backward_kernel<T, Weight, Real, pack, true, false>;
+  }
+};
 
 }  // namespace
 }  // namespace segue

@@ -17,8 +17,6 @@ namespace {
 using BFloat16 = c10::BFloat16;
 using Float16 = c10::Half;
 
-constexpr int kThreads = 256;
-
 cudaStream_t current_stream(const Tensor& tensor) {
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
@@ -41,25 +39,6 @@ void with_types(const Problem& problem, const Work& work) {
   }
 }
 
-template <class T, class Weight, class Real, int count>
-void launch_forward(const Problem& problem, const Shape& shape, dim3 grid, cudaStream_t stream, void* output) {
-  forward_kernel<T, Weight, Real, count><<<grid, kThreads, 0, stream>>>(
-      shape, static_cast<const T*>(problem.value), static_cast<const Real*>(problem.locations),
-      static_cast<const Weight*>(problem.weights), static_cast<T*>(output));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-}
-
-template <class T, class Weight, class Real, int count, bool single>
-void launch_backward(const Problem& problem, const Shape& shape, int32_t lanes, dim3 grid, cudaStream_t stream,
-                     const Gradients& gradients) {
-  backward_kernel<T, Weight, Real, count, single><<<grid, kThreads, 0, stream>>>(
-      shape, lanes, static_cast<const T*>(gradients.output), static_cast<const T*>(problem.value),
-      static_cast<const Real*>(problem.locations), static_cast<const Weight*>(problem.weights),
-      static_cast<Real*>(gradients.value), static_cast<Real*>(gradients.locations),
-      static_cast<Weight*>(gradients.weights));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-}
-
 Tensor forward_cuda(Tensor value, Tensor locations, Tensor weights, std::vector<int64_t> shapes) {
   value = torch::stable::contiguous(value);
   locations = aligned(torch::stable::contiguous(locations));
@@ -73,12 +52,12 @@ Tensor forward_cuda(Tensor value, Tensor locations, Tensor weights, std::vector<
     using T = decltype(example);
     using Weight = decltype(weight);
     using Real = decltype(real);
-    constexpr int count = 16 / sizeof(T);
-    const bool packed = whole_packs(problem, count, {problem.value, data});
-    const Launch launch = forward_launch(problem, packed ? count : 1, kThreads);
-    const dim3 grid(launch.blocks, launch.images);
-    const auto run = packed ? launch_forward<T, Weight, Real, count> : launch_forward<T, Weight, Real, 1>;
-    run(problem, shape_of(problem), grid, current_stream(value), data);
+    const Launch launch = launch_of(problem, Kernels<T, Weight, Real>::pack, {problem.value, data});
+    const auto kernel = Kernels<T, Weight, Real>::forward(launch);
+    kernel<<<dim3(launch.blocks, launch.images), kThreads, 0, current_stream(value)>>>(
+        shape_of(problem), launch.lanes, static_cast<const T*>(problem.value),
+        static_cast<const Real*>(problem.locations), static_cast<const Weight*>(problem.weights), static_cast<T*>(data));
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return output;
 }
@@ -106,14 +85,14 @@ std::tuple<Tensor, Tensor, Tensor> backward_cuda(
       using T = decltype(example);
       using Weight = decltype(weight);
       using Real = decltype(real);
-      constexpr int count = 16 / sizeof(T);
-      const bool packed = whole_packs(problem, count, {problem.value, gradients.output});
-      const Launch launch = backward_launch(problem, packed ? count : 1, kThreads);
-      const dim3 grid(launch.blocks, launch.images);
-      const auto run = !packed          ? launch_backward<T, Weight, Real, 1, false>
-                       : launch.single ? launch_backward<T, Weight, Real, count, true>
-                                       : launch_backward<T, Weight, Real, count, false>;
-      run(problem, shape_of(problem), launch.lanes, grid, current_stream(value), gradients);
+      const Launch launch = launch_of(problem, Kernels<T, Weight, Real>::pack, {problem.value, gradients.output});
+      const auto kernel = Kernels<T, Weight, Real>::backward(launch);
+      kernel<<<dim3(launch.blocks, launch.images), kThreads, 0, current_stream(value)>>>(
+          shape_of(problem), launch.lanes, static_cast<const T*>(gradients.output), static_cast<const T*>(problem.value),
+          static_cast<const Real*>(problem.locations), static_cast<const Weight*>(problem.weights),
+          static_cast<Real*>(gradients.value), static_cast<Real*>(gradients.locations),
+          static_cast<Weight*>(gradients.weights));
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
     });
   }
   if (value.scalar_type() == sums.scalar_type()) return {sums, locations_gradient, weights_gradient};
