@@ -260,7 +260,9 @@ def main() -> int:
             note(f"without {words}", good, "", output)
         for row, other in zip(timings, others, strict=False):
             slower = other["ours"] / row["ours"]
-            rows.append((f"  without {words}, {row['case']}", f"{other['ours'] * 1e3:9.3f} ms, {slower:5.2f} of the time"))
+            rows.append(
+                (f"  without {words}, {row['case']}", f"{other['ours'] * 1e3:9.3f} ms, {slower:5.2f} of the time")
+            )
     own = [sys.executable, __file__, "--device", str(device), *["--small"] * arguments.small]
     for option in ("crop", "batch", "repeats"):
         own += [f"--{option}", str(getattr(arguments, option))]

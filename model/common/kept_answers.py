@@ -19,7 +19,7 @@ def kept_answer(folder: Path, question: str, find: Callable[[], Any]) -> Any:
     """The answer to a question, found again only if it is not kept.
 
     Args:
-        folder: where answers are kept; without permission to write there they are found anew every time.
+        folder: where answers are kept; without permission to write there they are found again every time.
         question: everything that the answer depends on.
         find: finds the answer, something that JSON can express; an exception is passed on and not kept.
 
@@ -30,9 +30,8 @@ def kept_answer(folder: Path, question: str, find: Callable[[], Any]) -> Any:
     with suppress(OSError, ValueError, TypeError, KeyError):
         return json.loads(file.read_bytes())["answer"]
     text = json.dumps({"answer": find()}, allow_nan=False)
-    with suppress(
-        OSError
-    ):  # without waiting for the disk: half a file, after a power cut, is no JSON and is written again
+    # Without waiting for the disk: half a file, after a power cut, is no JSON and is written again.
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}.part")
         part.write_text(text, encoding="ascii")

@@ -58,18 +58,6 @@ def old_predictions(
     return _seen(labels, scores, kept, masks, size, activation, ranked)
 
 
-def old_prediction(
-    logits: Tensor,
-    masks: Tensor,
-    size: tuple[int, int],
-    activation: MaskActivation = "sigmoid",
-    threshold: float = 0.0,
-    ranked: bool = True,
-) -> OldPrediction:
-    """:func:`old_predictions` of one image: logits (Q, K_old + 1) and masks (Q, h, w)."""
-    return old_predictions(logits[None], masks[None], size, activation, threshold, ranked)[0]
-
-
 def _seen(
     labels: Tensor,
     scores: Tensor,
@@ -111,7 +99,7 @@ def enlarged_masks(masks: Tensor, kept: Tensor, size: tuple[int, int], activatio
     return probabilities.index_select(0, kept) if activation == "softmax" else probabilities
 
 
-def all_pseudo_targets(
+def pseudo_targets(
     old: Sequence[OldPrediction],
     ground_truth: Sequence[Tensor | None],
     overlap_threshold: float = 0.8,
@@ -142,16 +130,6 @@ def all_pseudo_targets(
         MaskTargets(seen.labels.index_select(0, chosen), masks.index_select(0, chosen))
         for seen, (masks, _), chosen in zip(old, candidates, on_device, strict=True)
     ]
-
-
-def pseudo_targets(
-    old: OldPrediction,
-    ground_truth: Tensor | None,
-    overlap_threshold: float = 0.8,
-    counted: Literal["mask", "won"] = "mask",
-) -> MaskTargets:
-    """:func:`all_pseudo_targets` of one image."""
-    return all_pseudo_targets([old], [ground_truth], overlap_threshold, counted)[0]
 
 
 def _owned(
@@ -212,20 +190,7 @@ def certain_predictions(
     return _seen(labels, scores, possible & (best > threshold), masks, size, "sigmoid", ranked=True)
 
 
-def certain_prediction(
-    logits: Tensor,
-    masks: Tensor,
-    size: tuple[int, int],
-    threshold: float,
-    known: int,
-    refused: Literal["next", "unknown"] = "next",
-    sharpen: bool = True,
-) -> OldPrediction:
-    """:func:`certain_predictions` of one image: logits (Q, K) and masks (Q, h, w)."""
-    return certain_predictions(logits[None], masks[None], size, threshold, known, refused, sharpen)[0]
-
-
-def all_united(targets: Sequence[MaskTargets]) -> list[MaskTargets]:
+def united(targets: Sequence[MaskTargets]) -> list[MaskTargets]:
     """One target for each class of an image, in ascending order: the union of its masks. The host waits once for all images."""
     sizes = [len(one) for one in targets]
     of_images = torch.cat([one.labels for one in targets]).cpu().split(sizes)
@@ -237,8 +202,3 @@ def all_united(targets: Sequence[MaskTargets]) -> list[MaskTargets]:
         masks = [(one.masks & flags[:, None, None]).any(dim=0) for flags in members]
         found.append(MaskTargets(sent(classes, one.masks.device), torch.stack(masks) if masks else one.masks))
     return found
-
-
-def united(targets: MaskTargets) -> MaskTargets:
-    """:func:`all_united` of one image."""
-    return all_united([targets])[0]

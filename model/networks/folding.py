@@ -1,4 +1,4 @@
-"""A network for inference alone: normalisation folded into the convolutions before it, tensors in channels-last order.
+"""A network for inference only: normalisation folded into the convolutions before it, tensors in channels-last order.
 
 In evaluation mode batch normalisation is a scale and a shift of every channel, which the convolution before it can do itself:
 
@@ -22,13 +22,13 @@ FOLDABLE = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 
 
 def folded_copy(network: nn.Module) -> nn.Module:
-    """An independent copy in evaluation mode that computes the same, for inference alone.
+    """An independent copy in evaluation mode that computes the same up to rounding, for inference only.
 
-    Its state dict is another one: never store it, and never train it.
+    Never store or train it: its state dict no longer fits the network's constructor.
 
     Args:
-        network: remains as it is. Where a convolution and its normalisation can be told from their names (``conv2`` and ``bn2``
-            side by side, one after the other in a sequence, ``norm`` inside a convolution), they become one; others stay two.
+        network: left as it is. A normalisation is folded where its convolution is known by position or name: the one before it
+            in a sequence, ``conv2`` beside ``bn2``, or the convolution that holds it as ``norm``. All others stay.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     for parent, name, conv in list(_pairs(folded)):
@@ -39,7 +39,7 @@ def folded_copy(network: nn.Module) -> nn.Module:
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
-    """The parent of each normalisation that can be folded, its name there, and the convolution before it."""
+    """The parent of each normalisation to fold, its name there, and the convolution before it."""
     for module in network.modules():
         children = dict(module.named_children())
         if isinstance(module, nn.Conv2d) and "norm" in children:
@@ -57,7 +57,7 @@ def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
 
 
 def _is_own(module: nn.Module) -> bool:
-    """Whether names tell the order: elsewhere ``bn2`` may come before ``conv2``."""
+    """Whether a module is Segue's, where ``bn2`` always follows ``conv2``; elsewhere it may come first."""
     return type(module).__module__.split(".")[0] == __name__.split(".")[0]
 
 

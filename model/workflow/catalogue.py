@@ -1,8 +1,8 @@
-"""What planning asks about methods, networks and augmentations, answered without loading them where that was done before.
+"""What planning asks about methods, networks and augmentations; each question loads them once, later its answer is read.
 
 Loading torch takes longer than all of planning. What a configuration may say about a method, and what the method says about it,
 follows from source code and the configuration alone, so the answers are kept (``model/common/kept_answers.py``) under both.
-Refusals are not kept: they are found anew, with their message.
+Refusals are not kept: the question is asked again, for its message.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def method_facts(name: str, values: Mapping[str, Any], family: methods.Family) -
         )
         return asdict(facts)
 
-    found = _kept(["method", _row(name, family), family, dict(values)], [methods.module_of(name, family)], find)
+    found = _kept(["method", _target(name, family), family, dict(values)], [methods.module_of(name, family)], find)
     fields = None if found["base_fields"] is None else tuple(found["base_fields"])
     return MethodFacts(**{**found, "base_fields": fields, "decision": tuple(found["decision"])})
 
@@ -106,7 +106,7 @@ def check_method(
 
     plain = [recipe.model_dump(mode="json"), scenario.name, scenario.increments, setting, task]
     modules = [methods.module_of(name, family), networks.module_of(recipe.network["name"])]
-    _kept(["check", _row(name, family), family, dict(values), *plain], modules, find)
+    _kept(["check", _target(name, family), family, dict(values), *plain], modules, find)
 
 
 def check_recipe(family: str, network: Mapping[str, Any], transform: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ def network_values(name: str, arguments: Mapping[str, Any], classes: int) -> int
     return int(_kept(["values", name, dict(arguments), classes], [networks.module_of(name)], find))
 
 
-def _row(name: str, family: methods.Family) -> str:
+def _target(name: str, family: methods.Family) -> str:
     return methods.METHODS[family].get(name, name)
 
 

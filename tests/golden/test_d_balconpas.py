@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model import scenario
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
+from model.losses.mask_pseudo_targets import OldPrediction, old_predictions, pseudo_targets
 from model.losses.set_criterion import SetCriterion
 from model.methods.mask.balconpas import BalConpas, BalConpasTargets, merge_targets
 from model.methods.mask.base import strange_images
@@ -114,7 +114,7 @@ def test_class_heads(case: Case) -> None:
 def test_old_predictions(case: Case) -> None:
     recording = load(case)
     masks = recording.tensor("pred_masks")
-    old = old_prediction(recording.tensor("pred_logits"), masks, tuple(masks.shape[-2:]))
+    (old,) = old_predictions(recording.tensor("pred_logits")[None], masks[None], tuple(masks.shape[-2:]))
     np.testing.assert_array_equal(old.labels, recording.arrays["labels"])
     assert_close(old.scores, recording.arrays["scores"], GROUP, "float32")
     assert_close(old.masks, recording.arrays["masks"], GROUP, "float32")
@@ -126,8 +126,9 @@ def test_pseudo_targets(case: Case) -> None:
     step = Step(recording, torch.float32)
     replayed = strange_images(step.ground_truth, learnt(recording.config))
     assert replayed.tolist() == recording.config["memory_images"]
-    for image, (old, truth) in enumerate(zip(step.old, step.ground_truth, strict=True)):
-        found = pseudo_targets(old, None if replayed[image] else truth.masks, recording.config["overlap_threshold"])
+    known = [None if replayed[image] else truth.masks for image, truth in enumerate(step.ground_truth)]
+    pseudo = pseudo_targets(step.old, known, recording.config["overlap_threshold"])
+    for image, found in enumerate(pseudo):
         np.testing.assert_array_equal(found.labels, recording.arrays[f"pseudo{image}.labels"])
         masks = unpack_bits(recording.arrays[f"pseudo{image}.masks"], found.masks.shape)
         np.testing.assert_array_equal(found.masks, masks)

@@ -21,7 +21,7 @@ from model.losses.class_distillation import (
     squared_class_distillation,
 )
 from model.losses.mask_activation import MaskActivation
-from model.losses.mask_pseudo_targets import old_prediction, pseudo_targets
+from model.losses.mask_pseudo_targets import old_predictions, pseudo_targets
 from model.losses.pooled_distillation import local_pod
 from model.losses.query_classification import QueryClassification, query_cross_entropy, softmax_focal_loss
 from model.losses.softmax_criterion import CRITERIA
@@ -99,10 +99,12 @@ def test_pseudo_targets(case: Case) -> None:
     size = tuple(recording.config["image_size"])
     expected = targets_of(recording, "result")
     logits, masks = recording.tensor("old_logits"), recording.tensor("old_masks")
-    for image, truth in enumerate(targets_of(recording)):
-        threshold = recording.config["score_threshold"]
-        old = old_prediction(logits[image], masks[image], size, activation_of(recording), threshold, ranked=False)
-        found = truth.followed_by(pseudo_targets(old, truth.masks, 0.5, counted="won"))
+    threshold = recording.config["score_threshold"]
+    old = old_predictions(logits, masks, size, activation_of(recording), threshold, ranked=False)
+    truths = targets_of(recording)
+    pseudo = pseudo_targets(old, [truth.masks for truth in truths], 0.5, counted="won")
+    for image, truth in enumerate(truths):
+        found = truth.followed_by(pseudo[image])
         np.testing.assert_array_equal(found.labels, expected[image].labels)
         np.testing.assert_array_equal(found.masks, expected[image].masks)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.box_criterion import BoxCriterion, BoxedTargets
 from model.losses.boxes import mask_boxes
-from model.losses.mask_pseudo_targets import certain_prediction, pseudo_targets, united
+from model.losses.mask_pseudo_targets import certain_predictions, pseudo_targets, united
 from model.losses.selection_distillation import selection_distillation
 from model.methods.mask.query_bank import class_weights, empty_bank
 from model.methods.mask.simcis import SimCIS, SimCISTargets
@@ -274,19 +274,20 @@ def test_pseudo_targets(case: Case) -> None:
     truths = boxed_targets(recording, "target")
     for kind in ("panoptic", "semantic"):
         threshold = config[f"psd_label_threshold_{kind}"]
+        old_images = certain_predictions(
+            recording.tensor("pred_logits"),
+            recording.tensor("pred_masks"),
+            size,
+            threshold,
+            config["old_classes"],
+            sharpen=kind == "panoptic",
+        )
         for image, truth in enumerate(truths):
-            old = certain_prediction(
-                recording.tensor("pred_logits")[image],
-                recording.tensor("pred_masks")[image],
-                size,
-                threshold,
-                config["old_classes"],
-                sharpen=kind == "panoptic",
-            )
+            old = old_images[image]
             np.testing.assert_array_equal(old.labels, arrays[f"{kind}.candidate{image}.labels"])
             assert_close(old.scores, arrays[f"{kind}.candidate{image}.scores"], GROUP, "float32")
-            found = pseudo_targets(old, truth.masks, config["psd_overlap_threshold"])
-            found = united(found) if kind == "semantic" else found
+            pseudo = pseudo_targets([old], [truth.masks], config["psd_overlap_threshold"])
+            (found,) = united(pseudo) if kind == "semantic" else pseudo
             name = f"{kind}.pseudo{image}"
             np.testing.assert_array_equal(found.labels, arrays[f"{name}.labels"])
             np.testing.assert_array_equal(found.masks, unpack_bits(arrays[f"{name}.masks"], found.masks.shape))

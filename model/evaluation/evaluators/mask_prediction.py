@@ -58,7 +58,7 @@ class ResizedMasks:
         if self.activation == "softmax":
             return mask_probabilities(self._resized(self.logits), "softmax")[queries]
         masks = self._resized(self.logits[queries])
-        for mask in masks:  # one by one: the last pixels of a call may be rounded otherwise than those before
+        for mask in masks:  # one by one, as a call may round its last pixels differently
             mask.sigmoid_()
         return masks
 

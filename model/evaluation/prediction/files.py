@@ -5,7 +5,7 @@
     panoptic.json            COCO panoptic: images, annotations with segments_info, categories
     instances.json           COCO results: image_id, category_id, score, segmentation (compressed RLE)
     images.json              images and categories, as the ground-truth files of COCO begin
-    predictions.json         by what the predictions were made; the files of this list are Segue's
+    predictions.json         what made the predictions, and the files that are Segue's
 
 An image's id is the name of its results, as a number where all names are numbers, as those of COCO are.
 """

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from model.common.devices import sent
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.losses.mask_pseudo_targets import OldPrediction, all_pseudo_targets, old_predictions
+from model.losses.mask_pseudo_targets import OldPrediction, old_predictions, pseudo_targets
 from model.losses.matching import Match
 from model.losses.point_sampling import PointSource
 from model.losses.query_losses import balanced_query_cross_entropy, query_distillation
@@ -145,7 +145,7 @@ def merge_targets(
         return BalConpasTargets(tuple(ground_truth), (0,) * len(ground_truth), replayed)
     from_memory = replayed.tolist()
     known = [None if exemplar else truth.masks for truth, exemplar in zip(ground_truth, from_memory, strict=True)]
-    found = all_pseudo_targets(old, known, overlap_threshold)
+    found = pseudo_targets(old, known, overlap_threshold)
     images = tuple(
         truth if exemplar else pseudo.followed_by(truth)
         for truth, pseudo, exemplar in zip(ground_truth, found, from_memory, strict=True)

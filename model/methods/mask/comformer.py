@@ -25,35 +25,21 @@ Verified against: f_comformer (class losses, distillation, pseudo targets, match
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.class_distillation import class_distillation
-from model.methods.base import Context, Weight, prediction_field
-from model.methods.mask.base import MaskMethod
-from model.methods.mask.pseudo_targets import followed_by_pseudo_targets
+from model.methods.base import Context, Weight
+from model.methods.mask.pseudo_targets import PseudoTargetMethod
 from model.networks.mask2former.outputs import MaskOutputs
 
 
 @dataclass(frozen=True)
-class CoMFormer(MaskMethod):
+class CoMFormer(PseudoTargetMethod):
     """The fields are the hyper-parameters, with the released defaults."""
 
     distillation_weight: Weight = 10.0
-    pseudo_threshold: Weight = 0.0
-    pseudo_overlap_threshold: Weight = 0.5
-    object_threshold: float = prediction_field(0.0)
-    overlap_threshold: float = prediction_field(0.0)
-    semantic_reading: Literal["votes", "regions"] = prediction_field("regions")
-
-    needs_old_model = True
-
-    def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> tuple[MaskTargets, ...]:
-        return followed_by_pseudo_targets(
-            batch.labels, old_outputs, self.pseudo_threshold, self.pseudo_overlap_threshold
-        )
 
     def losses(
         self,

@@ -21,37 +21,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.pooled_distillation import local_pod
-from model.methods.base import Context, Weight, prediction_field
-from model.methods.mask.base import MaskMethod, sum_of
-from model.methods.mask.pseudo_targets import followed_by_pseudo_targets
+from model.methods.base import Context, Weight
+from model.methods.mask.base import sum_of
+from model.methods.mask.pseudo_targets import PseudoTargetMethod
 from model.networks.mask2former.outputs import MaskOutputs
 
 
 @dataclass(frozen=True)
-class MaskPLOP(MaskMethod):
+class MaskPLOP(PseudoTargetMethod):
     """The fields are the hyper-parameters, with the released defaults."""
 
     feature_weight: Weight = 0.001
     scales: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4)
-    pseudo_threshold: Weight = 0.0
-    pseudo_overlap_threshold: Weight = 0.5
-    object_threshold: float = prediction_field(0.0)
-    overlap_threshold: float = prediction_field(0.0)
-    semantic_reading: Literal["votes", "regions"] = prediction_field("regions")
-
-    needs_old_model = True
-
-    def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> tuple[MaskTargets, ...]:
-        return followed_by_pseudo_targets(
-            batch.labels, old_outputs, self.pseudo_threshold, self.pseudo_overlap_threshold
-        )
 
     def losses(
         self,

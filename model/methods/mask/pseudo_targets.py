@@ -1,34 +1,45 @@
-"""Pseudo targets of CoMFormer's code base, which CoMFormer and PLOP share there."""
+"""What CoMFormer's code base gives every method with an old model: pseudo targets, and its way of reading masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from model.data.loading.mask_batch import MaskTargets
-from model.losses.mask_pseudo_targets import all_pseudo_targets, old_predictions
+from model.data.loading.mask_batch import MaskBatch, MaskTargets
+from model.losses.mask_pseudo_targets import old_predictions, pseudo_targets
+from model.methods.base import Context, Weight, prediction_field
+from model.methods.mask.base import MaskMethod
 from model.networks.mask2former.outputs import MaskOutputs
 
 
-def followed_by_pseudo_targets(
-    ground_truth: Sequence[MaskTargets], old_outputs: MaskOutputs | None, threshold: float, overlap_threshold: float
-) -> tuple[MaskTargets, ...]:
-    """The ground truth of each image, then what the old model sees outside it.
+@dataclass(frozen=True)
+class PseudoTargetMethod(MaskMethod):
+    """Base of CoMFormer and of PLOP on masks.
 
-    Args:
-        ground_truth: of each image.
-        old_outputs: of the old model; None at the base step, which has nothing to add.
-        threshold: the class of an old query has to be more probable.
-        overlap_threshold: of :func:`model.losses.mask_pseudo_targets.all_pseudo_targets`.
+    Targets are the ground truth, then pseudo targets: queries of the old model whose class is not "no object" and more probable
+    than ``pseudo_threshold``, with the pixels that they win outside the ground truth and cover with at least half. They need more
+    won pixels than ``pseudo_overlap_threshold`` times the pixels that they cover with at least half.
     """
-    if old_outputs is None:
-        return tuple(ground_truth)
-    old = old_predictions(
-        old_outputs.logits,
-        old_outputs.masks,
-        old_outputs.image_size,
-        old_outputs.mask_activation,
-        threshold,
-        ranked=False,
-    )
-    found = all_pseudo_targets(old, [truth.masks for truth in ground_truth], overlap_threshold, counted="won")
-    return tuple(truth.followed_by(pseudo) for truth, pseudo in zip(ground_truth, found, strict=True))
+
+    pseudo_threshold: Weight = 0.0
+    pseudo_overlap_threshold: Weight = 0.5
+    object_threshold: float = prediction_field(0.0)
+    overlap_threshold: float = prediction_field(0.0)
+    semantic_reading: Literal["votes", "regions"] = prediction_field("regions")
+
+    needs_old_model = True
+
+    def targets(self, context: Context, batch: MaskBatch, old_outputs: MaskOutputs | None) -> tuple[MaskTargets, ...]:
+        if old_outputs is None:
+            return tuple(batch.labels)
+        old = old_predictions(
+            old_outputs.logits,
+            old_outputs.masks,
+            old_outputs.image_size,
+            old_outputs.mask_activation,
+            self.pseudo_threshold,
+            ranked=False,
+        )
+        known = [truth.masks for truth in batch.labels]
+        found = pseudo_targets(old, known, self.pseudo_overlap_threshold, counted="won")
+        return tuple(truth.followed_by(pseudo) for truth, pseudo in zip(batch.labels, found, strict=True))

@@ -35,12 +35,12 @@ def empty_bank(classes: int, size: int, channels: int, device: torch.device) -> 
 def store(bank: State, vectors: Tensor, labels: Tensor) -> None:
     """Append vectors (N, C) to the rings of their classes (N,), in their order; the oldest give way."""
     size = bank[VECTORS].shape[1]
-    # the how-manieth of its class each vector is
+    # How many vectors of the same class come before each.
     same = labels[:, None] == labels[None]
     earlier = (same & torch.ones_like(same).tril(-1)).sum(dim=1)
     total = same.sum(dim=1)
     place = (bank[STORED][labels] + earlier) % size
-    # Of more than a ring holds, the last ones stay: all vectors of one place are written as the last of them.
+    # Where more arrive than a ring holds, the last ones stay: vectors that share a place all become the last of them.
     rounds = ((total - 1 - earlier) // size) * size
     last = (same & (earlier[None] == (earlier + rounds)[:, None])).to(torch.uint8).argmax(dim=1)
     if len(labels):

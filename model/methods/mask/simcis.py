@@ -23,9 +23,9 @@ old queries are sharpened before they compete for pixels; in semantic segmentati
 united (``unite_pseudo_targets``).
 
 What is carried: a bank of ``bank_size`` vectors of each class (:mod:`model.methods.mask.query_bank`), filled in every iteration
-of every step with the chosen cells whose queries match a target in the end. How often a class is drawn follows from the number of
-its pseudo targets in the data of the step: one pass of the old model before training (``before_step``). It is not a job of its
-own, because nothing else reads these numbers and it needs exactly what the training needs.
+of every step with the chosen cells whose queries match a target behind the last layer. How often a class is drawn follows from
+the number of its pseudo targets in the data of the step: one pass of the old model before training (``before_step``). It is not
+a job of its own, because nothing else reads these numbers and it needs exactly what the training needs.
 
 Named switches for what the release does, probably not on purpose:
 
@@ -51,7 +51,7 @@ from torch import Tensor
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.box_criterion import BoxCriterion, BoxedLosses, BoxedTargets
-from model.losses.mask_pseudo_targets import all_pseudo_targets, all_united, certain_predictions, sharpened
+from model.losses.mask_pseudo_targets import certain_predictions, pseudo_targets, sharpened, united
 from model.losses.selection_distillation import selection_distillation
 from model.methods.base import Context, MethodError, RecipeLike, State, StepContext, Weight, prediction_field
 from model.methods.mask.base import MaskMethod, strange_images, sum_of
@@ -148,7 +148,7 @@ class SimCIS(MaskMethod):
         counts = torch.zeros(len(context.step.past), dtype=torch.int64, device=context.device)
         for batch in context.batches():
             with torch.no_grad():
-                found = self.pseudo_targets(batch.labels, context.old_model(batch.images), len(context.step.past))
+                found = self.old_model_targets(batch.labels, context.old_model(batch.images), len(context.step.past))
             labels = torch.cat([one.labels for one in found])
             counts += torch.bincount(labels, minlength=len(counts))[: len(counts)]
         return {BANK: bank, COUNTS: context.reduce(counts, "sum")}
@@ -171,13 +171,13 @@ class SimCIS(MaskMethod):
         truth = tuple(BoxedTargets.of(one) for one in batch.labels)
         if old_outputs is None:
             return SimCISTargets(truth, truth)
-        pseudo = self.pseudo_targets(batch.labels, old_outputs, len(context.step.past))
+        pseudo = self.old_model_targets(batch.labels, old_outputs, len(context.step.past))
         stored = tuple(BoxedTargets.of(found.followed_by(one)) for found, one in zip(pseudo, batch.labels, strict=True))
         strange = strange_images(batch.labels, context.step).tolist() if batch.leaked else [False] * len(batch)
         images = tuple(plain if odd else whole for plain, whole, odd in zip(truth, stored, strange, strict=True))
         return SimCISTargets(images, stored)
 
-    def pseudo_targets(
+    def old_model_targets(
         self, ground_truth: Sequence[MaskTargets], old_outputs: MaskOutputs, known: int
     ) -> list[MaskTargets]:
         """What the old model, which knows so many classes, sees outside the ground truth of each image."""
@@ -191,8 +191,8 @@ class SimCIS(MaskMethod):
             refused,
             not self.unite_pseudo_targets,
         )
-        found = all_pseudo_targets(old, [truth.masks for truth in ground_truth], self.pseudo_overlap_threshold)
-        return all_united(found) if self.unite_pseudo_targets else found
+        found = pseudo_targets(old, [truth.masks for truth in ground_truth], self.pseudo_overlap_threshold)
+        return united(found) if self.unite_pseudo_targets else found
 
     def losses(
         self,
@@ -251,7 +251,7 @@ class SimCIS(MaskMethod):
     def matched_cells(
         self, criterion: BoxCriterion, outputs: SelectedOutputs, targets: Sequence[BoxedTargets], draw: Any
     ) -> tuple[Tensor, Tensor]:
-        """What the bank stores: the first vectors (N, C) of queries that match a target in the end, and its class (N,)."""
+        """What the bank stores: (N, C) cells whose queries match a target behind the last layer, and (N,) its class."""
         final, vectors = outputs.predictions[-1], outputs.queries[0]
         count = vectors.shape[1] if self.released_storage else outputs.selection.features.shape[1]
         queries, labels = criterion.matched_pairs(final, targets, draw, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Literal
 
@@ -28,6 +29,11 @@ def variant(backbone: str) -> Variant:
     if backbone not in VARIANTS:
         raise NetworkError(f"unknown backbone '{backbone}', expected one of {', '.join(VARIANTS)}, or timm/…")
     return VARIANTS[backbone]
+
+
+def dilations(rates: Sequence[int] | None, output_stride: int) -> tuple[int, ...]:
+    """Dilations of a head: those given, or 6, 12, 18 at stride 16, scaled with the stride."""
+    return tuple(rates) if rates is not None else tuple(rate * 16 // output_stride for rate in (6, 12, 18))
 
 
 def build_backbone(

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from model.networks.arguments import Channels, Dilations, Momentum, Probability
-from model.networks.deeplabv3.aspp import Aspp, initialise_kaiming, unit
-from model.networks.deeplabv3.backbone import BackboneNorm, NetworkError, build_backbone
+from model.losses.precision import at_least_single
+from model.networks.deeplabv3.aspp import initialise_kaiming, unit
+from model.networks.deeplabv3.growing import GrowingClassifier, GrowingDeepLabV3, upsampled
 from model.networks.deeplabv3.outputs import PixelOutputs
 
 
@@ -59,15 +58,13 @@ def unified_logits(heads: Sequence[Tensor], training: bool) -> Tensor:
     return torch.cat([background, *(head[:, 1:] for head in heads)], dim=1)
 
 
-class BarmClassifier(nn.Module):
-    """Backbone features to the outputs of every branch; parameter names as in the released checkpoints."""
+class BarmClassifier(GrowingClassifier):
+    """Backbone features to the outputs of every branch."""
 
     def __init__(
         self, in_channels: int, channels: int, *, rates: Sequence[int], momentum: float, dropout: float
     ) -> None:
-        super().__init__()
-        self.channels, self.momentum = channels, momentum
-        self.aspp = Aspp(in_channels, channels, rates=rates, momentum=momentum, dropout=dropout)
+        super().__init__(in_channels, channels, rates=rates, momentum=momentum, dropout=dropout)
         self.head_pre = self._branch()
         self.ear = nn.ModuleList()
         self.head = nn.ModuleList()
@@ -83,7 +80,7 @@ class BarmClassifier(nn.Module):
         return branch
 
     def add_step(self, new_classes: int) -> None:
-        """Append a step's classifier, and its branch unless it is the base step's; drawn from the global generator."""
+        """Append a step's classifier, and its branch unless it is the base step."""
         reference = next(self.aspp.parameters())
         if len(self.head):
             self.ear.append(self._branch().to(reference))
@@ -98,69 +95,19 @@ class BarmClassifier(nn.Module):
         return x, branches, tuple(head(seen) for head, seen in zip(self.head, branches, strict=True))
 
 
-class BarmDeepLabV3(nn.Module):
-    """ResNet backbone, pyramid pooling and branches; the state dict has ``backbone`` and ``classifier``."""
+class BarmDeepLabV3(GrowingDeepLabV3):
+    """ResNet backbone, pyramid pooling and branches."""
 
-    def __init__(
-        self,
-        classes_per_step: Sequence[int],
-        *,
-        backbone: str = "resnet101",
-        backbone_norm: BackboneNorm = "own",
-        output_stride: int = 16,
-        backbone_momentum: Momentum = 0.01,
-        head_momentum: Momentum = 0.1,
-        channels: Channels = 256,
-        rates: Dilations | None = None,
-        dropout: Probability = 0.1,
-    ) -> None:
-        """The defaults are the released network.
-
-        Args:
-            classes_per_step: number of classes learnt in each step so far, the background not counted.
-            backbone, backbone_norm: of :class:`model.networks.deeplabv3.network.DeepLabV3`.
-            output_stride: image size over feature size.
-            backbone_momentum: of the backbone's running statistics.
-            head_momentum: of all other running statistics.
-            channels: of pyramid pooling and branches.
-            rates: dilations of the pooling, None for 6, 12, 18 at stride 16 (scaled with the stride).
-            dropout: after the pooling.
-
-        Raises:
-            NetworkError: for an unknown backbone, or a step without classes.
-        """
-        super().__init__()
-        if not classes_per_step or min(classes_per_step) < 1:
-            raise NetworkError(f"every step needs at least one class, got {list(classes_per_step)}")
-        self.backbone, width = build_backbone(
-            backbone, output_stride=output_stride, norm=backbone_norm, momentum=backbone_momentum
-        )
-        dilations = tuple(rates) if rates is not None else tuple(rate * 16 // output_stride for rate in (6, 12, 18))
-        self.classifier = BarmClassifier(width, channels, rates=dilations, momentum=head_momentum, dropout=dropout)
-        self.classes_per_step: list[int] = []
-        for classes in classes_per_step:
-            self.grow(classes)
-
-    def grow(self, new_classes: int) -> None:
-        """Append a step's branch and classifier.
-
-        Raises:
-            NetworkError: without a new class.
-        """
-        if new_classes < 1:
-            raise NetworkError(f"a step needs at least one new class, got {new_classes}")
-        self.classifier.add_step(new_classes)
-        self.classes_per_step.append(new_classes)
+    classifier_type = BarmClassifier
+    classifier: BarmClassifier
 
     def forward(self, images: Tensor) -> BranchOutputs:
         """Images (B, 3, H, W) to :class:`BranchOutputs` with logits at their size."""
         features = self.backbone(images)
         x, branches, heads = self.classifier(features.body)
-        # up-sampling and losses stay in single precision
-        heads = tuple(head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads)
+        heads = tuple(at_least_single(head) for head in heads)
         coarse = unified_logits(heads, self.training)
-        logits = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
-        return BranchOutputs(logits, x, features.body, coarse, heads=heads, branches=branches)
+        return BranchOutputs(upsampled(coarse, images), x, features.body, coarse, heads=heads, branches=branches)
 
 
 @torch.no_grad()

@@ -13,17 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from model.losses.precision import at_least_single
 from model.networks.arguments import Channels, Count, Dilations, Momentum, Probability
-from model.networks.deeplabv3.backbone import BackboneNorm, NetworkError, build_backbone
+from model.networks.deeplabv3.backbone import BackboneNorm, NetworkError, build_backbone, dilations
 from model.networks.deeplabv3.dkd_head import DkdHead
 from model.networks.deeplabv3.mib_head import Initialisation, MibHead
 from model.networks.deeplabv3.outputs import PixelOutputs, UpsampledOutputs
 from model.networks.layers import Activation
-
-
-def head_rates(output_stride: int) -> tuple[int, ...]:
-    """Dilations of the head: 6, 12, 18 at stride 16, scaled with the stride."""
-    return tuple(rate * 16 // output_stride for rate in (6, 12, 18))
 
 
 class StepwiseNetwork(nn.Module):
@@ -92,8 +88,7 @@ class StepwiseNetwork(nn.Module):
         x = self.aspp(features.body)
         first = x.detach() if self.auxiliary else x
         coarse = torch.cat([self.cls[0](first), *(classifier(x) for classifier in self.cls[1:])], dim=1)
-        if coarse.dtype in (torch.float16, torch.bfloat16):  # up-sampling and losses stay in single precision
-            coarse = coarse.float()
+        coarse = at_least_single(coarse)
         height, width = images.shape[2:]
         return UpsampledOutputs(
             pre_logits=x, body=features.body, coarse_logits=coarse, stages=features.stages, size=(height, width)
@@ -161,14 +156,14 @@ class DeepLabV3(StepwiseNetwork):
             keep_stages=keep_stages,
             norm=backbone_norm,
         )
-        dilations = tuple(rates) if rates is not None else head_rates(output_stride)
+        head_rates = dilations(rates, output_stride)
         inner = head_activation or activation
         aspp: MibHead | DkdHead
         if head == "mib":
             aspp = MibHead(
                 width,
                 channels,
-                rates=dilations,
+                rates=head_rates,
                 act=inner,
                 momentum=head_momentum,
                 pooling_window=pooling_window,
@@ -178,7 +173,7 @@ class DeepLabV3(StepwiseNetwork):
             aspp = DkdHead(
                 width,
                 channels,
-                rates=dilations,
+                rates=head_rates,
                 act=inner,
                 momentum=head_momentum,
                 dropout=dropout,

@@ -10,8 +10,8 @@ from typing import Any
 
 from model.networks.arguments import Channels, Count, Dilations
 from model.networks.backbones.twin_resnet import TwinResNet
-from model.networks.deeplabv3.backbone import variant
-from model.networks.deeplabv3.network import StepwiseNetwork, head_rates
+from model.networks.deeplabv3.backbone import dilations, variant
+from model.networks.deeplabv3.network import StepwiseNetwork
 from model.networks.deeplabv3.twin_head import TwinMibHead
 from model.networks.twins import Twins
 
@@ -58,7 +58,7 @@ class RcilDeepLabV3(StepwiseNetwork):
         head = TwinMibHead(
             body.out_channels,
             channels,
-            rates=tuple(rates) if rates is not None else head_rates(output_stride),
+            rates=dilations(rates, output_stride),
             pooling_window=pooling_window,
         )
         super().__init__(body, head, classes_per_step, channels=channels, background=background)

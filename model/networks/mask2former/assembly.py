@@ -108,9 +108,8 @@ class Regions:
         of_candidate = [0] * (max(self.kept, default=-1) + 1)
         for query, value in zip(self.kept, values, strict=True):
             of_candidate[query] = value
-        table = torch.tensor(
-            [*of_candidate, 0], dtype=dtype
-        )  # the last entry: candidates that come after the kept ones
+        # The last entry is for candidates that come after the kept ones.
+        table = torch.tensor([*of_candidate, 0], dtype=dtype)
         colour = table.to(self.owner.device)[self.owner.clamp(max=len(of_candidate))]
         return colour * self.inside
 

@@ -38,7 +38,7 @@ def resize_masks(masks: Tensor, padded: tuple[int, int], image: tuple[int, int],
     """
     if len(masks) == 0:
         return masks.new_empty((0, *original))
-    # As a batch of images with one channel: torch takes other ways, which round otherwise, for some numbers of channels.
+    # As a batch of images with one channel: for some numbers of channels torch has other kernels, which round differently.
     masks = F.interpolate(masks[:, None], size=padded, mode="bilinear", align_corners=False)
     masks = masks[..., : image[0], : image[1]]
     if image != original:

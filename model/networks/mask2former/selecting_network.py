@@ -42,7 +42,7 @@ class SelectedOutputs(MaskOutputs):
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a network says about the cells that another one chose.
+    """What a network says about the cells that another network chose.
 
     Attributes:
         selected: (B, Q, K) class logits of the cells.

@@ -217,9 +217,7 @@ def test_value_gradients_are_added_16_bytes_at_a_time(
 
 @pytest.mark.parametrize("without", WITHOUT)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_measures_leave_the_numbers_alone(
-    library: Library, tmp_path: Path, without: str, dtype: torch.dtype
-) -> None:
+def test_measures_leave_the_numbers_alone(library: Library, tmp_path: Path, without: str, dtype: torch.dtype) -> None:
     inputs = make(channels=32, dtype=dtype)
     pairs, additions = run(library, inputs)
     others, other_additions = run(compiled(tmp_path, without), inputs)

@@ -13,7 +13,7 @@ from contexts import step_context
 from trainings import train
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
-from model.losses.mask_pseudo_targets import OldPrediction, old_prediction, pseudo_targets
+from model.losses.mask_pseudo_targets import OldPrediction, old_predictions, pseudo_targets
 from model.losses.query_classification import query_cross_entropy
 from model.losses.query_losses import balanced_query_cross_entropy, query_distillation
 from model.methods.mask.balconpas import BalConpas, BalConpasR, merge_targets
@@ -190,13 +190,19 @@ def test_pseudo_targets_are_sorted_filtered_and_disjoint() -> None:
     logits = torch.tensor([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 9.0]])  # the last one is "no object"
     masks = torch.full((3, 4, 4), -9.0)
     masks[0], masks[1, :1], masks[2] = 9.0, 9.0, 9.0
-    old = old_prediction(logits, masks, (4, 4))
+    (old,) = old_predictions(logits[None], masks[None], (4, 4))
     assert old.labels.tolist() == [0, 1]
-    assert pseudo_targets(old, None, 0.7).labels.tolist() == [0, 1]  # 12 of 16 pixels are left to the second
-    assert pseudo_targets(old, None, 0.75).labels.tolist() == [0]  # the share must exceed the threshold
+
+    def labels_above(threshold: float) -> list[int]:
+        (found,) = pseudo_targets([old], [None], threshold)
+        labels: list[int] = found.labels.tolist()
+        return labels
+
+    assert labels_above(0.7) == [0, 1]  # 12 of 16 pixels are left to the second
+    assert labels_above(0.75) == [0]  # the share must exceed the threshold
     covered = torch.zeros(1, 4, 4, dtype=torch.bool)
     covered[0, 0] = True
-    found = pseudo_targets(old, covered, 0.7)
+    (found,) = pseudo_targets([old], [covered], 0.7)
     assert found.labels.tolist() == [1] and not (found.masks & covered).any()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.boxes import generalised_overlap, mask_boxes
-from model.losses.mask_pseudo_targets import certain_prediction, sharpened, united
+from model.losses.mask_pseudo_targets import certain_predictions, sharpened, united
 from model.losses.query_focal import summed_focal_loss
 from model.methods.base import MethodError
 from model.methods.mask.query_bank import (
@@ -189,21 +189,26 @@ def test_a_query_that_matches_nothing_answers_no_to_every_class() -> None:
 def test_old_queries_that_are_sure_become_targets() -> None:
     logits = torch.tensor([[4.0, -4, -4, -4], [-4, 1, -4, -4], [-4, -4, 3, -4], [-4, -4, -4, 3], [-0.9, -4, -4, -4]])
     masks = torch.zeros(5, 2, 2)
-    released = certain_prediction(logits, masks, (2, 2), 0.35, known=2)
-    assert released.labels.tolist() == [0, 3, 1]  # class 2 has the place of "no object", class 3 slips through
-    assert certain_prediction(logits, masks, (2, 2), 0.35, 2, "unknown").labels.tolist() == [0, 1]
-    assert certain_prediction(logits, masks, (2, 2), 0.2, 2, "unknown", sharpen=False).labels.tolist() == [0, 1, 0]
+
+    def labels(threshold: float, refused: Literal["next", "unknown"], sharpen: bool = True) -> list[int]:
+        (found,) = certain_predictions(logits[None], masks[None], (2, 2), threshold, 2, refused, sharpen)
+        found_labels: list[int] = found.labels.tolist()
+        return found_labels
+
+    assert labels(0.35, "next") == [0, 3, 1]  # class 2 has the place of "no object", class 3 slips through
+    assert labels(0.35, "unknown") == [0, 1]
+    assert labels(0.2, "unknown", sharpen=False) == [0, 1, 0]
     assert sharpened(torch.tensor([[0.9, 0.1], [0.5, 0.5]])).tolist() == pytest.approx([1.0, 0.5], abs=1e-4)
 
 
 def test_masks_of_one_class_are_united() -> None:
     masks = torch.eye(3, dtype=torch.bool)[:, None]
-    joined = united(MaskTargets(torch.tensor([4, 1, 4]), masks))
+    none = MaskTargets(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 3, dtype=torch.bool))
+    joined, nothing = united([MaskTargets(torch.tensor([4, 1, 4]), masks), none])
     assert joined.labels.tolist() == [1, 4] and joined.masks[:, 0].tolist() == [
         [False, True, False],
         [True, False, True],
     ]
-    nothing = united(MaskTargets(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 3, dtype=torch.bool)))
     assert len(nothing) == 0
 
 
