@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -20,15 +21,25 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 
-def built(family: str) -> torch.nn.Module:
-    arguments = dict(micro_recipe(family)["network"])
+def built(family: str, **changes: Any) -> torch.nn.Module:
+    arguments = {**micro_recipe(family)["network"], **changes}
+    if changes:
+        del arguments["head"]  # theirs is their own
     torch.manual_seed(0)
     return networks.build(arguments.pop("name"), [3, 2], arguments).eval()
 
 
-@pytest.mark.parametrize("family", ["per-pixel", "mask"])
-def test_outputs_are_the_same(tmp_path: Path, family: str) -> None:
-    network, file, operator = built(family), tmp_path / "model.onnx", ops.ms_deform_attn
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    ("per-pixel", {}),
+    ("mask", {}),
+    ("mask", {"name": "mask2former-eclipse"}),
+    ("mask", {"name": "mask2former-simcis", "classes": 5}),
+]
+
+
+@pytest.mark.parametrize(("family", "changes"), NETWORKS)
+def test_outputs_are_the_same(tmp_path: Path, family: str, changes: dict[str, Any]) -> None:
+    network, file, operator = built(family, **changes), tmp_path / "model.onnx", ops.ms_deform_attn
     assert write_onnx(file, network, family, (64, 96), {"classes": [4, 2]}) <= 1e-4
     assert ops.ms_deform_attn is operator
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

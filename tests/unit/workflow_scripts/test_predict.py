@@ -119,6 +119,18 @@ def test_panoptic_results_follow_the_rules_of_their_format(results: Path, photos
     assert any(one["segments_info"] for one in document["annotations"])
 
 
+def test_panopticapi_reads_panoptic_results(results: Path, photos: Path, tmp_path: Path) -> None:
+    """As a prediction and as the truth that it is compared with."""
+    evaluation = pytest.importorskip(
+        "panopticapi.evaluation", reason="panopticapi is not installed (it is in no registry)"
+    )
+    out = tmp_path / "out"
+    assert predict(results / "panoptic/checkpoint.pt", photos / "*.png", out, "--no-overlays")[0] == 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = evaluation.pq_compute(*[str(out / "panoptic.json")] * 2, *[str(out / "panoptic")] * 2)
+    assert found["All"]["pq"] == 1 and found["All"]["n"] > 0
+
+
 def test_images_with_numbers_for_names_have_them_as_ids(results: Path, photos: Path, tmp_path: Path) -> None:
     status, said = predict(results / "panoptic/checkpoint.pt", photos / "*.png", tmp_path / "out", "--no-overlays")
     assert status == 0, said
