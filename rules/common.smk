@@ -101,6 +101,17 @@ def gpus_per_training():
 GPUS_PER_TRAINING = gpus_per_training()
 
 
+def process_starter(wildcards, resources):
+    """What starts a training in several processes: one for each GPU, or as many as `processes` says."""
+    count = resources.processes or max(1, resources.gpu)
+    return "" if count == 1 else f"{PYTHON} {SCRIPTS}/start_processes.py {count} "
+
+
+def smaller_passes(wildcards, resources):
+    """Forward passes of fewer images, where a batch does not fit: without effect on the result."""
+    return f" --micro-batch {resources.micro_batch}" if resources.micro_batch else ""
+
+
 @cache
 def raw_state(dataset):
     """How raw data stand to what was prepared from them."""

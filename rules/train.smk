@@ -24,11 +24,15 @@ rule train_base:
     threads: lambda wildcards: base_training(wildcards).threads
     resources:
         gpu=GPUS_PER_TRAINING,
+        processes=0,
+        micro_batch=0,
     params:
         spec=lambda wildcards: argument(canonical_json(base_training(wildcards).spec)),
         work=lambda wildcards: RESULTS / "work" / base_training(wildcards).directory,
+        start=process_starter,
+        passes=smaller_passes,
     shell:
-        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {params.start}{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q}{params.passes} > {log:q} 2>&1"
 
 
 rule import_checkpoint:
@@ -71,9 +75,13 @@ rule train_step:
     threads: lambda wildcards: step_training(wildcards).threads
     resources:
         gpu=GPUS_PER_TRAINING,
+        processes=0,
+        micro_batch=0,
     params:
         spec=lambda wildcards: argument(canonical_json(step_training(wildcards).spec)),
         work=lambda wildcards: RESULTS / "work" / step_training(wildcards).directory,
+        start=process_starter,
+        passes=smaller_passes,
         memory=lambda wildcards: " ".join(f"--memory {shlex.quote(str(file))}" for file in step_memory(wildcards)),
     shell:
-        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q} > {log:q} 2>&1"
+        "exec {PYTHON} {SCRIPTS}/assign_gpus.py {resources.gpu} {params.start}{PYTHON} {SCRIPTS}/train_step.py --spec {params.spec:q} --data {input.data:q} --split {input.split:q} --previous {input.previous:q} {params.memory} --checkpoint {output.checkpoint:q} --record {output.record:q} --curves {output.curves:q} --work {params.work:q}{params.passes} > {log:q} 2>&1"

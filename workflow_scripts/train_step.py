@@ -17,7 +17,8 @@ from model.common.json_files import write_checked
 from model.common.provenance import Basis, Provenance, basis, contents
 from model.training.checkpoint import save_checkpoint
 from model.training.interruption import Interrupted
-from model.training.job import JobFiles, initial_weights_file, run_job
+from model.training.job import JobError, JobFiles, initial_weights_file, run_job
+from model.training.processes import Lost, Processes, joined, leave, meeting_numbers
 from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
 from model.training.resume import SNAPSHOT_MINUTES, ResumeKey, Snapshots, snapshot_minutes
@@ -47,6 +48,9 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         help=f"time between two snapshots; default ${SNAPSHOT_MINUTES} or 10",
     )
+    parser.add_argument(
+        "--micro-batch", type=int, help="images of one forward pass at most, where a batch does not fit; default all"
+    )
     return parser.parse_args()
 
 
@@ -56,13 +60,26 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Parse the command line; train, unless that was done before and only the workflow did not see it."""
+    """Parse the command line; train, unless that was done before and only the workflow did not see it.
+
+    Several processes started with the same arguments (docs/cluster.md) train together; the first of them reads what is there, and
+    writes.
+    """
     arguments = parse_arguments()
     snapshot_minutes(arguments.snapshot_minutes, os.environ)  # before anything else is done
+    if arguments.micro_batch is not None and arguments.micro_batch < 1:
+        raise JobError(f"--micro-batch {arguments.micro_batch}: expected a number of images, at least 1")
     text = read_argument(arguments.spec)
     spec = parse_spec(text)
     data = arguments.data.parent if arguments.data.name == "dataset.json" else arguments.data
     files = JobFiles(data, arguments.split, arguments.previous, arguments.memory)
+    numbers = meeting_numbers(os.environ)
+    device = choose_device(arguments.device, 0 if numbers is None else numbers.local_rank)
+    if numbers is not None and numbers.rank > 0:
+        with joined(numbers, device) as processes:
+            if processes is not None:
+                follow(spec, files, device, processes, arguments)
+        return
     outputs = {"train.csv": arguments.curves, "checkpoint.pt": arguments.checkpoint, "train.json": arguments.record}
     with exclusive_lock(arguments.work, say):
         described = json.loads(text)
@@ -74,16 +91,50 @@ def main() -> None:
             "initial weights": initial_weights_file(spec),
         }
         made_from = basis(described, training_code(described), read, arguments.record)
-        if not restore_finished(arguments.work, made_from.key, outputs, say):
-            train(spec, files, made_from, arguments)
-            keep_finished(arguments.work, made_from.key, outputs)
-            Snapshots(arguments.work / SNAPSHOTS, ResumeKey(made_from.parts)).clear()
+
+        def needed() -> bool:
+            return not restore_finished(arguments.work, made_from.key, outputs, say)
+
+        if numbers is None:
+            if not needed():
+                return
+            train(spec, files, made_from, device, None, arguments)
+        else:
+            with joined(numbers, device, needed) as processes:
+                if processes is None:
+                    return
+                train(spec, files, made_from, device, processes, arguments)
+        keep_finished(arguments.work, made_from.key, outputs)
+        Snapshots(arguments.work / SNAPSHOTS, ResumeKey(made_from.parts)).clear()
 
 
-def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argparse.Namespace) -> None:
+def follow(
+    spec: TrainingSpec, files: JobFiles, device: torch.device, processes: Processes, arguments: argparse.Namespace
+) -> None:
+    """Train with the first process, and write nothing."""
+    with open(os.devnull, "w") as nowhere:
+        run_job(
+            spec,
+            files,
+            device=device,
+            make_reporter=lambda iterations: Progress(iterations, log=nowhere),
+            workers=choose_workers(arguments.workers, device),
+            score=score_of(spec, files.data, device, arguments.workers),
+            processes=processes,
+            micro_batch=arguments.micro_batch,
+        )
+
+
+def train(
+    spec: TrainingSpec,
+    files: JobFiles,
+    made_from: Basis,
+    device: torch.device,
+    processes: Processes | None,
+    arguments: argparse.Namespace,
+) -> None:
     """Train; write curves, checkpoint and, last, the record of both."""
     started, key = now(), ResumeKey(made_from.parts)
-    device = choose_device(arguments.device)
     minutes = snapshot_minutes(arguments.snapshot_minutes, os.environ)
     snapshots = Snapshots(arguments.work / SNAPSHOTS, key, seconds=60 * minutes, say=say)
     reporters: list[Progress] = []
@@ -95,7 +146,9 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
         return reporters[-1]
 
     step, method = spec.step.index, spec.method.name
-    say(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device}")
+    count = 1 if processes is None else processes.count
+    together = f", {count} processes" if count > 1 else ""
+    say(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device.type}{together}")
     try:
         outcome = run_job(
             spec,
@@ -105,6 +158,8 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
             snapshots=snapshots,
             workers=choose_workers(arguments.workers, device),
             score=score_of(spec, files.data, device, arguments.workers),
+            processes=processes,
+            micro_batch=arguments.micro_batch,
         )
     finally:
         for reporter in reporters:
@@ -124,7 +179,7 @@ def train(spec: TrainingSpec, files: JobFiles, made_from: Basis, arguments: argp
             "seconds": round(snapshots.spent, 3),
             "peak_memory": peak_memory(device),
             "versions": versions(),
-            "machine": machine(device),
+            "machine": {**machine(device), "processes": count, "micro_batch": arguments.micro_batch},
             "git": git_state(PROJECT),
         },
     )
@@ -148,6 +203,8 @@ def start() -> None:
     except Interrupted as interruption:
         print(interruption, file=sys.stderr, flush=True)
         sys.exit(128 + interruption.signal_number)
+    except Lost:
+        leave()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,10 @@ def _out_of_memory(error: Exception) -> str | None:
     """A line about memory that ran out, of the GPU or of the machine; None for anything else."""
     reason = next(iter(str(error).splitlines()), "").rstrip(". ")
     if type(error).__name__ == "OutOfMemoryError":  # by name: commands that need no network do not wait for torch
-        return f"the GPU has not enough memory ({reason}); raise 'accumulate' in the recipe, or use a larger GPU"
+        return (
+            f"the GPU has not enough memory ({reason}); raise 'accumulate' in the recipe, set micro_batch or use more GPUs "
+            "(docs/cluster.md), or use a larger one"
+        )
     allocator = reason.find(_ALLOCATOR)
     if isinstance(error, MemoryError) or allocator >= 0:
         job, files = Path(sys.argv[0]).name, [text for text in sys.argv[1:] if os.path.isfile(text)]

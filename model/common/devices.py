@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, number: int = 0) -> torch.device:
     """The device of this name; ``auto`` is a GPU if there is one.
+
+    Args:
+        name: auto, cpu or cuda.
+        number: which GPU of those that this process sees; the others of several processes take the rest.
 
     Raises:
         ValueError: if a GPU is asked for and there is none.
@@ -17,14 +21,27 @@ def choose_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ValueError("--device cuda: no GPU is available; use cpu, or auto to use what is there")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    if number == 0:
+        return torch.device("cuda")
+    if number >= torch.cuda.device_count():
+        raise ValueError(
+            f"process {number + 1} of this training has no GPU of its own: there are {torch.cuda.device_count()}; "
+            "ask for as many GPUs as processes"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 def choose_workers(asked: int | None, device: torch.device) -> int:
     """Processes that read images, as many as this job may use; they have no effect on the result."""
     if asked is not None:
         return asked
-    return 0 if device.type == "cpu" else min(8, len(os.sched_getaffinity(0)))
+    here = int(
+        os.environ.get("LOCAL_WORLD_SIZE", "1")
+    )  # processes of this training on this machine, which share its cores
+    return 0 if device.type == "cpu" else max(1, min(8, len(os.sched_getaffinity(0)) // here))
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -138,7 +138,7 @@ class BoxCriterion(SetCriterion):
             MatchingError: if predictions are not finite.
         """
         first = predictions[0]
-        normaliser = mask_count([one.targets for one in targets], first.logits.device)
+        normaliser = mask_count([one.targets for one in targets])
         count = first.logits.shape[1] - (0 if virtual_labels is None else virtual_labels.shape[1])
         with torch.autocast(first.logits.device.type, enabled=False):
             batch = BoxedBatch.with_boxes(targets, compared_type(first.masks))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from model.data.loading.mask_batch import MaskTargets
 from model.losses.mask_activation import MaskActivation
@@ -96,7 +96,7 @@ class SetCriterion:
             MatchingError: if predictions are not finite.
         """
         ordered = (predictions[-1], *predictions[:-1])
-        normaliser = mask_count(targets, ordered[0].logits.device)
+        normaliser = mask_count(targets)
         with torch.autocast(ordered[0].logits.device.type, enabled=False):
             found = self.compared(ordered, TargetBatch.of(targets, compared_type(ordered[0].masks)), draw, names)
             queries, columns = ordered[0].logits.shape[1:]
@@ -253,11 +253,9 @@ def matched(masks: Tensor, queries: Tensor) -> Tensor:
     return masks.flatten(0, 1).index_select(0, queries)[:, None]
 
 
-def mask_count(targets: Sequence[MaskTargets], device: torch.device | str) -> float | Tensor:
-    """Number of target masks that mask losses are divided by: the mean over processes, which stays on the device, at least 1."""
-    count = sum(len(target) for target in targets)
-    if distributed.is_available() and distributed.is_initialized():
-        total = torch.full((), float(count), device=device)
-        distributed.all_reduce(total)
-        return (total / distributed.get_world_size()).clamp(min=1.0)
-    return float(max(count, 1))
+def mask_count(targets: Sequence[MaskTargets]) -> float:
+    """Number of target masks of the whole batch, at least 1, that mask losses are divided by.
+
+    As released it is the mean over processes, each with a part of the batch; here losses see whole batches.
+    """
+    return float(max(sum(len(target) for target in targets), 1))

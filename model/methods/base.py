@@ -7,7 +7,7 @@ this order (steps count from 0, the base step):
     grow            once per step, before the optimiser exists: build and initialise this step's outputs
     trainable       once per step: what trains, with which learning-rate factor, what stays in evaluation mode
     before_step     once per step: a pass over the data before training
-    forward         every batch: the network's outputs; the old model has run already
+    forward         every batch, or part of it: the network's outputs; the old model has run already
     targets         every batch: the labels that the loss sees
     losses          every batch: named, weighted terms; the loop adds them up
     after_backward  every optimiser step: gradients are unscaled, reduced and accumulated, not yet clipped
@@ -115,9 +115,32 @@ class Trainable:
     evaluation_modules: tuple[nn.Module, ...] = ()
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which images of a batch pass the network at present, where it passes in parts.
+
+    Attributes:
+        first: number of the first of them in the whole batch.
+        images: how many.
+        whole: images of the whole batch.
+    """
+
+    first: int
+    images: int
+    whole: int
+
+    @property
+    def rows(self) -> slice:
+        """Their rows in what is drawn for the whole batch."""
+        return slice(self.first, self.first + self.images)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """The current position of training, passed to every hook of a batch.
+
+    A batch may be divided among processes, or into smaller forward passes. Then ``forward`` sees a part of it, perhaps twice, and
+    must not change the state; all other hooks see the whole batch and its outputs in every process.
 
     Attributes:
         step: classes learnt before and now.
@@ -129,7 +152,10 @@ class Context:
         old_model: frozen network of the previous step, None at the base step or if the method does not ask for it.
         state: the method's state; hooks change it in place.
         device: where tensors live.
-        reduce: ``reduce(tensor, "sum")`` adds up what the processes of this training counted each on its own batches.
+        reduce: ``reduce(tensor, "sum")`` combines what the processes of this training have seen each for itself. Hooks see whole
+            batches whatever the number of processes, so there is nothing to add: it returns the tensor.
+        part: what of the batch ``forward`` sees; None: all of it, and in every other hook. What it draws at random it draws for
+            ``part.whole`` images, and takes ``part.rows``.
     """
 
     step: Step
@@ -142,6 +168,7 @@ class Context:
     state: State
     device: torch.device
     reduce: Reduce
+    part: Part | None = None
 
     @property
     def epoch(self) -> int:
@@ -245,7 +272,10 @@ class Method(Generic[Batch, Outputs]):
         return context.state
 
     def forward(self, context: Context, batch: Batch, old_outputs: Outputs | None) -> Outputs:
-        """The network's outputs for a batch; ``old_outputs`` are the old model's, without gradient."""
+        """The network's outputs for a batch, or a part of it; ``old_outputs`` are the old model's, without gradient.
+
+        Every tensor in the outputs has one row for each image.
+        """
         outputs: Outputs = context.network(batch.images)
         return outputs
 

@@ -24,10 +24,12 @@ from model.training.best import BestNetwork
 from model.training.checkpoint import Checkpoint, load_checkpoint, load_network, verify_checkpoint
 from model.training.inputs import StepImages, read_step_images
 from model.training.optimiser import build_optimiser
+from model.training.processes import Processes
 from model.training.resume import Snapshots
 from model.training.schedule import build_schedule
 from model.training.seeds import configure_numerics, seed_everything, sub_seed
 from model.training.spec import RecipeSpec, TrainingSpec
+from model.training.split_pass import whole_batch
 from model.training.step import ResumableReporter, frozen_copy, to_device, train_step
 
 WEIGHTS = "weights"
@@ -91,6 +93,8 @@ def run_job(
     snapshots: Snapshots | None = None,
     workers: int = 0,
     score: Callable[[nn.Module], float | None] | None = None,
+    processes: Processes | None = None,
+    micro_batch: int | None = None,
 ) -> Outcome:
     """Train one step as described.
 
@@ -102,6 +106,9 @@ def run_job(
         snapshots: where to continue from and save to; None does neither.
         workers: processes that load images; without effect on the result.
         score: of a network, for a recipe that keeps the best one.
+        processes: that train together, see :mod:`model.training.split_pass`; None: this one alone. No effect on the result
+            but for rounding, and neither has ``micro_batch``.
+        micro_batch: images of one forward pass at most; None: as many as there are.
 
     Raises:
         ValueError: of the class of the problem, naming file or key.
@@ -112,7 +119,8 @@ def run_job(
     method = build_method(spec)
     check_files(spec, files, method)
     images = read_step_images(spec, files.split, files.memory)
-    loader = step_loader(spec, PreparedDataset.open(files.data), images, method, workers, device)
+    check_shares(recipe, processes)
+    loader = step_loader(spec, PreparedDataset.open(files.data), images, method, workers, device, processes)
     network, old_model, state = build_networks(spec, files.previous, method, device)
     if recipe.compiled:
         for built in (network, old_model):
@@ -126,7 +134,8 @@ def run_job(
         best = BestNetwork(score, recipe.keep_best.every(iterations))
 
     def one_pass() -> Iterable[Any]:
-        return (batch.to(device) for batch in loader)
+        own = (batch.to(device) for batch in loader)
+        return own if processes is None else (whole_batch(processes, batch)[1] for batch in own)
 
     def batches(start: int) -> Iterator[Any]:
         return loader.batches(start, total)
@@ -156,6 +165,8 @@ def run_job(
         precision=recipe.precision,
         snapshots=snapshots,
         best=best,
+        processes=processes,
+        micro_batch=micro_batch,
     )
     checkpoint = Checkpoint(
         network=network.state_dict(),
@@ -261,6 +272,21 @@ def check_files(spec: TrainingSpec, files: JobFiles, method: Method[Any, Any]) -
         raise JobError(f"method '{name}' replays nothing in step {index}; leave 'memory' out")
 
 
+def check_shares(recipe: RecipeSpec, processes: Processes | None) -> None:
+    """Whether every process gets as many images of a batch.
+
+    Raises:
+        JobError: if not.
+    """
+    images = recipe.batch_size // recipe.accumulate
+    if processes is not None and images % processes.count:
+        each = f" in each of {recipe.accumulate} passes" if recipe.accumulate > 1 else ""
+        raise JobError(
+            f"{images} images{each} cannot be shared out evenly among {processes.count} processes: "
+            f"train on a number of GPUs that divides {images}"
+        )
+
+
 def step_loader(
     spec: TrainingSpec,
     dataset: PreparedDataset,
@@ -268,14 +294,16 @@ def step_loader(
     method: Method[Any, Any],
     workers: int,
     device: torch.device,
+    processes: Processes | None = None,
 ) -> StepLoader:
-    """The training batches of a job, made by the loader of the recipe's family.
+    """The training batches of a job, or a process's share of them, made by the loader of the recipe's family.
 
     Raises:
         ValueError: of the transform, annotation or loader.
     """
     make = importlib.import_module("model.training.loaders").resolve(spec.recipe.family)
-    loader: StepLoader = make(spec, dataset, images, method, workers, device)
+    share = () if processes is None else (processes.rank, processes.count)
+    loader: StepLoader = make(spec, dataset, images, method, workers, device, *share)
     return loader
 
 

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import reduce
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from model.methods.base import Context, Method, StepContext
+from model.methods.base import Method, StepContext
 from model.scenario import Step
 from model.training.optimiser import optimised_parameters, set_learning_rates
+from model.training.passes import BatchPass, Precision, whole_pass
 from model.training.readings import Iteration, Pass, TrainingError, on_the_way
 from model.training.schedule import Schedule
-
-Precision = Literal["fp32", "fp16", "bf16"]
 
 MAX_SKIPPED = 32
 """fp16 updates skipped in a row before training gives up; halving the scale from 2^16 that often goes far below 1."""
@@ -49,6 +46,8 @@ def train(
     precision: Precision = "fp32",
     evaluation_modules: Sequence[nn.Module] = (),
     after_iteration: Callable[[int, Callable[[], object]], None] | None = None,
+    batch_pass: BatchPass = whole_pass,
+    add_gradients: Callable[[Sequence[nn.Parameter]], None] | None = None,
 ) -> None:
     """Train ``context.network`` in place from ``context.iteration`` to ``context.iterations``.
 
@@ -66,6 +65,8 @@ def train(
         evaluation_modules: kept in evaluation mode.
         after_iteration: called with the number of iterations done, and with a function to be called before anything is kept
             of them: it waits for numbers still on their way from the device, and raises if the last iteration went wrong.
+        batch_pass: how a batch passes the network.
+        add_gradients: adds up the gradients of several processes; None with one.
 
     Raises:
         TrainingError: for a loss term or gradient that is not finite, a term that is not a scalar, or too few batches.
@@ -90,6 +91,9 @@ def train(
         reporter.iteration(read.number, read.learning_rate, read.means())
         return not skipped
 
+    def scaled(total: Tensor) -> Tensor:
+        return scaler.scale(total / accumulate)
+
     for iteration in range(context.iteration, iterations):
         context = replace(context, iteration=iteration)
         set_learning_rates(optimiser, schedule(iteration))
@@ -98,15 +102,14 @@ def train(
         try:
             for _ in range(accumulate):
                 batch = _next_batch(batches, step, iteration, iterations).to(device, non_blocking=device.type != "cpu")
-                with _autocast(device, precision):
-                    terms = _loss_terms(context, method, batch)
-                    total = reduce(torch.add, terms.values())
-                scaler.scale(total / accumulate).backward()
+                terms, names = batch_pass(context, method, batch, precision, scaled)
                 values = torch.stack([term.detach().float() for term in terms.values()])
-                passes.append(Pass(tuple(terms), values, batch.names))
+                passes.append(Pass(tuple(terms), values, names))
         except ValueError:
             settle()  # what went wrong before explains more
             raise
+        if add_gradients is not None:
+            add_gradients(parameters)
         scaler.unscale_(optimiser)
         norm = _gradient_norm(parameters)
         where = f"step {step.index}, iteration {iteration + 1} of {iterations}"
@@ -139,12 +142,6 @@ def set_training_mode(network: nn.Module, evaluation_modules: Sequence[nn.Module
         module.eval()
 
 
-def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16)
-
-
 def _next_batch(batches: Iterator[Any], step: Step, iteration: int, iterations: int) -> Any:
     try:
         return next(batches)
@@ -153,23 +150,6 @@ def _next_batch(batches: Iterator[Any], step: Step, iteration: int, iterations: 
             f"step {step.index}: the batches ran out after {iteration} of {iterations} iterations; "
             "the loader must last as long as training does"
         ) from None
-
-
-def _loss_terms(context: Context, method: Method[Any, Any], batch: Any) -> dict[str, Tensor]:
-    old_outputs = None
-    if context.old_model is not None:
-        with torch.no_grad():
-            old_outputs = context.old_model(batch.images)
-    outputs = method.forward(context, batch, old_outputs)
-    targets = method.targets(context, batch, old_outputs)
-    terms = method.losses(context, batch, outputs, old_outputs, targets)
-    if not terms:
-        raise TrainingError(f"{type(method).__name__} returned no loss term")
-    for name, term in terms.items():
-        if not isinstance(term, Tensor) or term.dim() != 0:
-            shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
-            raise TrainingError(f"{type(method).__name__}: the loss term '{name}' must be a scalar tensor, not {shape}")
-    return terms
 
 
 def _refuses_by_itself(optimiser: torch.optim.Optimizer) -> bool:

@@ -29,9 +29,16 @@ class MaskBatchesError(ValueError):
 
 
 def mask_batches(
-    spec: TrainingSpec, dataset: PreparedDataset, images: StepImages, method: Method, workers: int, device: torch.device
+    spec: TrainingSpec,
+    dataset: PreparedDataset,
+    images: StepImages,
+    method: Method,
+    workers: int,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> MaskLoader:
-    """The training batches of a job.
+    """The training batches of a job; with several processes, of each the share of one.
 
     Raises:
         ValueError: of the transform, annotation or loader.
@@ -59,6 +66,8 @@ def mask_batches(
         leaked=bool(leaked),
         workers=workers,
         pin_memory=device.type == "cuda",
+        rank=rank,
+        world_size=world_size,
     )
 
 

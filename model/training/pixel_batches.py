@@ -17,9 +17,16 @@ from model.training.spec import TrainingSpec
 
 
 def pixel_batches(
-    spec: TrainingSpec, dataset: PreparedDataset, images: StepImages, method: Method, workers: int, device: torch.device
+    spec: TrainingSpec,
+    dataset: PreparedDataset,
+    images: StepImages,
+    method: Method,
+    workers: int,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> PixelLoader:
-    """The training batches of a job.
+    """The training batches of a job; with several processes, of each the share of one.
 
     Raises:
         ValueError: of the transform, lookup table or loader.
@@ -49,4 +56,6 @@ def pixel_batches(
         saliency=method.needs_saliency,
         workers=workers,
         pin_memory=device.type == "cuda",
+        rank=rank,
+        world_size=world_size,
     )

@@ -5,23 +5,28 @@ from __future__ import annotations
 import copy
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from model.methods.base import Method, ParameterGroup, Reduce, State, StepContext
+from model.methods.base import Method, ParameterGroup, Reduce, Reduction, State, StepContext
 from model.scenario import Step
 from model.training.best import BestNetwork
 from model.training.interruption import Interrupted, stop_requests, stop_signals_blocked
-from model.training.loop import Precision, Reporter, gradient_scaler, set_training_mode, train
-from model.training.optimiser import freeze_untrained
-from model.training.processes import reduce_over_processes
+from model.training.loop import Reporter, gradient_scaler, set_training_mode, train
+from model.training.optimiser import freeze_untrained, optimised_parameters
+from model.training.passes import Precision
+from model.training.processes import Processes
 from model.training.random_states import random_states, set_random_states
 from model.training.resume import Snapshots
 from model.training.schedule import Schedule
 from model.training.seeds import seed_everything
+from model.training.split_pass import SplitPass
+from model.training.trees import tensors_of
+from model.training.whole_batch_layers import refuse_batch_statistics, whole_batch_layers
 
 
 class ResumableReporter(Reporter, Protocol):
@@ -54,6 +59,11 @@ def frozen_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
+def unchanged(tensor: Tensor, reduction: Reduction) -> Tensor:
+    """The tensor itself: hooks see whole batches, in which nothing of other processes is missing."""
+    return tensor
+
+
 def train_step(
     *,
     network: nn.Module,
@@ -77,7 +87,9 @@ def train_step(
     precision: Precision = "fp32",
     snapshots: Snapshots | None = None,
     best: BestNetwork | None = None,
-    reduce: Reduce = reduce_over_processes,
+    reduce: Reduce = unchanged,
+    processes: Processes | None = None,
+    micro_batch: int | None = None,
 ) -> StepResult:
     """Train a network, already grown, through one step.
 
@@ -103,9 +115,12 @@ def train_step(
         best: chooses the network that the step ends with, before ``after_step``; None ends with the last one. The method's state
             is that of the last iteration either way.
         reduce: combines what the method counts over the processes of this training.
+        processes: that train this network together; every batch is this process's share then. None: this one alone.
+        micro_batch: images of one forward pass at most; None: all that there are.
 
     Raises:
         OptimiserError: for parameter groups that make no optimiser.
+        SplitError: if the batch cannot be divided without changing the result.
         TrainingError: if training cannot continue.
         Interrupted: after SIGTERM, SIGUSR1 or SIGINT, when the snapshot is written.
     """
@@ -113,7 +128,11 @@ def train_step(
     count = freeze_untrained(network, trainable.groups)
     optimiser = make_optimiser(trainable.groups)
     scaler = gradient_scaler(precision, device)
+    if micro_batch is not None:
+        refuse_batch_statistics(network, trainable.evaluation_modules, micro_batch)
     found = snapshots.load() if snapshots is not None else None
+    if processes is not None:
+        found = processes.from_first(found)
     context: StepContext[Any] = StepContext(
         step=step,
         setting=setting,
@@ -133,6 +152,8 @@ def train_step(
         seed_everything(seed)
         network.eval()
         context = replace(context, state=method.before_step(context))
+        if processes is not None:  # the same but for rounding, which differs between GPUs
+            processes.like_first([*tensors_of(network.state_dict()), *tensors_of(context.state)])
     else:
         context = replace(context, state=_restore(found[1], network, optimiser, scaler, reporter, device))
         if best is not None:
@@ -146,7 +167,14 @@ def train_step(
     else:
         set_random_states(found[1]["random"], device)
 
-    with stop_requests() as stops:
+    with stop_requests() as stops, ExitStack() as changes:
+        passing: dict[str, Any] = {}
+        if processes is not None or micro_batch is not None:
+            split = SplitPass(optimised_parameters(optimiser), processes, micro_batch)
+            changes.enter_context(whole_batch_layers(network, split))
+            passing["batch_pass"] = split
+            if processes is not None:
+                passing["add_gradients"] = processes.add_gradients
 
         def consider(done: int) -> None:
             if best is not None and best.due(done, iterations):
@@ -155,18 +183,24 @@ def train_step(
 
         def keep(done: int, settle: Callable[[], object]) -> None:
             saved = False
-            if not stops:  # else when training continues: who asks for a stop may not wait for an evaluation
+            stop = stops[0] if stops else 0
+            due = int(snapshots is not None and snapshots.due and done < iterations)
+            if processes is not None:
+                stop, due = processes.largest([stop, due])
+            if not stop:  # else when training continues: who asks for a stop may not wait for an evaluation
                 consider(done)
-            if snapshots is not None and (stops or (snapshots.due and done < iterations)):
+            if snapshots is not None and (stop or due):
                 settle()
                 content = _content(network, optimiser, scaler, reporter, context.state, device)
                 if best is not None:
                     content["best"] = best.state_dict()
                 saved = snapshots.save(done, content)
-            if stops:
-                what = f"stopped by {signal.Signals(stops[0]).name} after iteration {done} of {iterations}"
+            if stop:
+                if processes is not None:
+                    processes.wait()  # for what is being written
+                what = f"stopped by {signal.Signals(stop).name} after iteration {done} of {iterations}"
                 again = "run it again to continue from there" if saved else "this state was not kept"
-                raise Interrupted(f"{what}; {again}", stops[0])
+                raise Interrupted(f"{what}; {again}", stop)
 
         consider(start)
         train(
@@ -182,6 +216,7 @@ def train_step(
             precision=precision,
             evaluation_modules=trainable.evaluation_modules,
             after_iteration=keep,
+            **passing,
         )
     if best is not None:
         best.restore(network)

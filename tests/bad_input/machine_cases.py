@@ -59,6 +59,11 @@ def no_minutes(workspace: Workspace) -> Command:
     return ["SEGUE_SNAPSHOT_MINUTES=abc", *workspace.train(1)]
 
 
+def one_image_at_a_time(workspace: Workspace) -> Command:
+    """Images are to pass a network one by one that normalises over all of them."""
+    return [*workspace.train(0), "--micro-batch", "1"]
+
+
 def enormous_images(workspace: Workspace) -> Command:
     """Photographs are to be evaluated at a size that the memory is not enough for."""
     command = workspace.evaluate(0, workspace.base)
@@ -131,6 +136,14 @@ MACHINE = Section(
             "SEGUE_SNAPSHOT_MINUTES is 'abc': expected minutes between two snapshots, such as 10",
             "The variable sets how often a training saves its state.",
             "Set it to a number, or unset it.",
+        ),
+        Case(
+            "Smaller passes would change the result",
+            one_image_at_a_time,
+            "micro_batch 1 would change the result: in training '…' normalises over the images of a pass; leave micro_batch out "
+            "and use more GPUs, or take a recipe whose normalisation is frozen",
+            "`micro_batch` is a setting of the machine, and such settings have no effect on results.",
+            "Give the training more GPUs, over which batch normalisation is synchronised.",
         ),
         Case(
             "Memory runs out",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,15 @@ class MaskBatch:
             images=self.images.pin_memory(),
             labels=tuple(targets.pin_memory() for targets in self.labels),
             from_memory=self.from_memory.pin_memory(),
+        )
+
+    def padded(self, height: int, width: int) -> MaskBatch:
+        """The same batch on a larger canvas: zeros, which belong to no target, at the right and at the bottom."""
+        more = (0, width - self.images.shape[-1], 0, height - self.images.shape[-2])
+        return replace(
+            self,
+            images=functional.pad(self.images, more),
+            labels=tuple(MaskTargets(one.labels, functional.pad(one.masks, more)) for one in self.labels),
         )
 
     def __len__(self) -> int:

@@ -7,9 +7,9 @@ been stored. It knows nothing of networks.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
-from model.methods.base import Reduce, State
+from model.methods.base import State
 
 VECTORS, STORED, LABELS = "vectors", "stored", "labels"
 
@@ -78,35 +78,6 @@ def draw_virtual(bank: State, weights: Tensor, images: int, each: int) -> tuple[
     place = (torch.rand(len(labels), dtype=torch.float64, device=labels.device) * filled[labels]).long()
     vectors = bank[VECTORS][labels, place]
     return vectors.view(images, each, -1), labels.view(images, each)
-
-
-def merged_bank(bank: State, reduce: Reduce) -> State:
-    """One bank of those that several processes filled: of each class, the same number of the last vectors of every process.
-
-    As released, where old classes are concerned, only what the last process stored would survive.
-    """
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
-        return bank
-    rank, world = distributed.get_rank(), distributed.get_world_size()
-    classes, size, channels = bank[VECTORS].shape
-    share = size // world
-    count = bank[STORED].clamp(max=share)
-    ages = torch.arange(share, device=count.device)  # 0 = newest
-    places = (bank[STORED][:, None] - 1 - ages) % size
-    newest = bank[VECTORS].gather(1, places[..., None].expand(-1, -1, channels)).float()
-    slots, counts = newest.new_zeros(world, *newest.shape), count.new_zeros(world, classes)
-    slots[rank], counts[rank] = newest, count
-    slots, counts = reduce(slots, "sum"), reduce(counts, "sum")
-    whole = empty_bank(classes, size, channels, count.device)
-    for part, number in zip(slots, counts, strict=True):
-        _append(whole, part, number)
-    return whole
-
-
-def _append(bank: State, newest: Tensor, counts: Tensor) -> None:
-    for label, count in enumerate(counts.tolist()):
-        labels = torch.full((count,), label, device=newest.device)
-        store(bank, newest[label, :count].flip(0), labels)
 
 
 def trimmed_bank(bank: State, classes: int) -> State:

@@ -60,7 +60,6 @@ from model.methods.mask.query_bank import (
     draw_virtual,
     empty_bank,
     grown_bank,
-    merged_bank,
     store,
     trimmed_bank,
 )
@@ -162,8 +161,11 @@ class SimCIS(MaskMethod):
             )
             if self.virtual_queries:
                 weights = class_weights(context.state[COUNTS], self.balance_exponent)
-                drawn = draw_virtual(context.state[BANK], weights, len(batch), self.virtual_queries)
-                virtual = None if drawn is None else VirtualQueries(*drawn)
+                images, rows = (
+                    (len(batch), slice(None)) if context.part is None else (context.part.whole, context.part.rows)
+                )
+                drawn = draw_virtual(context.state[BANK], weights, images, self.virtual_queries)
+                virtual = None if drawn is None else VirtualQueries(*(values[rows] for values in drawn))
         outputs: SelectedOutputs = context.network(batch.images, virtual, comparison)
         return outputs
 
@@ -258,7 +260,7 @@ class SimCIS(MaskMethod):
         return vectors[:, :count].flatten(0, 1).index_select(0, queries), labels
 
     def after_step(self, context: StepContext[MaskBatch]) -> State:
-        return {BANK: trimmed_bank(merged_bank(context.state[BANK], context.reduce), len(context.step.seen))}
+        return {BANK: trimmed_bank(context.state[BANK], len(context.step.seen))}
 
     def predict(self, outputs: MaskOutputs, step: Step) -> MaskPrediction:
         return outputs.predictions[-1]

@@ -1,0 +1,104 @@
+"""Trainings in one or several processes; a module of its own, because processes that are spawned import it by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from method_jobs import CPU, Notes
+from torch import multiprocessing
+
+from model.common.process_numbers import MEETING, ProcessNumbers
+from model.data.loading.mask_batch import MaskBatch
+from model.data.loading.pixel_batch import PixelBatch
+from model.training import job as job_module
+from model.training.job import JobFiles, run_job
+from model.training.processes import Processes, joined
+from model.training.spec import parse_spec
+from model.training.trees import replaced
+
+
+@dataclass(frozen=True)
+class SplitJob:
+    """A training that is to be repeated in another number of processes."""
+
+    spec: str
+    files: JobFiles
+    micro_batch: int | None = None
+
+
+class Rows(Notes):
+    """A reporter that keeps the total of every iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.totals: list[float] = []
+
+    def iteration(self, iteration: int, learning_rate: float, terms: dict[str, float]) -> None:
+        self.totals.append(terms["total"])
+
+
+def train(job: SplitJob, processes: Processes | None = None) -> dict[str, Any]:
+    """Network, state of the method, and losses of a training in double precision, in which rounding hides no difference."""
+    rows = Rows()
+    with double_precision():
+        outcome = run_job(
+            parse_spec(job.spec),
+            job.files,
+            device=CPU,
+            make_reporter=lambda _: rows,
+            processes=processes,
+            micro_batch=job.micro_batch,
+        )
+    return {"network": outcome.checkpoint.network, "state": outcome.checkpoint.method_state, "totals": rows.totals}
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Networks and images in double precision."""
+    build = job_module.build_networks
+
+    def built(*arguments: Any) -> Any:
+        network, old_model, state = build(*arguments)
+        state = replaced(state, lambda value: value.double() if value.dtype == torch.float32 else value)
+        return network.double(), None if old_model is None else old_model.double(), state
+
+    def doubled(send: Any) -> Any:
+        return lambda batch, *arguments, **options: send(
+            replace(batch, images=batch.images.double()), *arguments, **options
+        )
+
+    with (
+        patch.object(job_module, "build_networks", built),
+        patch.object(PixelBatch, "to", doubled(PixelBatch.to)),
+        patch.object(MaskBatch, "to", doubled(MaskBatch.to)),
+    ):
+        yield
+
+
+def work(rank: int, count: int, folder: str, jobs: list[SplitJob]) -> None:
+    """One of several processes that train the same jobs; the first and the last one's results are saved."""
+    torch.set_num_threads(1)
+    os.environ[MEETING] = f"{folder}/meeting"
+    with joined(ProcessNumbers(rank, count, rank, count), CPU) as processes:
+        assert processes is not None
+        for number, job in enumerate(jobs):
+            found = train(job, processes)
+            if rank in (0, count - 1):
+                torch.save(found, f"{folder}/{number}-{'first' if rank == 0 else 'last'}")
+
+
+def in_processes(count: int, folder: Path, jobs: list[SplitJob]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What the first and the last of some processes found, for each job."""
+    folder.mkdir()
+    multiprocessing.spawn(work, (count, str(folder), jobs), nprocs=count)
+    return [
+        tuple(torch.load(folder / f"{number}-{which}", weights_only=True) for which in ("first", "last"))  # type: ignore[misc]
+        for number in range(len(jobs))
+    ]
