@@ -32,8 +32,9 @@ rule prepare_dataset:
     params:
         spec=lambda wildcards: argument(canonical_json(preparation_spec(PLAN, wildcards.dataset))),
         raw=lambda wildcards: raw_state(wildcards.dataset).token,
+        work=str(RESULTS / "work/data/{dataset}"),
     shell:
-        "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --token={params.raw:q} --manifest {output:q} --workers {threads} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --token={params.raw:q} --manifest {output:q} --work {params.work:q} --workers {threads} > {log:q} 2>&1"
 
 
 rule class_index:
@@ -47,8 +48,10 @@ rule class_index:
     benchmark:
         RESULTS / "benchmarks/data/{dataset}/class_index.tsv"
     threads: PREPARATION_THREADS
+    params:
+        work=str(RESULTS / "work/data/{dataset}"),
     shell:
-        "{PYTHON} {SCRIPTS}/index_classes.py --data {input:q} --output {output:q} --workers {threads} > {log:q} 2>&1"
+        "{PYTHON} {SCRIPTS}/index_classes.py --data {input:q} --output {output:q} --work {params.work:q} --workers {threads} > {log:q} 2>&1"
 
 
 rule fetch_list:

@@ -8,21 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from model.common.command_line import read_argument, run
+from model.common.command_line import read_argument, run, say
 from model.common.devices import choose_device, choose_workers
 from model.common.files import atomic_file
 from model.common.fingerprints import PROJECT
+from model.common.locks import exclusive_lock
 from model.common.provenance import Basis, Provenance, basis, contents
 from model.evaluation.job import evaluate_checkpoint
 from model.reporting.records import EvaluationRecord
 from model.training.record import git_state, machine, now, versions
-from model.training.work_folder import exclusive_lock, keep_finished, restore_finished
+from model.training.work_folder import keep_finished, restore_finished
 from model.workflow.jobs import evaluation_code
-
-
-def say(text: str) -> None:
-    """One line for the log, at once."""
-    print(text, flush=True)
 
 
 def main() -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from model.common.command_line import read_argument, run
+from model.common.command_line import read_argument, run, say
 from model.common.devices import choose_device, choose_workers
 from model.common.fingerprints import PROJECT
 from model.common.json_files import write_checked
+from model.common.locks import exclusive_lock
 from model.common.provenance import Basis, Provenance, basis, contents
 from model.training.checkpoint import save_checkpoint
 from model.training.interruption import Interrupted
@@ -23,7 +24,7 @@ from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
 from model.training.resume import SNAPSHOT_MINUTES, ResumeKey, Snapshots, snapshot_minutes
 from model.training.spec import TrainingSpec, parse_spec
-from model.training.work_folder import exclusive_lock, keep_finished, restore_finished
+from model.training.work_folder import keep_finished, restore_finished
 from model.workflow.jobs import training_code
 
 SNAPSHOTS = "snapshots"
@@ -52,11 +53,6 @@ def parse_arguments() -> argparse.Namespace:
         "--micro-batch", type=int, help="images of one forward pass at most, where a batch does not fit; default all"
     )
     return parser.parse_args()
-
-
-def say(text: str) -> None:
-    """One line for the log, at once."""
-    print(text, flush=True)
 
 
 def main() -> None:

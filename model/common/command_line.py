@@ -57,6 +57,11 @@ def run(main: Callable[[], None]) -> None:
         _end(line)
 
 
+def say(text: str) -> None:
+    """One line for the log, at once."""
+    print(text, flush=True)
+
+
 def _out_of_memory(error: Exception) -> str | None:
     """A line about memory that ran out, of the GPU or of the machine; None for anything else."""
     reason = next(iter(str(error).splitlines()), "").rstrip(". ")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -83,3 +85,26 @@ class NamedLock:
             self.file.write_text(name, encoding="utf-8")
         except OSError as error:
             raise not_written(self.file, error) from error
+
+
+@contextmanager
+def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a job's work folder for as long as the block runs; wait if another process holds it.
+
+    A job may outlive the workflow that started it and is asked for again while it still runs.
+
+    Args:
+        folder: created if needed; its file ``user`` names host and process of the holder.
+        say: called if there is something to wait for, or if the file system has no locks.
+    """
+    lock = NamedLock(folder / "user")
+    try:
+        if not lock.take():
+            say(f"{folder}: {lock.holder or 'another process'} is making this; waiting for it to end")
+            lock.take(wait=True)
+    except NoLocksError as error:
+        say(f"{folder}: no lock ({error}); make sure that no second process makes the same")
+    try:
+        yield
+    finally:
+        lock.release()

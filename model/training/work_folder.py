@@ -1,23 +1,21 @@
-"""The work folder of a training or evaluation: its lock, and what it keeps after the end.
+"""The work folder of a training or evaluation: what it keeps after the end.
 
 The workflow deletes the outputs of a job whose end it did not see. It does not see the end if it was killed itself while a
-cluster, or the operating system, lets the training continue. Therefore
-
-* two processes never work on one result: the second waits until the first has ended, however it ends;
-* a finished job leaves hard links to its outputs here, which take no room. If it is asked for again by a workflow
-  that did not see the end, they are restored. The workflow removes them when it has seen everything end well.
+cluster, or the operating system, lets the training continue. Therefore two processes never work on one result
+(:func:`model.common.locks.exclusive_lock`), and a finished job leaves hard links to its outputs here, which take no room. If it
+is asked for again by a workflow that did not see the end, they are restored. The workflow removes them when it has seen
+everything end well.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from model.common.files import atomic_file, read_json, write_json
-from model.common.locks import NamedLock, NoLocksError
 from model.common.own_folders import remove_listed
 from model.common.provenance import checksum
 
@@ -25,27 +23,6 @@ FINISHED = "finished"
 """Folder with the links, below the work folder."""
 RECORD = "key.json"
 """File in it that lists them."""
-
-
-@contextmanager
-def exclusive_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the folder for as long as the block runs; wait if another process holds it.
-
-    Args:
-        folder: created if needed; its file ``user`` names host and process of the holder.
-        say: called if there is something to wait for, or if the file system has no locks.
-    """
-    lock = NamedLock(folder / "user")
-    try:
-        if not lock.take():
-            say(f"{folder}: {lock.holder or 'another process'} is making this; waiting for it to end")
-            lock.take(wait=True)
-    except NoLocksError as error:
-        say(f"{folder}: no lock ({error}); make sure that no second process makes the same")
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def keep_finished(folder: Path, key: str, outputs: Mapping[str, Path], known: Mapping[str, str] | None = None) -> None:

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from model.common.files import NotWrittenError
 from model.common.fingerprints import PROJECT
-from model.common.locks import NamedLock, NoLocksError
+from model.common.locks import NamedLock, NoLocksError, exclusive_lock
 
 HOLD = """
 import sys
@@ -70,3 +70,38 @@ def test_locks_of_filelock_leave_the_name_of_their_holder_alone(tmp_path):
     name = lock.holder
     with FileLock(tmp_path / "lock"):
         assert lock.holder == name != ""
+
+
+HOLD_FOLDER = """
+import sys
+from pathlib import Path
+from model.common.locks import exclusive_lock
+with exclusive_lock(Path(sys.argv[1]), lambda text: print(text, flush=True)):
+    print("mine", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_second_process_waits_until_the_first_is_killed(tmp_path):
+    command = [sys.executable, "-c", HOLD_FOLDER, str(tmp_path / "work")]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": PROJECT}
+    first = subprocess.Popen(command, **options)
+    assert first.stdout.readline() == "mine\n"
+    second = subprocess.Popen(command, **options)
+    assert f"process {first.pid} on " in (said := second.stdout.readline()) and "waiting for it to end" in said
+    first.kill()
+    assert second.stdout.readline() == "mine\n"
+    assert (tmp_path / "work" / "user").read_text().startswith(f"process {second.pid} on ")
+    second.communicate("\n")
+    first.communicate()
+    assert second.returncode == 0
+
+
+def test_without_locks_the_training_runs_and_says_what_to_see_to(tmp_path, monkeypatch):
+    def refuse(*arguments: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    told = []
+    with exclusive_lock(tmp_path / "work", told.append):
+        assert len(told) == 1 and "Function not implemented" in told[0] and "no second process" in told[0]

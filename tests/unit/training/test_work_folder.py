@@ -1,20 +1,9 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from model.common.fingerprints import PROJECT
-from model.training.work_folder import exclusive_lock, forget_finished, keep_finished, restore_finished
-
-HOLD = """
-import sys
-from pathlib import Path
-from model.training.work_folder import exclusive_lock
-with exclusive_lock(Path(sys.argv[1]), lambda text: print(text, flush=True)):
-    print("mine", flush=True)
-    sys.stdin.readline()
-"""
+from model.common.locks import exclusive_lock
+from model.training.work_folder import forget_finished, keep_finished, restore_finished
 
 
 @pytest.fixture
@@ -25,31 +14,6 @@ def outputs(tmp_path: Path) -> dict[str, Path]:
     for name, path in found.items():
         path.write_text(f"content of {name}")
     return found
-
-
-def test_a_second_process_waits_until_the_first_is_killed(tmp_path):
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "work")]
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": PROJECT}
-    first = subprocess.Popen(command, **options)
-    assert first.stdout.readline() == "mine\n"
-    second = subprocess.Popen(command, **options)
-    assert f"process {first.pid} on " in (said := second.stdout.readline()) and "waiting for it to end" in said
-    first.kill()
-    assert second.stdout.readline() == "mine\n"
-    assert (tmp_path / "work" / "user").read_text().startswith(f"process {second.pid} on ")
-    second.communicate("\n")
-    first.communicate()
-    assert second.returncode == 0
-
-
-def test_without_locks_the_training_runs_and_says_what_to_see_to(tmp_path, monkeypatch):
-    def refuse(*arguments: object) -> None:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    told = []
-    with exclusive_lock(tmp_path / "work", told.append):
-        assert len(told) == 1 and "Function not implemented" in told[0] and "no second process" in told[0]
 
 
 def test_outputs_that_a_workflow_deleted_come_back(tmp_path, outputs):

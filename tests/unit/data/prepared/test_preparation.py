@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.common.locks import NamedLock
 from model.data.prepared.images import read_labels, write_png
 from model.data.prepared.preparation import PreparedImage, RawImage, prepare_split
 
@@ -103,3 +104,29 @@ def test_a_killed_preparation_leaves_no_half_image_and_is_continued(tmp_path: Pa
         subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=True)
     manifests = [(tmp_path / folder / "manifest.json").read_bytes() for folder in ("killed", "whole")]
     assert manifests[0] == manifests[1]
+
+
+def test_a_preparation_waits_for_one_that_outlived_its_workflow(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    write_png(root / "images/a.png", np.zeros((64, 64, 3), np.uint8))
+    write_png(root / "labels/a.png", np.zeros((64, 64), np.uint8))
+    for split in ("train", "val"):
+        (root / f"{split}.txt").write_text("a")
+    (root / "classes.txt").write_text("thing")
+    spec = json.dumps({"name": "mine", "kind": "folder", "options": {"root": str(root)}})
+    manifest, lock = tmp_path / "out/dataset.json", NamedLock(tmp_path / "work/user")
+    script = [sys.executable, str(PROJECT / "workflow_scripts/prepare_dataset.py"), "--spec", spec]
+    assert lock.take()
+    running = subprocess.Popen(
+        [*script, "--manifest", str(manifest), "--work", str(tmp_path / "work")],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    said = running.stdout.readline()
+    assert f"process {os.getpid()} on " in said and "waiting for it to end" in said
+    assert not manifest.parent.exists()
+    lock.release()
+    running.communicate()
+    assert running.returncode == 0 and manifest.exists()
