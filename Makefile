@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report schemas docs lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report site schemas docs lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -71,6 +71,9 @@ export: $(STAMP)  ## Export a checkpoint: make export CHECKPOINT=… OUT=… FOR
 report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they were made
 	@report=$$($(BIN)/python workflow_scripts/show_results.py --folder --configfile $(CONFIG))/report.html; \
 	  $(SNAKEMAKE) --configfile $(CONFIG) --report $$report; echo "== $$report"
+
+site: $(STAMP)  ## A folder of pages: tables to sort and filter, curves, pictures with a slider, where each number comes from
+	@echo "== $$($(BIN)/python workflow_scripts/write_site.py --configfile $(CONFIG))"
 
 schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types
 	@$(BIN)/python workflow_scripts/write_schemas.py

@@ -6,44 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from model.common.array_files import ArrayFileError, read_arrays
 from model.common.command_line import read_argument, run
 from model.common.fingerprints import job_code
 from model.common.provenance import basis, record_beside, write_record
 from model.data.prepared.dataset import PreparedDataset
 from model.reporting.class_colors import class_colors
 from model.reporting.figures import save_figure
-from model.reporting.gallery import GalleryImage, gallery
-
-
-def read_images(files: list[Path]) -> list[GalleryImage]:
-    """The images of all prediction files, with one prediction per file.
-
-    Raises:
-        ValueError: if a file is damaged, or lacks an image that the first one has.
-    """
-    steps = []
-    for file in files:
-        try:
-            steps.append(read_arrays(file))
-        except ArrayFileError as error:
-            raise ValueError(f"{file} holds no predictions ({error}); delete it to evaluate the step again") from error
-    names = [key.removeprefix("image/") for key in steps[0] if key.startswith("image/")]
-    for file, step in zip(files, steps, strict=True):
-        for name in names:
-            if f"prediction/{name}" not in step:
-                raise ValueError(f"{file}: has no prediction of image '{name}'; delete it to evaluate the step again")
-    return [
-        GalleryImage(
-            name,
-            steps[0][f"image/{name}"],
-            steps[0][f"labels/{name}"],
-            [step[f"prediction/{name}"] for step in steps],
-            steps[0].get(f"label_segments/{name}"),
-            [step[f"prediction_segments/{name}"] for step in steps] if f"label_segments/{name}" in steps[0] else None,
-        )
-        for name in names
-    ]
+from model.reporting.gallery import gallery
+from model.reporting.gallery_files import read_images
 
 
 def main() -> None:

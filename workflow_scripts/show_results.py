@@ -30,6 +30,7 @@ def main() -> None:
     for folder in sorted(path for path in (reports / "figures").glob("*") if path.is_dir()):
         print(f"pictures      {folder}/")
     print(f"curves        tensorboard --logdir {results}/work")
+    print("in a browser  make site")
     print("one file      make report")
 
 

@@ -28,7 +28,7 @@ OTHERS = "other_configurations"
 OWNER_AMONG_OTHERS = "configuration.json"
 """The same for a folder in ``OTHERS``."""
 
-REPORTS = ("tables", "figures")
+REPORTS = ("tables", "figures", "site")
 REPORT_KINDS = ("tables", "significance", "figures", "gallery")
 """Kinds of the jobs that write to them."""
 

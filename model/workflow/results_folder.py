@@ -18,7 +18,7 @@ LOCK = ".in-use"
 RESULTS = "results"
 """What a results folder holds, according to its marker."""
 _WRITTEN = (
-    *("data", "lists", "splits", "memory", "base", "imported", "runs", "tables", "figures"),
+    *("data", "lists", "splits", "memory", "base", "imported", "runs", "tables", "figures", "site"),
     *("logs", "benchmarks", "work", "other_configurations"),
 )
 """Folders that the workflow writes in the results folder."""

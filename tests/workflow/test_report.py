@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from checkout import fresh_checkout
 from raw_datasets import write_photos
+from test_site import write_site
 
 EVIL = "<script>alert(1)</script>"
 NOTE = "</script><img src=x onerror=alert(2)> & **bold** \\input{/etc/passwd}"
@@ -78,6 +79,14 @@ def test_names_and_notes_that_are_script_are_text_in_the_report(tmp_path: Path):
     assert not [script for script in found.scripts if script.strip().startswith("alert")]
     assert not [handler for handler in found.handlers if "alert" in handler]
     assert not re.search(r"<script>\s*alert|<img src=x", text)
+
+    write_site(checkout, CONFIG, tmp_path / "site")
+    for page in (tmp_path / "site").glob("*.html"):
+        found = elements(page.read_text())
+        assert not [script for script in found.scripts if script.strip().startswith("alert")] and not found.handlers
+        assert not re.search(r"<script>\s*alert|<img src=x", page.read_text())
+    assert "alert(2)" in (tmp_path / "site/index.html").read_text(), "the note is shown"
+    assert "alert(1)" in (tmp_path / "site/classes.html").read_text(), "the class is shown"
 
     pages = [*checkout.folder.glob("results/figures/**/*.svg")]
     assert pages and any("alert(1)" in page.read_text() for page in pages), "the class is named in a figure"

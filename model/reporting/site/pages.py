@@ -1,0 +1,151 @@
+"""The results site: static pages in a folder that need no server and load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+from model.common.files import write_text
+from model.reporting.printed import Table
+from model.reporting.site.assets_of_packages import copy_assets
+from model.reporting.site.charts import charts, title_of
+from model.reporting.site.origins import origins
+from model.reporting.site.pictures import comparison_pictures
+from model.reporting.styles import method_styles
+from model.reporting.summary_tables import LEAD
+from model.reporting.table_formats import html_table
+from model.workflow.plan import Plan
+from model.workflow.state import Job, State
+
+PAGES = (
+    ("index", "Overview"),
+    ("values", "Values"),
+    ("curves", "Curves"),
+    ("pictures", "Pictures"),
+    ("classes", "Classes"),
+    ("costs", "Costs"),
+    ("origins", "Origins"),
+)
+_HERE = Path(__file__).parent
+_STATES = ("present", "stale", "missing")
+_PANES = ("dataset", "task", "scenario", "recipe", "method", "seed", "step", "group", "metric")
+_TEXT_COLUMNS = ("dataset", "task", "scenario", "setting", "recipe", "method", "protocol", "group", "metric", "class")
+
+
+@dataclass(frozen=True)
+class SiteContent:
+    """What a site shows.
+
+    Attributes:
+        plan: of the configuration.
+        results: folder that holds what it describes.
+        files: that the configuration was read from.
+        jobs, states: of the plan.
+        metrics, per_class, costs: of the tables.
+        summary: tables of the overview.
+        published: the papers' tables with our values.
+    """
+
+    plan: Plan
+    results: Path
+    files: Sequence[str]
+    jobs: Sequence[Job]
+    states: Mapping[str, State]
+    metrics: pd.DataFrame
+    per_class: pd.DataFrame
+    costs: pd.DataFrame
+    summary: Sequence[Table]
+    published: Sequence[Table]
+
+
+def write_site(content: SiteContent, folder: Path) -> None:
+    """Write all pages; what the folder held of an earlier site is replaced.
+
+    Args:
+        content: what to show.
+        folder: of the site.
+
+    Raises:
+        AssetError: if a package that the site needs is not installed.
+        ValueError: if a file of predictions is damaged.
+    """
+    shutil.rmtree(folder / "pictures", ignore_errors=True)
+    copy_assets(folder / "assets")
+    for name in ("site.css", "site.js"):
+        write_text(folder / "assets" / name, (_HERE / "assets" / name).read_text(encoding="utf-8"))
+    styles = method_styles(content.metrics["method"].unique())
+    drawn = charts(content.metrics, content.per_class, styles)
+    values = _rows(content.metrics)
+    costs = _rows(content.costs)
+    own: dict[str, dict[str, Any]] = {
+        "index": {
+            "lead": LEAD,
+            "states": _states(content.jobs, content.states),
+            "tables": "".join(map(html_table, content.summary)),
+            "compared": "".join(map(html_table, content.published)),
+            "files": list(content.files),
+            "configuration": _configuration(content.plan),
+        },
+        "values": {"data": values, "panes": _panes(content.metrics)},
+        "curves": {"data": drawn},
+        "pictures": {"data": _pictures(content, folder)},
+        "classes": {"data": [chart for chart in drawn if chart["of_classes"]]},
+        "costs": {"data": costs, "panes": _panes(content.costs)},
+        "origins": {"runs": origins(content.plan, content.results, content.states)},
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # methods and classes have an order
+    common = {
+        "name": content.plan.config.results,
+        "pages": PAGES,
+        "version": metadata.version("segue"),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    for page, heading in PAGES:
+        text = environment.get_template(f"{page}.html").render(page=page, heading=heading, **common, **own[page])
+        write_text(folder / f"{page}.html", text)
+
+
+def _pictures(content: SiteContent, folder: Path) -> list[dict[str, Any]]:
+    found = []
+    for number, comparison in enumerate(content.plan.comparisons):
+        shown = comparison_pictures(comparison, content.results, folder, f"pictures/{number}")
+        if shown is not None:
+            identity = comparison.identity
+            names = ("dataset", "task", "scenario", "setting", "recipe", "protocol")
+            found.append({"title": title_of(tuple(str(identity[name]) for name in names)), **shown})
+    return found
+
+
+def _rows(frame: pd.DataFrame) -> dict[str, Any]:
+    """A table as plain data; numbers are rounded to what is read."""
+    numbers = [place for place, name in enumerate(frame.columns) if name not in _TEXT_COLUMNS]
+    rows = frame.round(3).astype(object).where(frame.notna(), None)
+    return {"columns": list(frame.columns), "numbers": numbers, "rows": rows.to_numpy().tolist()}
+
+
+def _panes(frame: pd.DataFrame) -> list[str]:
+    """Columns worth filtering by."""
+    return [name for name in _PANES if name in frame and frame[name].nunique() > 1]
+
+
+def _states(jobs: Sequence[Job], states: Mapping[str, State]) -> list[tuple[str, list[int]]]:
+    counts = Counter[tuple[str, str]]((job.kind, states[job.name].name) for job in jobs)
+    return [(kind, [counts[kind, state] for state in _STATES]) for kind in dict.fromkeys(job.kind for job in jobs)]
+
+
+def _configuration(plan: Plan) -> str:
+    content = plan.config.model_dump(mode="json", exclude_defaults=True, exclude={"recipes"})
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
