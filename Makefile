@@ -70,7 +70,7 @@ export: $(STAMP)  ## Export a checkpoint: make export CHECKPOINT=… OUT=… FOR
 
 report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they were made
 	@report=$$($(BIN)/python workflow_scripts/show_results.py --folder --configfile $(CONFIG))/report.html; \
-	  $(SNAKEMAKE) --configfile $(CONFIG) --report $$report; echo "== $$report"
+	  $(SNAKEMAKE) --configfile $(CONFIG) --report $$report --report-stylesheet rules/report.css; echo "== $$report"
 
 site: $(STAMP)  ## A folder of pages: tables to sort and filter, curves, pictures with a slider, where each number comes from
 	@echo "== $$($(BIN)/python workflow_scripts/write_site.py --configfile $(CONFIG))"

@@ -28,12 +28,7 @@ rule tables:
         per_class=RESULTS / "tables/per_class.csv",
         costs=RESULTS / "tables/costs.csv",
         orders=RESULTS / "tables/orders.csv",
-        markdown=report(
-            RESULTS / "tables/summary.md",
-            caption="captions/summary.rst",
-            category="Tables",
-            labels={"table": "summary"},
-        ),
+        markdown=RESULTS / "tables/summary.md",
         csv=report(
             RESULTS / "tables/summary.csv",
             caption="captions/summary.rst",
@@ -41,8 +36,20 @@ rule tables:
             labels={"table": "summary, as CSV"},
         ),
         latex=RESULTS / "tables/summary.tex",
-        html=RESULTS / "tables/summary.html",
-        published=[RESULTS / f"tables/published.{suffix}" for suffix in ("md", "tex", "html")],
+        html=report(
+            RESULTS / "tables/summary.html",
+            caption="captions/summary.rst",
+            category="Tables",
+            labels={"table": "summary"},
+        ),
+        headline=RESULTS / "tables/headline.html",
+        published=report(
+            RESULTS / "tables/published.html",
+            caption="captions/published.rst",
+            category="Tables",
+            labels={"table": "beside published tables"},
+        ),
+        others=[RESULTS / f"tables/published.{suffix}" for suffix in ("md", "tex")],
     log:
         RESULTS / "logs/tables.log",
     benchmark:
@@ -62,7 +69,13 @@ rule significance:
     input:
         known(lambda wildcards: [read.file for read in significance_inputs(PLAN, RESULTS).values()]),
     output:
-        [RESULTS / f"{SIGNIFICANCE}.{suffix}" for suffix in ("csv", "md", "html")],
+        html=report(
+            RESULTS / f"{SIGNIFICANCE}.html",
+            caption="captions/significance.rst",
+            category="Tables",
+            labels={"table": "differences between methods"},
+        ),
+        others=[RESULTS / f"{SIGNIFICANCE}.{suffix}" for suffix in ("csv", "md")],
     log:
         RESULTS / "logs/significance.log",
     benchmark:

@@ -16,7 +16,7 @@ from model.reporting.printed import MISSING, Cell, Row, Table, natural, ranks
 from model.reporting.published import PROVENANCE
 from model.reporting.records import PRIMARY_METRIC
 from model.reporting.summary import AVERAGE, SECTION, SHOWN, column_of
-from model.reporting.table_formats import MARKS, html_tables, latex_tables, markdown_tables
+from model.reporting.table_formats import MARKS, html_table, html_tables, latex_tables, markdown_tables
 
 KEPT = "†"
 """Marks results that were accepted with other code or another configuration than they were made with."""
@@ -47,11 +47,35 @@ def latex(summary: pd.DataFrame, costs: pd.DataFrame | None = None) -> str:
     return latex_tables(summary_tables(summary, costs))
 
 
+def headline(summary: pd.DataFrame) -> str:
+    """The result in brief, as a part of an HTML page: means after the last step, a table per section."""
+    parts = ["<p>Mean over seeds after the last step, in percent. More under <em>Tables</em>.</p>"]
+    for key, part in summary[~summary["metric"].str.endswith("_avg")].groupby(list(SECTION), sort=True):
+        dataset, task, setting, recipe, protocol = map(str, key)
+        methods, scenarios = method_order(part["method"]), sorted(part["scenario"].unique(), key=natural)
+        cells = {(r["scenario"], r["method"], r["group"]): r for r in part.to_dict("records")}
+        head = [(scenario, group) for scenario in scenarios for group in SHOWN if group != AVERAGE]
+        columns = []
+        for scenario, group in head:
+            found = [cells.get((scenario, method, group)) for method in methods]
+            competing = [None if row is None or is_upper_bound(row["method"]) else row["mean"] for row in found]
+            columns.append(
+                [
+                    Cell() if row is None else Cell(f"{row['mean']:.1f}", rank)
+                    for row, rank in zip(found, ranks(competing, 1), strict=True)
+                ]
+            )
+        rows = tuple(Row(method, tuple(column[index] for column in columns)) for index, method in enumerate(methods))
+        title = f"{dataset}, {task} ({PRIMARY_METRIC[task]}), {setting}, {recipe}, protocol {protocol}"
+        parts.append(html_table(Table(title, "method", tuple(head), rows, minor=True)))
+    return "\n".join(parts) + "\n"
+
+
 def write_summary(summary: pd.DataFrame, folder: Path, costs: pd.DataFrame | None = None) -> tuple[Path, ...]:
-    """Write ``summary.md``, ``summary.csv``, ``summary.tex`` and ``summary.html``."""
-    paths = tuple(folder / f"summary.{suffix}" for suffix in ("md", "csv", "tex", "html"))
+    """Write ``summary.md``, ``summary.csv``, ``summary.tex``, ``summary.html`` and ``headline.html``, a part of a page."""
+    paths = (*(folder / f"summary.{suffix}" for suffix in ("md", "csv", "tex", "html")), folder / "headline.html")
     table = csv_cells(summary).to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    texts = markdown(summary, costs), table, latex(summary, costs), html(summary, costs)
+    texts = markdown(summary, costs), table, latex(summary, costs), html(summary, costs), headline(summary)
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)
     return paths

@@ -35,7 +35,7 @@ from model.workflow.state import Job, Read
 PUBLISHED = PROJECT / "config" / "published_results.csv"
 TABLES = (
     *("metrics.csv", "per_class.csv", "costs.csv", "orders.csv"),
-    *("summary.md", "summary.csv", "summary.tex", "summary.html"),
+    *("summary.md", "summary.csv", "summary.tex", "summary.html", "headline.html"),
     *("published.md", "published.tex", "published.html"),
 )
 FIGURES = ("curves", "trade_off", "forgetting", "classes", "losses", "memory")

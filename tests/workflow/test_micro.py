@@ -121,7 +121,7 @@ def test_the_report_is_one_file_with_tables_and_pictures(micro: Checkout, tmp_pa
     done = micro.snakemake("--report", str(target))
     assert done.returncode == 0, done.stderr
     text = target.read_text()
-    assert "summary.md" in text and "gallery_mib.png" in text and "curves.svg" in text
+    assert "summary.html" in text and "significance.html" in text and "gallery_mib.png" in text and "curves.svg" in text
 
 
 def run_script(checkout: Checkout, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -76,6 +76,7 @@ class Visit:
     def column(self, name: str) -> list[str]:
         """Texts of a column of the table, as shown."""
         heads = [text.strip() for text in self.page.locator(".dt-scroll-head th").all_inner_texts()]
+        heads = [head for head in heads if head]  # those of the panes are empty
         cells = self.page.locator(f"#values tbody td:nth-child({heads.index(name) + 1})")
         return [str(text) for text in cells.all_inner_texts()]
 

@@ -13,7 +13,7 @@ from made_up_runs import measure_joint, measure_run
 from model.reporting.bounds import is_upper_bound, method_order
 from model.reporting.published import COLUMNS, PublishedResults
 from model.reporting.summary import summarise
-from model.reporting.summary_tables import duration, html, latex, markdown, size, write_summary
+from model.reporting.summary_tables import duration, headline, html, latex, markdown, size, write_summary
 from model.reporting.tables import METRIC_COLUMNS, metric_rows, read_csv, write_csv
 
 
@@ -112,7 +112,13 @@ def test_files(tmp_path: Path, metrics: pd.DataFrame) -> None:
     key = tuple(metrics.loc[0, ["dataset", "task", "recipe"]])
     summary = summarise(metrics, PublishedResults([printed()]), {key: "50% & more_or_less"})
     paths = write_summary(summary, tmp_path / "tables")
-    assert [path.name for path in paths] == ["summary.md", "summary.csv", "summary.tex", "summary.html"]
+    assert [path.name for path in paths] == [
+        "summary.md",
+        "summary.csv",
+        "summary.tex",
+        "summary.html",
+        "headline.html",
+    ]
     with paths[1].open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(summary)
@@ -121,6 +127,13 @@ def test_files(tmp_path: Path, metrics: pd.DataFrame) -> None:
     assert r"50\% \& more\_or\_less" in tex and r"$\pm$" in tex and "±" not in tex
     widths = {line.count("&") for line in tex.splitlines() if "n=" in line}
     assert len(widths) == 1
+
+
+def test_the_headline_is_brief_and_escaped(metrics: pd.DataFrame) -> None:
+    text = headline(summarise(metrics.assign(recipe="<b>&"), PublishedResults.empty()))
+    assert text.count("<table>") == 1 and "&lt;b&gt;&amp;" in text and "<b>" not in text
+    assert text.count("<tr>") == 2 + 3 and "±" not in text and "avg" not in text
+    assert text.count("<strong>") == 3, "mib is ahead in old, new and all; the upper bound does not compete"
 
 
 def test_nothing_to_summarise(metrics: pd.DataFrame) -> None:

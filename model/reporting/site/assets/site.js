@@ -34,7 +34,7 @@
     const axis = { gridcolor: line, zerolinecolor: line, linecolor: line };
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: text },
-      margin: { l: 50, r: 10, t: 10, b: 45 }, hovermode: "closest",
+      margin: { l: 50, r: 10, t: 40, b: 45 }, hovermode: "closest",
       xaxis: { ...axis, title: { text: "step" }, dtick: 1, rangemode: "tozero" },
       yaxis: { ...axis, title: { text: plain(title) }, rangemode: "tozero" },
       legend: narrow ? { orientation: "h", y: -0.25 } : {},
