@@ -2,7 +2,7 @@
 
 While the context of :func:`whole_batch_layers` lasts, batch normalisation in training mode takes mean and variance over the
 images of all processes, as synchronised batch normalisation does, and dropout draws for the whole batch and takes the rows of
-its images. Names and types of the layers stay, so that nothing else notices.
+its images. Names and types of the layers stay, so that nothing else notices. On GPUs, dropout in one process draws other numbers.
 """
 
 from __future__ import annotations

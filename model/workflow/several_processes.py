@@ -6,6 +6,7 @@ on a request to stop, whether the snapshot has been written or not, and buries t
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Passed on to all processes, which agree on the iteration after which they stop."""
 GRACE = 10.0
 """Seconds after the first failure until processes are killed that have not noticed it: they may wait for a GPU for ever."""
+STOPPING = 6.0
+"""So many times as long after the first process has ended because it was asked to."""
 
 
 def run_processes(
@@ -51,7 +54,7 @@ def run_processes(
             running.wait()
         culprit = running.culprit
         if culprit is None:
-            return _status(running.ended[0])
+            return next((code for code in running.ended.values() if code != LOST and code), 0)
         if culprit > 0:
             sys.stderr.write(_errors(folder, culprit).read_text(encoding="utf-8", errors="replace"))
             sys.stderr.flush()
@@ -80,14 +83,15 @@ class _Running:
 
     def wait(self) -> None:
         """Until all have ended; those that do not after a failure are killed."""
-        failed_at = None
+        ends_at = math.inf
         while len(self.ended) < len(self.processes):
             for rank, process in enumerate(self.processes):
                 if rank not in self.ended and process.poll() is not None:
                     self.ended[rank] = process.returncode
-            if failed_at is None and any(map(_is_failure, self.ended.values())):
-                failed_at = time.monotonic()
-            if failed_at is not None and time.monotonic() - failed_at > self.grace:
+            for code in self.ended.values() if ends_at == math.inf else ():
+                if code:
+                    ends_at = min(ends_at, time.monotonic() + self.grace * (1.0 if _is_failure(code) else STOPPING))
+            if time.monotonic() > ends_at:
                 for rank, process in enumerate(self.processes):
                     if rank not in self.ended:
                         process.kill()
@@ -100,6 +104,8 @@ class _Running:
         """Whose failure explains the others: who did not merely lose another one; the first process, which has spoken already."""
         failed = [rank for rank, code in self.ended.items() if _is_failure(code)]
         own = [rank for rank in failed if self.ended[rank] != LOST]
+        if not own and any(code and not _is_failure(code) for code in self.ended.values()):
+            return None  # one was asked to stop, outside of the iterations, and the others lost it
         return 0 if 0 in own else next(iter([*own, *failed]), None)
 
 

@@ -61,6 +61,18 @@ def test_a_killed_process_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert line.startswith("error: process 2 of 3 was killed by SIGKILL")
 
 
+def test_who_lost_a_process_that_was_asked_to_stop_reports_no_failure() -> None:
+    """A request may come while the training starts, when every process ends at once; one of them waits for another for ever."""
+    code = f"""
+        if rank == 1:
+            sys.exit({128 + signal.SIGTERM})
+        if rank == 0:
+            sys.exit({LOST})
+        time.sleep(600)
+    """
+    assert run(code, grace=0.05) == (128 + signal.SIGTERM, [])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_request_to_stop_reaches_all_and_nobody_is_killed(number: signal.Signals, tmp_path) -> None:
     """Writing what is to be kept takes longer than the time after which a failure has the others killed."""
@@ -81,7 +93,7 @@ def test_a_request_to_stop_reaches_all_and_nobody_is_killed(number: signal.Signa
 
     asking = threading.Thread(target=ask)
     asking.start()
-    status, said = run(code)
+    status, said = run(code, grace=10)
     asking.join()
     assert (status, said) == (128 + number, [])
     assert len(list(tmp_path.glob("stopped*"))) == 3
