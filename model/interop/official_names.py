@@ -21,7 +21,7 @@ from model.common.weight_files import read_weights
 from model.interop.formats import FORMATS, OfficialFormat
 from model.networks.backbones.names import timm_model
 from model.networks.deeplabv3.released_weights import ABN_EPSILON, from_mib, load_state
-from model.networks.mask2former.released_weights import current_names, from_swin, to_swin
+from model.networks.mask2former.released_weights import as_in, current_names, to_swin
 from model.training.checkpoint import Checkpoint
 
 State = dict[str, Tensor]
@@ -45,7 +45,7 @@ def to_in_place_abn(state: Mapping[str, Tensor]) -> State:
     """
     renamed = {}
     for key, value in state.items():
-        if key.endswith("num_batches_tracked"):
+        if key.endswith(_COUNTER):
             continue
         part, _, rest = key.partition(".")
         name = {"backbone": f"body.{_abn_name(rest)}", "aspp": f"head.{rest}"}.get(part, key)
@@ -176,16 +176,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         ValueError: naming the first weights that are missing, left over, or of another shape.
     """
     names = network.state_dict()
-    adapted = dict(state)
-    for mine, theirs in (("class_embed.", "class_embeds.0."), ("class_embeds.0.", "class_embed.")):
-        ours, other = (f"sem_seg_head.predictor.{part}weight" for part in (mine, theirs))
-        if ours in names and ours not in adapted and other in adapted:  # a joint head is the head of a single step
-            adapted = {key.replace(f"predictor.{theirs}", f"predictor.{mine}"): value for key, value in adapted.items()}
-    if "backbone.patch_embed.proj.weight" in adapted and "backbone.model.patch_embed.proj.weight" in names:
-        adapted = from_swin(adapted)
+    adapted = as_in(names, state)
     load_state(
         network, {key: value for key, value in adapted.items() if key in names or not key.endswith(_COUNTER)}, source
     )
-
-
-_COUNTER = "num_batches_tracked"

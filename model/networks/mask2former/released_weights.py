@@ -7,7 +7,7 @@ detectron2's MSRA ResNets.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import torch
@@ -38,14 +38,7 @@ def load_network(network: Mask2Former, path: Path) -> None:
         WeightFileError: if the file cannot be read.
         WeightMismatchError: if names or shapes differ.
     """
-    state = current_names(read_weights(path))
-    if not isinstance(network.backbone, ResNet):
-        state = from_swin(state)
-    names = network.state_dict()
-    for mine, theirs in (("class_embed.", "class_embeds.0."), ("class_embeds.0.", "class_embed.")):
-        if _PREDICTOR + mine + "weight" in names and _PREDICTOR + mine + "weight" not in state:
-            state = {key.replace(_PREDICTOR + theirs, _PREDICTOR + mine): value for key, value in state.items()}
-    _fill(network, state, path)
+    _fill(network, as_in(network.state_dict(), current_names(read_weights(path))), path)
 
 
 def load_backbone(backbone: ResNet, path: Path) -> None:
@@ -80,6 +73,24 @@ def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             key = _PIXEL_DECODER + key.removeprefix(_HEAD)
         renamed[key] = value
     return renamed
+
+
+def as_in(names: Container[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that may have another form in a network, in the form that it has: the head of a single step, and a Swin's.
+
+    Args:
+        names: of the network's weights.
+        state: weights under today's names.
+    """
+    found = dict(state)
+    for mine, theirs in (("class_embed.", "class_embeds.0."), ("class_embeds.0.", "class_embed.")):
+        ours, other = (f"{_PREDICTOR}{part}weight" for part in (mine, theirs))
+        if ours in names and ours not in found and other in found:
+            found = {key.replace(_PREDICTOR + theirs, _PREDICTOR + mine): value for key, value in found.items()}
+    first = "patch_embed.proj.weight"
+    if f"{_BACKBONE}{first}" in found and f"{_BACKBONE}model.{first}" in names:
+        found = from_swin(found)
+    return found
 
 
 def from_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
