@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report site schemas docs lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report site compare schemas docs lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -74,6 +74,9 @@ report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they we
 
 site: $(STAMP)  ## A folder of pages: tables to sort and filter, curves, pictures with a slider, where each number comes from
 	@echo "== $$($(BIN)/python workflow_scripts/write_site.py --configfile $(CONFIG))"
+
+compare: $(STAMP)  ## Several results folders in one table and one site: make compare RUNS="results other/results" OUT=comparison
+	@$(BIN)/python workflow_scripts/compare_results.py $(RUNS) --out "$(or $(OUT),comparison)"
 
 schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types
 	@$(BIN)/python workflow_scripts/write_schemas.py

@@ -8,7 +8,7 @@ from model.config.reading import load_config
 from model.reporting.collect import released_rows
 from model.reporting.published import read_published
 from model.reporting.published_tables import published_tables
-from model.reporting.site.pages import SiteContent, write_site
+from model.reporting.site.pages import Planned, SiteContent, write_site
 from model.reporting.summary import PRINTED, summarise
 from model.reporting.summary_tables import summary_tables
 from model.reporting.tables import read_csv
@@ -36,16 +36,13 @@ def main() -> None:
     notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
     kept = kept_runs(plan.runs, jobs, states)
     content = SiteContent(
-        plan=plan,
-        results=results,
-        files=[str(arguments.configfile)],
-        jobs=jobs,
-        states=states,
+        name=plan.config.results,
         metrics=metrics,
         per_class=read_csv(tables / "per_class.csv"),
         costs=costs,
         summary=summary_tables(summarise(metrics, published, notes, kept, released), costs),
         published=published_tables(published, summarise(metrics, published, notes, kept, released, PRINTED)),
+        planned=Planned(plan, results, [str(arguments.configfile)], jobs, states),
     )
     folder = arguments.out or reports / "site"
     write_site(content, folder)

@@ -45,6 +45,7 @@ def summarise(
     kept: Mapping[tuple[object, ...], str] | None = None,
     released: Mapping[tuple[str, ...], tuple[str, bool]] | None = None,
     columns: Mapping[str, tuple[str, str]] = SHOWN,
+    names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """One row per section, scenario, method and column: mean and sample standard deviation over seeds at the last step.
 
@@ -57,6 +58,7 @@ def summarise(
         released: (dataset, task, setting, recipe, scenario, row) → method whose released weights the row evaluates, and whether
             after the last step, which published numbers are about (:func:`model.reporting.collect.released_rows`).
         columns: which groups and metrics.
+        names: row → method whose published numbers are about the same, where the two differ.
 
     Returns:
         Columns :data:`SUMMARY_COLUMNS`; ``std`` is NaN for a single seed, ``published`` where there is no such number.
@@ -64,11 +66,11 @@ def summarise(
         number of steps, ``released`` 1 for released weights, ``published_as`` the method whose published numbers are about the
         same: empty for released weights of an earlier step.
     """
-    names = [
+    chosen = [
         column_of(task, group, metric, columns)
         for task, group, metric in zip(metrics["task"], metrics["group"], metrics["metric"], strict=True)
     ]
-    wanted = metrics[[name is not None for name in names]]
+    wanted = metrics[[column is not None for column in chosen]]
     if wanted.empty:
         return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
     last = wanted.groupby([*SECTION, "scenario", "method", "seed"])["step"].transform("max")
@@ -82,7 +84,8 @@ def summarise(
         values = part["value"]
         texts = accepted.get((dataset, task, scenario, setting, recipe, method), {})
         own, final = (released or {}).get((dataset, task, setting, recipe, scenario, method), ("", True))
-        numbers = published.find(dataset, task, scenario, setting, own or method, metric, protocol) if final else {}
+        name = own or (names or {}).get(method, method)
+        numbers = published.find(dataset, task, scenario, setting, name, metric, protocol) if final else {}
         number = numbers.get(group)
         origin = Origin(bool(own), scenario, int(part["step"].max()) + 1, len(values), protocol)
         difference, words = verdict(float(values.mean()), number, origin)
@@ -106,7 +109,7 @@ def summarise(
                 "verdict": words,
                 "steps": origin.steps,
                 "released": int(origin.released),
-                "published_as": (own or method) if final else "",
+                "published_as": name if final else "",
             }
         )
     return _sorted(pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)), columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pandas as pd
 import yaml
 
 from model.common.files import write_text
+from model.common.own_folders import claim
 from model.reporting.printed import Table
 from model.reporting.site.assets_of_packages import copy_assets
 from model.reporting.site.charts import charts, title_of
@@ -36,6 +36,8 @@ PAGES = (
     ("costs", "Costs"),
     ("origins", "Origins"),
 )
+SITE = "site"
+"""What the folder holds, according to its marker."""
 _HERE = Path(__file__).parent
 _STATES = ("present", "stale", "missing")
 _PANES = ("dataset", "task", "scenario", "recipe", "method", "seed", "step", "group", "metric")
@@ -43,17 +45,14 @@ _TEXT_COLUMNS = ("dataset", "task", "scenario", "setting", "recipe", "method", "
 
 
 @dataclass(frozen=True)
-class SiteContent:
-    """What a site shows.
+class Planned:
+    """The configuration that a site is about.
 
     Attributes:
         plan: of the configuration.
         results: folder that holds what it describes.
         files: that the configuration was read from.
         jobs, states: of the plan.
-        metrics, per_class, costs: of the tables.
-        summary: tables of the overview.
-        published: the papers' tables with our values.
     """
 
     plan: Plan
@@ -61,25 +60,42 @@ class SiteContent:
     files: Sequence[str]
     jobs: Sequence[Job]
     states: Mapping[str, State]
+
+
+@dataclass(frozen=True)
+class SiteContent:
+    """What a site shows.
+
+    Attributes:
+        name: at the top of every page.
+        metrics, per_class, costs: of the tables.
+        summary: tables of the overview.
+        published: the papers' tables with our values.
+        planned: where the tables are those of one configuration; without it there are neither pictures nor origins.
+    """
+
+    name: str
     metrics: pd.DataFrame
     per_class: pd.DataFrame
     costs: pd.DataFrame
     summary: Sequence[Table]
     published: Sequence[Table]
+    planned: Planned | None = None
 
 
 def write_site(content: SiteContent, folder: Path) -> None:
-    """Write all pages; what the folder held of an earlier site is replaced.
+    """Write all pages; those of an earlier site are replaced.
 
     Args:
         content: what to show.
         folder: of the site.
 
     Raises:
+        ForeignFolderError: if the folder holds files that are not those of a site.
         AssetError: if a package that the site needs is not installed.
         ValueError: if a file of predictions is damaged.
     """
-    shutil.rmtree(folder / "pictures", ignore_errors=True)
+    claim(folder, SITE)
     copy_assets(folder / "assets")
     for name in ("site.css", "site.js"):
         write_text(folder / "assets" / name, (_HERE / "assets" / name).read_text(encoding="utf-8"))
@@ -90,38 +106,43 @@ def write_site(content: SiteContent, folder: Path) -> None:
     own: dict[str, dict[str, Any]] = {
         "index": {
             "lead": LEAD,
-            "states": _states(content.jobs, content.states),
             "tables": "".join(map(html_table, content.summary)),
             "compared": "".join(map(html_table, content.published)),
-            "files": list(content.files),
-            "configuration": _configuration(content.plan),
+            "states": [],
         },
         "values": {"data": values, "panes": _panes(content.metrics)},
         "curves": {"data": drawn},
-        "pictures": {"data": _pictures(content, folder)},
         "classes": {"data": [chart for chart in drawn if chart["of_classes"]]},
         "costs": {"data": costs, "panes": _panes(content.costs)},
-        "origins": {"runs": origins(content.plan, content.results, content.states)},
     }
+    if (planned := content.planned) is not None:
+        own["index"] |= {
+            "states": _states(planned.jobs, planned.states),
+            "files": list(planned.files),
+            "configuration": _configuration(planned.plan),
+        }
+        own["pictures"] = {"data": _pictures(planned, folder)}
+        own["origins"] = {"runs": origins(planned.plan, planned.results, planned.states)}
+    pages = [(page, heading) for page, heading in PAGES if page in own]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # methods and classes have an order
     common = {
-        "name": content.plan.config.results,
-        "pages": PAGES,
+        "name": content.name,
+        "pages": pages,
         "version": metadata.version("segue"),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    for page, heading in PAGES:
+    for page, heading in pages:
         text = environment.get_template(f"{page}.html").render(page=page, heading=heading, **common, **own[page])
         write_text(folder / f"{page}.html", text)
 
 
-def _pictures(content: SiteContent, folder: Path) -> list[dict[str, Any]]:
+def _pictures(planned: Planned, folder: Path) -> list[dict[str, Any]]:
     found = []
-    for number, comparison in enumerate(content.plan.comparisons):
-        shown = comparison_pictures(comparison, content.results, folder, f"pictures/{number}")
+    for number, comparison in enumerate(planned.plan.comparisons):
+        shown = comparison_pictures(comparison, planned.results, folder, f"pictures/{number}")
         if shown is not None:
             identity = comparison.identity
             names = ("dataset", "task", "scenario", "setting", "recipe", "protocol")
