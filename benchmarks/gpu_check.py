@@ -15,6 +15,8 @@ Steps, each in a process of its own; one table at the end. The exit status is 0 
                 and with torch.compile of backbone and pixel decoder (switches of a recipe)
     waits       how often a training step makes the host wait for the card (torch.cuda.set_sync_debug_mode; none on a CPU)
     pinning     moving the batch of a training step to the card from pinned memory, against pageable memory
+    processes   tests/unit/training/test_distributed_cuda.py: two GPUs through NCCL, and passes of fewer images on one, find what
+                one training step finds; skipped, and said so, as far as there are too few
     evaluation  benchmarks/evaluation_forward.py: normalisation folded and channels last, against the network as trained
 """
 
@@ -276,6 +278,10 @@ def main() -> int:
     moved = json.loads(last_line(output)) if good else {}
     result = ", ".join(f"{kind} {seconds * 1e3:.2f} ms" for kind, seconds in moved.items())
     note("a batch to the device", good, result, output)
+    good, output = run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "tests/unit/training/test_distributed_cuda.py"], 900
+    )
+    note(f"several processes, {torch.cuda.device_count()} GPUs", good, last_line(output), output)
     for network in ("mask2former-r50", "deeplabv3-r101"):
         command = [sys.executable, "benchmarks/evaluation_forward.py", "--device", str(device), "--network", network]
         sizes = ["--size", str(arguments.crop), "--rounds", str(max(2, arguments.repeats))]

@@ -11,13 +11,15 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from method_jobs import CPU, Notes
+from method_jobs import Notes
 from torch import multiprocessing
 
+from model.common.devices import choose_device
 from model.common.process_numbers import MEETING, ProcessNumbers
 from model.data.loading.mask_batch import MaskBatch
 from model.data.loading.pixel_batch import PixelBatch
 from model.training import job as job_module
+from model.training.checkpoint import to_cpu
 from model.training.job import JobFiles, run_job
 from model.training.processes import Processes, joined
 from model.training.spec import parse_spec
@@ -31,6 +33,7 @@ class SplitJob:
     spec: str
     files: JobFiles
     micro_batch: int | None = None
+    device: str = "cpu"
 
 
 class Rows(Notes):
@@ -51,12 +54,13 @@ def train(job: SplitJob, processes: Processes | None = None) -> dict[str, Any]:
         outcome = run_job(
             parse_spec(job.spec),
             job.files,
-            device=CPU,
+            device=choose_device(job.device, 0 if processes is None else processes.rank),
             make_reporter=lambda _: rows,
             processes=processes,
             micro_batch=job.micro_batch,
         )
-    return {"network": outcome.checkpoint.network, "state": outcome.checkpoint.method_state, "totals": rows.totals}
+    found = {"network": outcome.checkpoint.network, "state": outcome.checkpoint.method_state, "totals": rows.totals}
+    return to_cpu(found)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -86,7 +90,7 @@ def work(rank: int, count: int, folder: str, jobs: list[SplitJob]) -> None:
     """One of several processes that train the same jobs; the first and the last one's results are saved."""
     torch.set_num_threads(1)
     os.environ[MEETING] = f"{folder}/meeting"
-    with joined(ProcessNumbers(rank, count, rank, count), CPU) as processes:
+    with joined(ProcessNumbers(rank, count, rank, count), choose_device(jobs[0].device, rank)) as processes:
         assert processes is not None
         for number, job in enumerate(jobs):
             found = train(job, processes)
