@@ -123,6 +123,7 @@ def run_job(
     loader = step_loader(spec, PreparedDataset.open(files.data), images, method, workers, device, processes)
     network, old_model, state = build_networks(spec, files.previous, method, device)
     if recipe.compiled:
+        torch.use_deterministic_algorithms(device.type == "cpu")  # tells the compiler, too
         for built in (network, old_model):
             compile_parts(built)
     iterations = step_iterations(recipe, loader.batches_per_epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,31 @@ from model.methods.base import ParameterGroup
 
 class OptimiserError(ValueError):
     """Parameter groups that make no optimiser; the message names the parameter."""
+
+
+class Uncompiled(torch.optim.Optimizer):
+    """An optimiser without the wrappers that keep torch's compiler out of it.
+
+    Nothing compiles an optimiser here, and the wrappers load the compiler at their first call: a second at the start of every
+    training. What is inside them is torch's own code, unchanged.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class SGD(Uncompiled, torch.optim.SGD):
+    """torch's own."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class AdamW(Uncompiled, torch.optim.AdamW):
+    """torch's own."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 def freeze_untrained(network: nn.Module, groups: Sequence[ParameterGroup]) -> int:
@@ -81,9 +107,9 @@ def build_optimiser(
             )
     # Fused updates pass over memory once: on one core AdamW takes a twentieth of the time of the plain formulation.
     if name == "sgd":
-        return torch.optim.SGD(prepared, lr=learning_rate, momentum=momentum, nesterov=nesterov, fused=True)
+        return SGD(prepared, lr=learning_rate, momentum=momentum, nesterov=nesterov, fused=True)
     if name == "adamw":
-        return torch.optim.AdamW(prepared, lr=learning_rate, betas=betas, eps=epsilon, fused=True)
+        return AdamW(prepared, lr=learning_rate, betas=betas, eps=epsilon, fused=True)
     raise OptimiserError(f"there is no optimiser '{name}'; choose sgd or adamw")
 
 

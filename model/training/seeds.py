@@ -42,7 +42,8 @@ def configure_numerics(device: torch.device, threads: int | None = None, tf32: b
     if threads is not None:
         torch.set_num_threads(threads)
     on_cpu = device.type == "cpu"
-    torch.use_deterministic_algorithms(on_cpu)
+    # Does what use_deterministic_algorithms does, which also loads the compiler to tell it so: a second of every training.
+    torch.set_deterministic_debug_mode("error" if on_cpu else "default")
     # Filling fresh memory finds reads of uninitialised tensors; it costs time and changes no result of correct code.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not on_cpu

@@ -136,8 +136,18 @@ def network_values(name: str, arguments: Mapping[str, Any], classes: int) -> int
 
     def find() -> int:
         import torch
+        from torch.overrides import TorchFunctionMode
 
-        with torch.device("meta"):
+        class Unfilled(TorchFunctionMode):
+            """Leaves tensors alone that have no memory; drawing random numbers for them would load torch's compiler."""
+
+            def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                kwargs = kwargs or {}
+                if getattr(function, "__name__", "") in ("normal_", "uniform_"):  # of tensors and of torch.nn.init
+                    return args[0] if args else kwargs["tensor"]
+                return function(*args, **kwargs)
+
+        with torch.device("meta"), Unfilled():
             built = networks.build(name, [classes], arguments)
         return sum(tensor.numel() for tensor in built.state_dict().values())
 

@@ -7,11 +7,13 @@ from configuration_cases import CONFIGURATION
 from file_cases import CHECKPOINTS, DATA, EVALUATIONS
 from folder_cases import FOLDERS
 from machine_cases import MACHINE
+from mask_cases import MASKS
 from prediction_cases import IMPORTS, PREDICTIONS
 from raw_cases import IMAGES
 
 SECTIONS: tuple[Section, ...] = (
     CONFIGURATION,
+    MASKS,
     FOLDERS,
     IMAGES,
     DATA,

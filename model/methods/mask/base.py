@@ -30,7 +30,16 @@ from model.data.loading.mask_batch import MaskBatch, MaskTargets
 from model.losses.point_sampling import PointSource, uniform_points
 from model.losses.query_losses import balanced_query_cross_entropy
 from model.losses.set_criterion import ClassLoss, PredictionLosses
-from model.methods.base import Context, Method, ParameterGroup, Trainable, Weight, prediction_field
+from model.methods.base import (
+    Context,
+    Method,
+    MethodError,
+    ParameterGroup,
+    RecipeLike,
+    Trainable,
+    Weight,
+    prediction_field,
+)
 from model.networks.mask2former.assembly import (
     Candidates,
     Instances,
@@ -44,7 +53,7 @@ from model.networks.mask2former.assembly import (
     sure_queries,
 )
 from model.networks.mask2former.outputs import MaskOutputs, MaskPrediction
-from model.scenario import Step
+from model.scenario import Scenario, Step
 
 UNDECAYED = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
 """Modules whose own parameters have no weight decay."""
@@ -72,6 +81,13 @@ class MaskMethod(Method[MaskBatch, MaskOutputs]):
     base_method: ClassVar[str | None] = "finetuning"
     network_arguments: ClassVar[Mapping[str, tuple[Any, ...]]] = {"name": ("mask2former",)}
     base_fields: ClassVar[tuple[str, ...] | None] = ("class_weight", "mask_weight", "dice_weight", "no_object_weight")
+
+    def check(self, recipe: RecipeLike, scenario: Scenario, setting: str, task: str) -> None:
+        super().check(recipe, scenario, setting, task)
+        if recipe.network.get("head") == "joint" and len(scenario.increments) > 1 and not self.all_at_once:
+            raise MethodError(
+                "the recipe's network.head is 'joint', which cannot learn further classes: use 'steps' or 'separate-no-object'"
+            )
 
     def trainable(self, network: nn.Module, step: Step) -> Trainable:
         """All parameters; normalisations and embeddings without weight decay (as released).

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+ClassHeadName = Literal["joint", "steps", "separate-no-object"]
+"""What recipes call the three kinds."""
 
 
 class ClassHead(nn.Module):
@@ -113,7 +117,7 @@ def _like(layer: nn.Module, outputs: int) -> nn.Linear:
     return nn.Linear(weight.shape[1], outputs, device=weight.device, dtype=weight.dtype)
 
 
-CLASS_HEADS: dict[str, type[ClassHead]] = {
+CLASS_HEADS: dict[ClassHeadName, type[ClassHead]] = {
     "joint": JointHead,
     "steps": StepHeads,
     "separate-no-object": SeparateNoObjectHeads,

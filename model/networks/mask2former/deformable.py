@@ -49,10 +49,11 @@ class DeformableAttention(nn.Module):
         for projection in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
-        angle = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
+        # On the CPU, also where planning builds the network without memory.
+        angle = torch.arange(self.heads, dtype=torch.float32, device="cpu") * (2 * math.pi / self.heads)
         direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
         direction = direction / direction.abs().amax(dim=-1, keepdim=True)  # onto the border of a square
-        steps = torch.arange(1, self.points + 1, dtype=torch.float32)
+        steps = torch.arange(1, self.points + 1, dtype=torch.float32, device="cpu")
         star = direction[:, None, None, :] * steps[None, None, :, None]  # heads, 1, points, xy
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(star.expand(-1, self.levels, -1, -1).reshape(-1))

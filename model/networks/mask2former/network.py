@@ -18,7 +18,7 @@ from model.losses.softmax_criterion import CRITERIA
 from model.networks.arguments import Channels, Count
 from model.networks.backbones.detectron_resnet import RESNETS, NormName
 from model.networks.backbones.names import timm_model
-from model.networks.mask2former.class_heads import CLASS_HEADS
+from model.networks.mask2former.class_heads import CLASS_HEADS, ClassHeadName
 from model.networks.mask2former.decoder import MaskedAttentionDecoder
 from model.networks.mask2former.outputs import MaskOutputs
 from model.networks.mask2former.pixel_decoder import NORM_GROUPS, PixelDecoder
@@ -113,7 +113,7 @@ def build_mask2former(
     *,
     backbone: str = "resnet50",
     norm: NormName = "frozen-bn",
-    head: str = "steps",
+    head: ClassHeadName = "steps",
     channels: Channels = 256,
     pixel_channels: Channels | None = None,
     mask_channels: Channels | None = None,

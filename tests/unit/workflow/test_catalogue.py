@@ -1,5 +1,9 @@
 """Facts about methods and networks that planning keeps."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from model.config.recipes import Recipes
@@ -11,6 +15,7 @@ from model.training.spec import RecipeSpec
 from model.workflow import catalogue
 from model.workflow.catalogue import DECISION_HOOKS, check_method, check_recipe, method_facts, network_values
 
+PROJECT = Path(__file__).resolve().parents[3]
 EVERY = [(name, family) for family, rows in METHODS.items() for name in rows]
 SCENARIO = Scenario("2-1", ((1, 2), (3,)))
 
@@ -86,3 +91,15 @@ def test_a_network_has_as_many_values_as_its_state():
     built = networks.build("deeplabv3", [3], {"backbone": "tiny"})
     values = sum(tensor.numel() for tensor in built.state_dict().values())
     assert network_values("deeplabv3", {"backbone": "tiny"}, 3) == values
+
+
+@pytest.mark.parametrize("name", ["deeplabv3", "mask2former"])
+def test_values_of_a_network_are_counted_without_the_compiler(name):
+    arguments = {"backbone": "tiny"}
+    built = sum(tensor.numel() for tensor in networks.build(name, [3], arguments).state_dict().values())
+    code = (
+        "import sys\nfrom model.workflow import catalogue\ncatalogue.kept_answer = lambda folder, question, find: find()\n"
+        f"print(catalogue.network_values({name!r}, {arguments!r}, 3), 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(built), "False"]
