@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report site compare schemas docs lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report site compare schemas docs docs-site lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -86,6 +86,9 @@ docs: $(STAMP)  ## Write the generated parts of docs/: error messages, hooks, pu
 	@$(BIN)/python workflow_scripts/write_hook_table.py
 	@$(BIN)/python workflow_scripts/draw_imports.py
 	@$(BIN)/python workflow_scripts/write_published.py
+
+docs-site: $(STAMP)  ## The documentation as web pages: build/docs/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet && echo "== build/docs/index.html"
 
 lock: $(STAMP)  ## Make the pinned requirements anew (needs uv)
 	@{ echo "# Made by \`make lock\` from pyproject.toml and envs/pins.txt; every platform, Python 3.11 and newer."; \

@@ -80,7 +80,7 @@ def main() -> None:
     page = parser.parse_args().page
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{hook_table()}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{hook_table()}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

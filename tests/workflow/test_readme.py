@@ -32,17 +32,7 @@ def test_the_readme_has_commands():
 @pytest.fixture(scope="module")
 def checkout(micro: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy with the environment of this project, so that nothing is installed again."""
-    found = micro.copy(tmp_path_factory.mktemp("readme") / "segue")
-    (found.folder / ".venv").symlink_to(PROJECT / ".venv", target_is_directory=True)
-    stamp = PROJECT / ".venv" / ".segue-stamp"
-    assert stamp.exists(), "run the tests with `make test`"
-    for name in ("pyproject.toml", "envs/requirements.lock", "setup.py"):
-        file = found.folder / name
-        if file.exists():
-            os.utime(file, (0, 0))
-    for file in (found.folder / "ops").rglob("*"):
-        os.utime(file, (0, 0))
-    return found
+    return micro.copy(tmp_path_factory.mktemp("readme") / "segue").with_environment()
 
 
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
