@@ -211,7 +211,7 @@ def test_what_is_kept_runs_nothing_again_and_is_marked_in_the_tables(micro: Chec
     assert table(checkout) == before
     summary = (checkout.folder / "results/tables/summary.md").read_text()
     mib = next(line for line in summary.splitlines() if line.startswith("| mib"))  # costs stand below the values
-    assert mib.count("†") == 3
+    assert mib.count("†") == 4  # old, new, all and the mean over steps
     assert r"made with distillation\_weight 10, the configuration says 999" in summary.split("†")[-1]
     with (checkout.folder / "results/tables/costs.csv").open(newline="") as file:
         assert {row["kept"] for row in csv.DictReader(file)} == {"1"}
