@@ -232,3 +232,15 @@ def gallery_predictions(wildcards):
     run = gallery_run(wildcards)
     first = next(iter(run.evaluations.values()))
     return [RESULTS / evaluation.directory / "predictions.npz" for evaluation in first]
+
+
+def files_of(found):
+    """Title → paths, of :func:`loss_files` or :func:`memory_files`."""
+    return {title: [str(RESULTS / file) for file, _ in files] for title, files in found.items()}
+
+
+def drawn(find):
+    """Input function: all files of a comparison that ``find`` names."""
+    return lambda wildcards: [
+        file for files in files_of(find(COMPARISONS[wildcards.comparison])).values() for file in files
+    ]

@@ -115,18 +115,6 @@ rule rank_agreement:
         "{PYTHON} {SCRIPTS}/compare_ranks.py --config {params.config:q} --results {params.results:q} --published {params.published:q} --folder {params.folder:q} > {log:q} 2>&1"
 
 
-def files_of(found):
-    """Title → paths, of :func:`loss_files` or :func:`memory_files`."""
-    return {title: [str(RESULTS / file) for file, _ in files] for title, files in found.items()}
-
-
-def drawn(find):
-    """Input function: all files of a comparison that ``find`` names."""
-    return lambda wildcards: [
-        file for files in files_of(find(COMPARISONS[wildcards.comparison])).values() for file in files
-    ]
-
-
 rule figures:
     """Curves over steps, old against new classes, forgetting, values per class, losses, memories: one set per scenario."""
     input:

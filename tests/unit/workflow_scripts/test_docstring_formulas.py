@@ -1,6 +1,11 @@
 """Formulas of docstrings become MathML; nothing else changes."""
 
-from workflow_scripts.docstring_formulas import with_mathml
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "workflow_scripts"))
+
+from docstring_formulas import with_mathml
 
 
 def test_a_block_formula_over_two_lines_is_one_formula():
