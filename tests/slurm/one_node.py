@@ -77,7 +77,7 @@ def program(name: str) -> str | None:
 
 
 @contextmanager
-def one_node_cluster(*, gpus: int = 2, cpus: int = 4, memory: int = 8000, kill_wait: int = 20) -> Iterator[Cluster]:
+def one_node_cluster(*, gpus: int = 2, cpus: int = 4, memory: int = 8000, kill_wait: int = 120) -> Iterator[Cluster]:
     """Start the daemons, wait until the node takes jobs, and end everything afterwards.
 
     Args:

@@ -148,9 +148,14 @@ def test_a_job_killed_by_its_time_limit_is_submitted_again_and_goes_on(
         shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
         return shown if "JobState=TIMEOUT" in shown else None
 
+    def state_saved() -> str | None:
+        """The last words of the training: in its log, until the next attempt begins that file anew."""
+        logs = (file.read_text() for file in limited.folder.glob("results/logs/base/**/train.log"))
+        return next((log for log in logs if "stopped by SIGTERM after iteration" in log), None)
+
     limited.until("time limit", timed_out)
+    limited.until("words of a training that saved its state in the grace time", state_saved)
     assert limited.wait() == 0, limited.said()
-    assert "stopped by SIGTERM after iteration" in limited.said()  # the grace time was enough to save the state
     assert "mem_mb=1000" in limited.said() and "runtime=60" in limited.said()  # more of both the second time
     (record,) = records(limited.folder)
     assert 0 < record["resumed_at"] < record["iterations"] == 100
