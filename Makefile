@@ -53,8 +53,8 @@ bench: $(STAMP)  ## Side-by-side measurements, each prints a ratio
 doctor: $(STAMP)  ## What this machine has, and what is missing for which dataset
 	@$(BIN)/python workflow_scripts/doctor.py --configfile $(CONFIG)
 
-plan: $(STAMP)  ## What CONFIG would run: jobs, shared trainings, iterations, disk
-	@$(BIN)/python workflow_scripts/show_plan.py --configfile $(CONFIG)
+plan: $(STAMP)  ## What CONFIG would run: jobs, shared trainings, iterations, time, disk
+	@$(BIN)/python workflow_scripts/show_plan.py --configfile $(CONFIG) $(if $(HISTORY),--history $(HISTORY))
 
 why: $(STAMP)  ## What CONFIG would make again, why, and what it cost when it was made
 	@$(BIN)/python workflow_scripts/show_why.py --configfile $(CONFIG)

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from model.common.hardware import cpu_model
+
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "snakemake")
 
 
@@ -40,16 +42,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
-
-
-def cpu_model() -> str:
-    """The processor's marketing name, or the architecture where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def op_implementation() -> str | None:

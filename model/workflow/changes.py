@@ -29,7 +29,7 @@ class Cost:
         return Cost(self.gpu + other.gpu, self.cpu + other.cpu)
 
     def __str__(self) -> str:
-        parts = [f"{_duration(seconds)} {unit}" for seconds, unit in ((self.gpu, "GPU"), (self.cpu, "CPU")) if seconds]
+        parts = [f"{duration(seconds)} {unit}" for seconds, unit in ((self.gpu, "GPU"), (self.cpu, "CPU")) if seconds]
         return " + ".join(parts) or "cost not recorded"
 
 
@@ -176,7 +176,8 @@ def _some(names: Sequence[str], most: int = 2) -> str:
     return ", ".join(names[:most]) + (f", … {rest} more" if rest > 0 else "")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 6000:
