@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan why keep predict export report site compare schemas docs docs-site lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan progress why keep predict export report site compare schemas docs docs-site lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -55,6 +55,9 @@ doctor: $(STAMP)  ## What this machine has, and what is missing for which datase
 
 plan: $(STAMP)  ## What CONFIG would run: jobs, shared trainings, iterations, time, disk
 	@$(BIN)/python workflow_scripts/show_plan.py --configfile $(CONFIG) $(if $(HISTORY),--history $(HISTORY))
+
+progress: $(STAMP)  ## What a workflow that runs elsewhere is doing: done, running, waiting, failed (Ctrl-C ends the view)
+	@$(BIN)/python workflow_scripts/show_progress.py --configfile $(CONFIG)
 
 why: $(STAMP)  ## What CONFIG would make again, why, and what it cost when it was made
 	@$(BIN)/python workflow_scripts/show_why.py --configfile $(CONFIG)

@@ -24,6 +24,7 @@ from model.training.progress import Progress
 from model.training.record import git_state, machine, now, peak_memory, versions
 from model.training.resume import SNAPSHOT_MINUTES, ResumeKey, Snapshots, snapshot_minutes
 from model.training.spec import TrainingSpec, parse_spec
+from model.training.status import StatusFile
 from model.training.work_folder import keep_finished, restore_finished
 from model.workflow.jobs import training_code
 
@@ -133,16 +134,24 @@ def train(
     started, key = now(), ResumeKey(made_from.parts)
     minutes = snapshot_minutes(arguments.snapshot_minutes, os.environ)
     snapshots = Snapshots(arguments.work / SNAPSHOTS, key, seconds=60 * minutes, say=say)
+    count = 1 if processes is None else processes.count
+    status = StatusFile(arguments.work, machine(device)["device"], count)
+    status.write()
     reporters: list[Progress] = []
 
     def make_reporter(iterations: int) -> Progress:
         reporters.append(
-            Progress(iterations, bar=sys.stderr.isatty(), tensorboard=arguments.work / "tensorboard", log=sys.stdout)
+            Progress(
+                iterations,
+                bar=sys.stderr.isatty(),
+                tensorboard=arguments.work / "tensorboard",
+                log=sys.stdout,
+                tell=status.write,
+            )
         )
         return reporters[-1]
 
     step, method = spec.step.index, spec.method.name
-    count = 1 if processes is None else processes.count
     together = f", {count} processes" if count > 1 else ""
     say(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device.type}{together}")
     try:
@@ -179,6 +188,7 @@ def train(
             "git": git_state(PROJECT),
         },
     )
+    status.remove()
 
 
 def score_of(

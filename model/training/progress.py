@@ -63,6 +63,7 @@ class Progress:
         bar: whether to draw a progress bar on stderr.
         tensorboard: folder for TensorBoard's event files; None writes none, and so does a missing TensorBoard.
         clock: seconds of a clock that never goes back.
+        tell: called with each line's ``iteration``, ``iterations``, ``rate`` in iterations a second, and seconds ``left``.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Progress:
         bar: bool = False,
         tensorboard: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[..., None] | None = None,
     ) -> None:
         self.iterations = iterations
         self.curves: list[dict[str, float]] = []
@@ -84,6 +86,7 @@ class Progress:
         self._log = log
         self._seconds = seconds
         self._clock = clock
+        self._tell = tell
         self._began = self._last_line = clock()
         self._start = self._last_iteration = self._done = 0
         self._bar = tqdm(total=iterations, unit="it", file=sys.stderr, leave=False) if bar else None
@@ -177,6 +180,8 @@ class Progress:
         )
         with tqdm.external_write_mode(file=self._log):
             print(line, file=self._log, flush=True)
+        if self._tell is not None:
+            self._tell(iteration=iteration, iterations=self.iterations, rate=rate, left=left)
         self._last_line, self._last_iteration = now, iteration
 
 

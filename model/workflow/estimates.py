@@ -82,7 +82,7 @@ def time_lines(plan: Plan, times: Times, to_do: Collection[str]) -> list[str]:
         for kind, found in (("trainings", times.trainings), ("evaluations", times.evaluations)):
             chosen = [estimate for name, estimate in found.items() if wanted is None or name in wanted]
             if chosen:
-                parts.append(f"{kind} {_sum(chosen)}")
+                parts.append(f"{kind} {total_text(chosen)}")
         lines.append(f"  {title}: {', '.join(parts) or 'nothing'}")
     return [*lines, *(f"  {line}" for line in (*_sureness(times), *_sharing(plan, times)))]
 
@@ -106,7 +106,7 @@ def _iterations(training: Training, results: Path, history: History, images: dic
     return int(recipe["epochs"]) * max(1, (count + replayed) // int(recipe["batch_size"]))
 
 
-def _sum(estimates: Iterable[Estimate | None]) -> str:
+def total_text(estimates: Iterable[Estimate | None]) -> str:
     """``about 12 min (11 min to 14 min), without 3 that nothing tells of``."""
     estimates = list(estimates)
     known = [found for found in estimates if found is not None]
@@ -136,4 +136,4 @@ def _sharing(plan: Plan, times: Times) -> Iterator[str]:
     if not saved:
         return
     found = [times.trainings[name] for name, count in again.items() for _ in range(count)]
-    yield f"sharing saves {saved} training{'s' * (saved > 1)}, {_sum(found)}"
+    yield f"sharing saves {saved} training{'s' * (saved > 1)}, {total_text(found)}"

@@ -136,7 +136,7 @@ def failures(logs: Path, since: float, workflow_log: Path | None = None, interru
     lines, told = [], set()
     for ended, log in sorted(entry for entry in written if entry[0] >= since):
         stopped = interrupted is not None and ended > interrupted - _AT_ONCE
-        if found := _last_words(log, stopped):
+        if found := last_words(log, stopped):
             told.add(log.resolve())
             lines += found
     if workflow_log is None or not workflow_log.is_file():
@@ -149,7 +149,7 @@ def failures(logs: Path, since: float, workflow_log: Path | None = None, interru
     return [*dict.fromkeys(lines), *([_TOO_LONG] if "Argument list too long" in text else [])]
 
 
-def _last_words(file: Path, stopped: bool) -> list[str]:
+def last_words(file: Path, stopped: bool = False) -> list[str]:
     """Errors that the log of a job tells, or that it was asked to stop; nothing if it tells neither.
 
     Args:

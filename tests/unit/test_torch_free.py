@@ -11,7 +11,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 WORKFLOW = [PROJECT / "Snakefile", *sorted((PROJECT / "rules").glob("*.smk"))]
 SCRIPTS = (
     *("check_config", "draw_figures", "draw_gallery", "fetch_archive", "fetch_list", "index_classes", "keep_results"),
-    *("make_tables", "prepare_dataset", "select_memory", "show_plan", "show_results", "show_why", "split_steps"),
+    *(
+        "make_tables",
+        "prepare_dataset",
+        "select_memory",
+        "show_plan",
+        "show_progress",
+        "show_results",
+        "show_why",
+        "split_steps",
+    ),
 )
 HEAVY = ("torch", "torchvision")
 

@@ -139,6 +139,16 @@ def test_the_plan_tells_jobs_sharing_iterations_and_disk(micro: Checkout):
     assert disk == pytest.approx(real, rel=0.1)
 
 
+def test_progress_counts_what_is_done_and_writes_nothing(micro: Checkout):
+    before = {file: file.stat().st_mtime_ns for file in (micro.folder / "results").rglob("*")}
+    done = run_script(micro, "show_progress.py", "--configfile", MICRO)
+    assert done.returncode == 0, done.stderr
+    assert "no workflow is running; the last one was process" in done.stdout
+    assert re.search(r"^trainings +10 +0 +0 +0$", done.stdout, re.MULTILINE)
+    assert re.search(r"^evaluations +10 +0 +0 +0$", done.stdout, re.MULTILINE)
+    assert {file: file.stat().st_mtime_ns for file in (micro.folder / "results").rglob("*")} == before
+
+
 def test_the_doctor_looks_at_everything_and_says_what_a_dataset_lacks(micro: Checkout, tmp_path: Path):
     content = yaml.safe_load((micro.folder / MICRO).read_text())
     content["datasets"]["photos"] = {"kind": "folder", "root": "$SEGUE_NOWHERE/photos"}
