@@ -34,6 +34,8 @@ rule all:
             for figure in FIGURES
             for suffix in FIGURE_FORMATS
         ],
+        [RESULTS / "tables" / sweep / f"sweep.{suffix}" for sweep in SWEEPS for suffix in SWEEP_TABLES],
+        [RESULTS / "figures" / sweep / f"sweep.{suffix}" for sweep in SWEEPS for suffix in FIGURE_FORMATS],
         [RESULTS / "figures" / comparison / f"gallery_{method}.png" for comparison, method in GALLERIES],
         list(rules.rank_agreement.output) if PLAN.config.ranked_against else [],
 

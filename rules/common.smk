@@ -200,8 +200,8 @@ def weights_input(network):
 
 # Files of weights that are published at an address and are not there yet.
 FETCHED_WEIGHTS = {}
-for name in sorted({experiment.recipe for experiment in PLAN.config.experiments}):
-    entry = PLAN.config.recipes[name].network.get("weights")
+for name in sorted({run.recipe for run in PLAN.runs}):
+    entry = PLAN.recipes[name].network.get("weights")
     try:
         if entry is not None and (file := to_fetch(entry)) is not None:
             FETCHED_WEIGHTS[str(file)] = entry

@@ -6,6 +6,7 @@ from model.workflow.plan_jobs import (
     FIGURES,
     PUBLISHED,
     SIGNIFICANCE,
+    SWEEP_TABLES,
     agreement_inputs,
     galleries,
     loss_files,
@@ -16,6 +17,7 @@ from model.workflow.plan_jobs import (
 
 COMPARISONS = {comparison.name: comparison for comparison in PLAN.comparisons}
 GALLERIES = galleries(PLAN)
+SWEEPS = {sweep.name: sweep for sweep in PLAN.sweeps}
 CONFIGURATION = canonical_json(PLAN.config.model_dump(exclude_defaults=True))
 
 
@@ -180,6 +182,41 @@ rule figures:
         folder=lambda wildcards: RESULTS / "figures" / wildcards.comparison,
     shell:
         "{PYTHON} {SCRIPTS}/draw_figures.py --metrics {input.metrics:q} --per-class {input.per_class:q} --comparison {params.comparison:q} --losses {params.losses:q} --memories {params.memories:q} --folder {params.folder:q} > {log:q} 2>&1"
+
+
+rule sweep:
+    """What each combination of a sweep gives: one table and one figure for each scenario and setting."""
+    input:
+        metrics=known(RESULTS / "tables/metrics.csv"),
+    output:
+        table=report(
+            RESULTS / "tables/{sweep}/sweep.html",
+            caption="captions/sweep.rst",
+            category="Tables",
+            labels={"table": "sweep, {sweep}"},
+        ),
+        others=[RESULTS / f"tables/{{sweep}}/sweep.{suffix}" for suffix in SWEEP_TABLES if suffix != "html"],
+        figure=report(
+            RESULTS / "figures/{sweep}/sweep.svg",
+            caption="captions/sweep.rst",
+            category="Figures",
+            subcategory="{sweep}",
+            labels={"figure": "sweep"},
+        ),
+        png=RESULTS / "figures/{sweep}/sweep.png",
+    log:
+        RESULTS / "logs/figures/{sweep}.log",
+    benchmark:
+        RESULTS / "benchmarks/figures/{sweep}.tsv"
+    wildcard_constraints:
+        sweep=one_of(map(re.escape, SWEEPS)),
+    localrule: True
+    params:
+        sweep=lambda wildcards: argument(canonical_json(SWEEPS[wildcards.sweep].spec)),
+        table=lambda wildcards: RESULTS / "tables" / wildcards.sweep / "sweep",
+        figure=lambda wildcards: RESULTS / "figures" / wildcards.sweep / "sweep",
+    shell:
+        "{PYTHON} {SCRIPTS}/summarise_sweep.py --metrics {input.metrics:q} --sweep {params.sweep:q} --table {params.table:q} --figure {params.figure:q} > {log:q} 2>&1"
 
 
 rule gallery:

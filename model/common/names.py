@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+VARIANT = "@"
+"""What stands between the name of a method or recipe and the values that were changed in it; no configured name has it."""
 RENAMED = {
     "minimum_factor": "minimum_rate",
     "most_instances": "max_detections",

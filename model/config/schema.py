@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from model.common.environment import expand, not_set
 from model.config.messages import NAME
+from model.config.sweeps import check_overrides, check_sweep
 from model.networks.backbones.names import timm_version
 from model.networks.weights_entry import spec_entry
 from model.training.spec import KeepBestSpec, OptimiserSpec, PolySpec, ScheduleSpec, check_family
@@ -212,7 +213,11 @@ class Released(ImportedFile):
 
 
 class Experiment(_Typed):
-    """Runs that are compared: every method in every scenario, setting and seed."""
+    """Runs that are compared: every method in every scenario, setting and seed.
+
+    ``overrides`` changes hyper-parameters of the methods (``method.NAME``) or values of the recipe (``recipe.KEY``) here;
+    ``sweep`` runs every combination of several values.
+    """
 
     dataset: Name
     task: Literal["panoptic", "semantic", "instance"] = "semantic"
@@ -228,13 +233,34 @@ class Experiment(_Typed):
     memory: Memory | None = None
     base_checkpoint: ImportedFile | None = None
     released: list[Released] = []
+    overrides: dict[str, Any] = {}
+    sweep: dict[str, Any] = {}
     note: str = ""
 
     @model_validator(mode="after")
     def _something_to_run(self) -> Experiment:
         if not (self.methods or self.released):
             raise ValueError("'methods' is empty: list at least one method, or released weights under 'released'")
+        if self.sweep and self.released:
+            raise ValueError("'released' weights are not trained: list them in an experiment without a 'sweep'")
+        for key in self.sweep.keys() & self.overrides.keys():
+            raise ValueError(f"'{key}' is under 'overrides' and under 'sweep'; leave one of them")
         return self
+
+    @field_validator("overrides")
+    @classmethod
+    def _keys_of_overrides(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_overrides(value)
+        return value
+
+    @field_validator(
+        "sweep", mode="before", json_schema_input_type=dict[str, Annotated[list[Any], Field(min_length=1)]]
+    )
+    @classmethod
+    def _keys_of_sweep(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            check_sweep(value)
+        return value
 
     @field_validator("methods", mode="before", json_schema_input_type=list[str | MethodEntry])
     @classmethod

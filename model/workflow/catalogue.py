@@ -7,6 +7,7 @@ Refusals are not kept: the question is asked again, for its message.
 
 from __future__ import annotations
 
+import inspect
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -84,6 +85,19 @@ def method_facts(name: str, values: Mapping[str, Any], family: methods.Family) -
     found = _kept(["method", _target(name, family), family, dict(values)], [methods.module_of(name, family)], find)
     fields = None if found["base_fields"] is None else tuple(found["base_fields"])
     return MethodFacts(**{**found, "base_fields": fields, "decision": tuple(found["decision"])})
+
+
+def hyper_parameter_names(name: str, family: methods.Family) -> tuple[str, ...]:
+    """What a method may be given.
+
+    Raises:
+        MethodError: for an unknown method.
+    """
+
+    def find() -> list[str]:
+        return list(inspect.signature(methods.resolve(name, family)).parameters)
+
+    return tuple(_kept(["names", _target(name, family), family], [methods.module_of(name, family)], find))
 
 
 def check_method(

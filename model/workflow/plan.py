@@ -33,6 +33,7 @@ from model.workflow.results_folder import check_folders
 from model.workflow.scenarios import Cell, scenario_of
 from model.workflow.step_images import splits_of
 from model.workflow.suitable_recipes import check_configured, suitable_recipe, suits
+from model.workflow.sweeps import Single, expanded, sweeps_of
 
 
 class Plan:
@@ -56,6 +57,8 @@ class Plan:
         self._facts: dict[tuple[str, str, str], MethodFacts] = {}
         self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
         self._scenarios: dict[tuple[str, str, str], Scenario] = {}
+        written_out = expanded(config)
+        self.recipes = written_out.recipes
         used = {experiment.dataset for experiment in config.experiments}
         for name in config.ranked_against:
             if name not in used:
@@ -68,14 +71,16 @@ class Plan:
                 self.categories[name] = tuple(sources.categories(entry.kind, entry.options, prepared))
             except (ValueError, OSError) as error:
                 raise ConfigError(f"datasets.{name}: {not_set(entry.options) or error}") from None
-        for name in sorted({experiment.recipe for experiment in config.experiments}):
-            check_configured(name, config.recipes[name])
-        for index, experiment in enumerate(config.experiments):
-            self._expand(experiment, f"experiments[{index}]")
+        for name in sorted({single.experiment.recipe for single in written_out.singles}):
+            check_configured(name, self.recipes[name])
+        for single in written_out.singles:
+            self._expand(single)
+        self.sweeps = sweeps_of(written_out.grids, self.runs)
 
     # ------------------------------------------------------------------------------------------------------ expansion
 
-    def _expand(self, experiment: Experiment, where: str) -> None:
+    def _expand(self, single: Single) -> None:
+        experiment, where = single.experiment, single.where
         for name in experiment.protocols:
             if name not in protocols.known():
                 raise ConfigError(f"{where}.protocols: {unknown_name('protocol', name, protocols.known())}")
@@ -88,16 +93,16 @@ class Plan:
                     f"{where}.scenarios: '{scenario.name}' already means other classes of '{experiment.dataset}'; "
                     "give it another name"
                 )
-            if self.config.recipes[experiment.recipe].family == "per-pixel" and len(scenario.order) > MOST_CLASSES:
+            if self.recipes[experiment.recipe].family == "per-pixel" and len(scenario.order) > MOST_CLASSES:
                 raise ConfigError(
                     f"{where}.scenarios: '{scenario.name}' has {len(scenario.order)} classes, but label maps of per-pixel "
                     f"networks hold {MOST_CLASSES}; use the recipe of a mask network, or fewer classes"
                 )
             for setting in experiment.settings:
                 steps, together = splits_of(experiment, scenario, setting, dataset, categories, where)
-                recipe = self.config.recipes[experiment.recipe]
-                for number, entry in enumerate(experiment.methods):
-                    method = self._method(experiment, setting, entry, scenario, f"{where}.methods[{number}]")
+                recipe = self.recipes[experiment.recipe]
+                for entry, place in zip(experiment.methods, single.places, strict=True):
+                    method = self._method(experiment, setting, entry, scenario, place)
                     for seed in experiment.seeds:
                         cell = Cell(experiment, recipe, scenario, setting, seed, steps, together)
                         self._add(cell, entry, method, where)
@@ -107,7 +112,7 @@ class Plan:
                         self._add_released(cell, released, f"{where}.released[{number}]")
         check_released(experiment, where)
         for name in experiment.protocols:
-            family = self.config.recipes[experiment.recipe].family
+            family = self.recipes[experiment.recipe].family
             try:
                 evaluators.check_protocol(family, experiment.task, protocols.get(name))
             except evaluators.EvaluatorError as error:
@@ -122,7 +127,7 @@ class Plan:
         where: str,
         replays: bool = True,
     ) -> MethodFacts:
-        family = self.config.recipes[experiment.recipe].family
+        family = self.recipes[experiment.recipe].family
         try:
             method = self._method_facts(entry.name, entry.hyper_parameters, family)
             for values in map(entry.at_step, entry.steps):
@@ -135,8 +140,8 @@ class Plan:
                 check_method(entry.name, values, family, recipe, scenario, setting, experiment.task)
         except ValueError as error:
             owner = methods.resolve(entry.name, family)
-            found = suitable_recipe(owner, f"{experiment.recipe}-{entry.name}", self.config.recipes)
-            unsuitable = not suits(self.config.recipes[experiment.recipe], owner)
+            found = suitable_recipe(owner, f"{experiment.recipe}-{entry.name}", self.recipes)
+            unsuitable = not suits(self.recipes[experiment.recipe], owner)
             hint = f"; recipe '{found}' does" if found and unsuitable else ""
             raise ConfigError(f"{where}: '{entry.name}' with recipe '{experiment.recipe}': {error}{hint}") from None
         if entry.label is None and ":" in entry.name:
@@ -203,7 +208,7 @@ class Plan:
     def _resolved_recipe(self, name: str) -> RecipeSpec:
         """A recipe as an incremental step sees it."""
         if name not in self._recipes:
-            self._recipes[name] = RecipeSpec.model_validate(self.config.recipes[name].resolved(step=1, classes=1))
+            self._recipes[name] = RecipeSpec.model_validate(self.recipes[name].resolved(step=1, classes=1))
         return self._recipes[name]
 
     def _method_facts(self, name: str, values: Mapping[str, Any], family: methods.Family) -> MethodFacts:

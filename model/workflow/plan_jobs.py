@@ -31,6 +31,7 @@ from model.workflow.jobs import (
 )
 from model.workflow.plan import Plan
 from model.workflow.state import Job, Read
+from model.workflow.sweeps import Sweep
 
 PUBLISHED = PROJECT / "config" / "published_results.csv"
 TABLES = (
@@ -40,6 +41,7 @@ TABLES = (
 )
 FIGURES = ("curves", "trade_off", "forgetting", "classes", "losses", "memory")
 FIGURE_FORMATS = ("svg", "png")
+SWEEP_TABLES = ("csv", "md", "html")
 SIGNIFICANCE = "tables/significance"
 """The comparison of each pair of methods."""
 AGREEMENT = "figures/rank_agreement"
@@ -212,6 +214,8 @@ def _reports(plan: Plan, results: Path) -> Iterator[Job]:
         yield _agreement(plan, results)
     for comparison in plan.comparisons:
         yield _figures(comparison, results)
+    for sweep in plan.sweeps:
+        yield _sweep(sweep, results)
     for (comparison_name, _), run in galleries(plan).items():
         yield _gallery(comparison_name, run, results)
 
@@ -279,6 +283,15 @@ def _figures(comparison: Comparison, results: Path) -> Job:
     record = record_beside(folder / "figures")
     name = f"figures/{comparison.name}"
     return _job(name, "figures", comparison.identity, code, inputs, outputs, record, final=True)
+
+
+def _sweep(sweep: Sweep, results: Path) -> Job:
+    table, figure = results / "tables" / sweep.name / "sweep", results / "figures" / sweep.name / "sweep"
+    inputs, code = {"metrics": Read(results / "tables/metrics.csv", "tables")}, job_code("summarise_sweep.py")
+    outputs = [table.with_suffix(f".{suffix}") for suffix in SWEEP_TABLES]
+    outputs += [figure.with_suffix(f".{suffix}") for suffix in FIGURE_FORMATS]
+    name, record = f"figures/{sweep.name}", record_beside(table)
+    return _job(name, "figures", sweep.spec, code, inputs, tuple(outputs), record, final=True)
 
 
 def loss_files(comparison: Comparison) -> dict[str, list[tuple[str, str]]]:

@@ -153,6 +153,43 @@ CONFIGURATION = Section(
             "Correct the name; the method's file in `model/methods` declares all of them.",
         ),
         Case(
+            "A sweep changes a hyper-parameter that no method has",
+            experiment("sweep", {"method.distilation_weight": [1, 10]}),
+            "experiments[0].sweep: 'method.distilation_weight': no method of the experiment has it: unknown hyper-parameter "
+            "'distilation_weight'; …",
+            "None of the methods has a hyper-parameter of that name.",
+            "Correct the name, or list a method that has it; the method's file in `model/methods` declares all of them.",
+        ),
+        Case(
+            "A sweep changes what the recipe does not have",
+            experiment("sweep", {"recipe.optimizer.learning_rate": [0.1, 0.01]}),
+            "experiments[0]: 'recipe.optimizer.learning_rate': unknown key of the recipe 'optimizer'; did you mean 'optimiser'?",
+            "The recipe has no such key.",
+            "Correct the key; `docs/configuration.md` lists those of recipes.",
+        ),
+        Case(
+            "A sweep lists nothing",
+            experiment("sweep", {"recipe.batch_size": []}),
+            "…config.yaml: experiments[0].sweep: 'recipe.batch_size' is an empty list: give the values to try, or remove the key",
+            "There is no value to try.",
+            "List the values, or remove the key.",
+        ),
+        Case(
+            "A sweep lists a value twice",
+            experiment("sweep", {"recipe.optimiser.learning_rate": [0.1, 1, 1.0]}),
+            "…config.yaml: experiments[0].sweep: 'recipe.optimiser.learning_rate' lists 1.0 twice",
+            "Both would be the same run.",
+            "Remove one of them.",
+        ),
+        Case(
+            "Values of a sweep change nothing",
+            experiment("sweep", {"recipe.base.batch_size": [None, 4]}),
+            "experiments[0].sweep: recipe.base.batch_size none and 4 make identical runs: nothing that is trained or evaluated "
+            "depends on it; remove the key",
+            "Nothing that is trained or evaluated depends on which of the values is taken: here the recipe has 4 images a batch.",
+            "Remove one of the values, or the key.",
+        ),
+        Case(
             "The protocol that chooses the best network is misspelt",
             best_under("ssul"),
             "recipe 'choosing': unknown protocol 'ssul'; did you mean 'ssul-barm'?",

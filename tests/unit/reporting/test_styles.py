@@ -45,3 +45,17 @@ def test_methods_that_are_compared_differ_in_colour() -> None:
         styles = method_styles(compared)
         assert all(styles[a].color != styles[b].color for a, b in itertools.combinations(compared, 2))
     assert len(set(COLORS)) == len(set(MARKERS)) == 7
+
+
+@pytest.mark.parametrize("name", ["mib", "joint", "finetuning", "a-method-of-mine"])
+def test_variants_of_a_method_differ_from_each_other_and_a_single_one_looks_like_the_method(name: str) -> None:
+    variants = [*(f"{name} ({folder})" for folder in ("mine", "yours")), *(f"{name}@weight={w}" for w in range(6))]
+    styles = method_styles([*variants, "plop"])
+    looks = [(styles[variant].color, styles[variant].marker) for variant in variants]
+    assert len(set(looks)) == len({color for color, _ in looks}) == len(variants) and set(styles) >= {*variants}
+    assert method_styles([variants[3]])[variants[3]] == method_styles([name])[name]
+    assert (
+        method_styles([name, variants[3]])[name]
+        == method_styles([name])[name]
+        != method_styles([name, variants[3]])[variants[3]]
+    )

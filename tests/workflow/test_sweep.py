@@ -1,0 +1,42 @@
+"""A sweep as a workflow: its runs share what they can, and end in one table and one figure."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+from checkout import fresh_checkout
+
+CONFIG = "config/sweep.yaml"
+
+
+@pytest.mark.xdist_group("sweep")
+def test_the_example_ends_in_a_table_and_a_figure_of_all_combinations(tmp_path: Path):
+    checkout = fresh_checkout(tmp_path / "project")
+    content = yaml.safe_load((checkout.folder / CONFIG).read_text())
+    (experiment,) = content["experiments"]
+    experiment["sweep"]["method.distillation_weight"] = [1, 10]  # less of the same
+    experiment["methods"] = ["mib"]
+    (checkout.folder / "smaller.yaml").write_text(yaml.safe_dump(content))
+    done = checkout.snakemake(config="smaller.yaml")
+    assert done.returncode == 0, done.stderr + done.stdout
+    results = checkout.folder / "results"
+    assert len(list((results / "base").rglob("checkpoint.pt"))) == 1
+    assert len(list((results / "runs").rglob("checkpoint.pt"))) == 4
+    (table,) = (results / "tables").glob("*/sweep.csv")
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    with (results / "tables/metrics.csv").open(newline="") as stream:
+        metrics = list(csv.DictReader(stream))
+    for row in rows:
+        same = {"recipe": row["recipe"], "method": row["run"], "group": row["group"], "metric": "mIoU", "step": "1"}
+        (measured,) = [one["value"] for one in metrics if same.items() <= one.items()]
+        assert row["mean"] == measured
+    combinations = {(row["distillation_weight"], row["increment.learning_rate"]) for row in rows}
+    assert combinations == {(weight, rate) for weight in ("1", "10") for rate in ("0.01", "0.1")}
+    assert sum(row["chosen"] == "1" for row in rows if row["group"] == "all") == 1
+    (figure,) = (results / "figures").glob("*/sweep.svg")
+    assert figure.parent.name == table.parent.name
+    assert not checkout.planned(config="smaller.yaml")
