@@ -15,6 +15,7 @@ sys.path.insert(0, str(workflow.basedir))
 from model.workflow import gpu_assignment
 from model.common.command_line import prefer_checkout
 from model.common.environment import not_set
+from model.common.process_numbers import check_shares
 from model.config.messages import ConfigError
 from model.config.reading import parse_config
 from model.config.yaml_files import read_yaml
@@ -24,6 +25,7 @@ from model.networks.weights_entry import to_fetch, weights_file
 from model.splits.image_lists import ImageListError
 from model.workflow.long_arguments import is_long, long_argument_file
 from model.workflow.plan import Plan
+from model.workflow.several_nodes import share
 from model.workflow.plan_jobs import gallery_spec, image_list_file, preparation_spec, raw_states
 from model.common.fingerprints import canonical_json
 
@@ -102,9 +104,18 @@ GPUS_PER_TRAINING = gpus_per_training()
 
 
 def process_starter(wildcards, resources):
-    """What starts a training in several processes: one for each GPU, or as many as `processes` says."""
-    count = resources.processes or max(1, resources.gpu)
-    return "" if count == 1 else f"{PYTHON} {SCRIPTS}/start_processes.py {count} "
+    """What starts a training in several processes: one for each GPU, or as many as `processes` says, on so many `nodes`."""
+    nodes = resources.get("nodes", 1)
+    count = resources.processes or max(nodes, resources.gpu)
+    training = base_training(wildcards) if "base" in wildcards.keys() else step_training(wildcards)
+    recipe = training.spec["recipe"]
+    try:
+        share(count, nodes)
+        check_shares(recipe["batch_size"], recipe.get("accumulate", 1), count)
+    except ValueError as error:
+        raise WorkflowError(f"{training.directory}: {error}") from None
+    several = f"--nodes {nodes} " if nodes > 1 else ""
+    return "" if count == 1 else f"{PYTHON} {SCRIPTS}/start_processes.py {several}{count} "
 
 
 def smaller_passes(wildcards, resources):

@@ -48,6 +48,26 @@ class ProcessNumbers:
         )
 
 
+def check_shares(batch_size: int, accumulate: int, count: int) -> None:
+    """Whether every process gets as many images of a batch.
+
+    Args:
+        batch_size: images of an iteration.
+        accumulate: passes in which they are taken.
+        count: of processes.
+
+    Raises:
+        ProcessNumbersError: if not.
+    """
+    images = batch_size // accumulate
+    if images % count:
+        each = f" in each of {accumulate} passes" if accumulate > 1 else ""
+        raise ProcessNumbersError(
+            f"{images} images{each} cannot be shared out evenly among {count} processes: "
+            f"train on a number of GPUs that divides {images}"
+        )
+
+
 def _number(environment: Mapping[str, str], name: str, otherwise: int | None) -> int:
     text = environment.get(name)
     if text is None and otherwise is not None:

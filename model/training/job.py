@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from model.common.process_numbers import check_shares
 from model.common.provenance import checksum
 from model.data.prepared.dataset import PreparedDataset
 from model.methods.base import Method, State
@@ -119,7 +120,7 @@ def run_job(
     method = build_method(spec)
     check_files(spec, files, method)
     images = read_step_images(spec, files.split, files.memory)
-    check_shares(recipe, processes)
+    check_shares(recipe.batch_size, recipe.accumulate, 1 if processes is None else processes.count)
     loader = step_loader(spec, PreparedDataset.open(files.data), images, method, workers, device, processes)
     network, old_model, state = build_networks(spec, files.previous, method, device)
     if recipe.compiled:
@@ -271,21 +272,6 @@ def check_files(spec: TrainingSpec, files: JobFiles, method: Method[Any, Any]) -
         raise JobError(f"method '{name}' replays exemplars; give the memory file of step {index}")
     if not replays and files.memory is not None:
         raise JobError(f"method '{name}' replays nothing in step {index}; leave 'memory' out")
-
-
-def check_shares(recipe: RecipeSpec, processes: Processes | None) -> None:
-    """Whether every process gets as many images of a batch.
-
-    Raises:
-        JobError: if not.
-    """
-    images = recipe.batch_size // recipe.accumulate
-    if processes is not None and images % processes.count:
-        each = f" in each of {recipe.accumulate} passes" if recipe.accumulate > 1 else ""
-        raise JobError(
-            f"{images} images{each} cannot be shared out evenly among {processes.count} processes: "
-            f"train on a number of GPUs that divides {images}"
-        )
 
 
 def step_loader(

@@ -33,6 +33,10 @@ class Lost(Exception):
     """Another process of this training is gone; it, or whoever started it, says why."""
 
 
+class MeetingError(ValueError):
+    """An address at which the first process cannot wait for the others; the message names it."""
+
+
 @contextmanager
 def _exchange() -> Iterator[None]:
     try:
@@ -158,8 +162,7 @@ def joined(
     Yields:
         The processes; None if there is nothing to do.
     """
-    meeting = f"file://{os.environ[MEETING]}" if MEETING in os.environ else "env://"
-    store, _, _ = next(distributed.rendezvous(meeting, numbers.rank, numbers.count, timeout=TIMEOUT))
+    store = _meeting(numbers)
     if numbers.rank == 0:
         needed = prepare is None or prepare()
         store.set(_STARTED, "train" if needed else "nothing to do")
@@ -180,11 +183,27 @@ def joined(
     distributed.destroy_process_group()
 
 
+def _meeting(numbers: ProcessNumbers) -> Any:
+    """Where the processes meet: a file that whoever started them names, or the address of the first one, as torchrun says it."""
+    where = f"file://{os.environ[MEETING]}" if MEETING in os.environ else "env://"
+    try:
+        store, _, _ = next(distributed.rendezvous(where, numbers.rank, numbers.count, timeout=TIMEOUT))
+    except distributed.DistNetworkError as error:
+        if numbers.rank > 0:
+            raise Lost(str(error)) from error
+        address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        reason = str(error).splitlines()[0]
+        raise MeetingError(f"the processes of this training cannot meet at {address}: {reason}; run it again") from None
+    return store
+
+
 def _answer(store: Any) -> bytes:
     """What the first process says; it may have to wait for another workflow first."""
     while True:
         try:
             store.wait([_STARTED], timedelta(seconds=1))  # not longer: a request to stop is heard in between
+        except distributed.DistNetworkError as error:
+            raise Lost(str(error)) from error
         except RuntimeError:
             continue
         answer: bytes = store.get(_STARTED)

@@ -22,6 +22,10 @@ from types import FrameType
 
 from model.common.process_numbers import LOST, MEETING
 
+LOST_EACH_OTHER = (
+    "error: the processes of this training have lost each other; run it again to continue from its snapshot"
+)
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Passed on to all processes, which agree on the iteration after which they stop."""
 GRACE = 10.0
@@ -31,7 +35,14 @@ STOPPING = 6.0
 
 
 def run_processes(
-    command: Sequence[str], count: int, environment: Mapping[str, str], say: Callable[[str], None], grace: float = GRACE
+    command: Sequence[str],
+    count: int,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    grace: float = GRACE,
+    node: int = 0,
+    nodes: int = 1,
+    started: Callable[[], None] = lambda: None,
 ) -> int:
     """Run a command in several processes, numbered as torchrun does.
 
@@ -39,34 +50,37 @@ def run_processes(
 
     Args:
         command: with arguments.
-        count: of processes.
-        environment: of the command.
+        count: of processes on this machine.
+        environment: of the command; among several machines it says where their processes meet.
         say: called with one line where a process ended without one.
         grace: see :data:`GRACE`.
+        node: number of this machine, from 0.
+        nodes: machines with as many processes each.
+        started: called as soon as a request to stop reaches all processes of this machine.
 
     Returns:
         The exit status: 0, that of the process that failed first, or of a stop request.
     """
     folder = Path(tempfile.mkdtemp(prefix="segue-processes-"))
     try:
-        running = _Running([_start(command, rank, count, environment, folder) for rank in range(count)], grace)
+        places = [_Place(rank, count, node, nodes) for rank in range(count)]
+        running = _Running([_start(command, place, environment, folder) for place in places], grace)
         with _passed_on(running):
+            started()
             running.wait()
-        culprit = running.culprit
+        culprit = blamed(running.ended)
         if culprit is None:
-            return next((code for code in running.ended.values() if code != LOST and code), 0)
-        if culprit > 0:
+            return stopped(running.ended)
+        if not places[culprit].speaks:
             sys.stderr.write(_errors(folder, culprit).read_text(encoding="utf-8", errors="replace"))
             sys.stderr.flush()
         code = running.ended[culprit]
         if code == LOST:
-            say(
-                "error: the processes of this training have lost each other; run it again to continue from its snapshot"
-            )
+            say(LOST_EACH_OTHER)
         elif code < 0:
             say(
-                f"error: process {culprit + 1} of {count} was killed by {signal.Signals(-code).name}; if nobody did it, the "
-                "machine has run out of memory: give the job more, or fewer processes"
+                f"error: process {places[culprit].rank + 1} of {count * nodes} was killed by {signal.Signals(-code).name}; "
+                "if nobody did it, the machine has run out of memory: give the job more, or fewer processes"
             )
         return _status(code)
     finally:
@@ -90,7 +104,7 @@ class _Running:
                     self.ended[rank] = process.returncode
             for code in self.ended.values() if ends_at == math.inf else ():
                 if code:
-                    ends_at = min(ends_at, time.monotonic() + self.grace * (1.0 if _is_failure(code) else STOPPING))
+                    ends_at = min(ends_at, time.monotonic() + self.grace * (1.0 if is_failure(code) else STOPPING))
             if time.monotonic() > ends_at:
                 for rank, process in enumerate(self.processes):
                     if rank not in self.ended:
@@ -99,30 +113,63 @@ class _Running:
                         self.ended[rank] = LOST  # not by itself
             time.sleep(0.05)
 
+
+@dataclass(frozen=True)
+class _Place:
+    """Of a process among all."""
+
+    local: int
+    local_count: int
+    node: int
+    nodes: int
+
     @property
-    def culprit(self) -> int | None:
-        """Whose failure explains the others: who did not merely lose another one; the first process, which has spoken already."""
-        failed = [rank for rank, code in self.ended.items() if _is_failure(code)]
-        own = [rank for rank in failed if self.ended[rank] != LOST]
-        if not own and any(code and not _is_failure(code) for code in self.ended.values()):
-            return None  # one was asked to stop, outside of the iterations, and the others lost it
-        return 0 if 0 in own else next(iter([*own, *failed]), None)
+    def rank(self) -> int:
+        return self.node * self.local_count + self.local
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it has the output of the whole training."""
+        return self.rank == 0
+
+
+def blamed(ended: Mapping[int, int]) -> int | None:
+    """Whose failure explains the others: who did not merely lose another one; the first process, which has spoken already.
+
+    Args:
+        ended: number of each process to its exit status, in the order in which they ended.
+    """
+    failed = [rank for rank, code in ended.items() if is_failure(code)]
+    own = [rank for rank in failed if ended[rank] != LOST]
+    if not own and any(code and not is_failure(code) for code in ended.values()):
+        return None  # one was asked to stop, outside of the iterations, and the others lost it
+    return 0 if 0 in own else next(iter([*own, *failed]), None)
+
+
+def stopped(ended: Mapping[int, int]) -> int:
+    """The exit status of processes of which none is to blame: 0, or that of a request to stop."""
+    return next((code for code in ended.values() if code != LOST and code), 0)
 
 
 def _start(
-    command: Sequence[str], rank: int, count: int, environment: Mapping[str, str], folder: Path
+    command: Sequence[str], place: _Place, environment: Mapping[str, str], folder: Path
 ) -> subprocess.Popen[bytes]:
-    numbers = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count}
-    threads = str(max(1, len(os.sched_getaffinity(0)) // count))
+    numbers = {
+        "RANK": place.rank,
+        "WORLD_SIZE": place.local_count * place.nodes,
+        "LOCAL_RANK": place.local,
+        "LOCAL_WORLD_SIZE": place.local_count,
+    }
+    threads = str(max(1, len(os.sched_getaffinity(0)) // place.local_count))
     changed = {
         "OMP_NUM_THREADS": threads,
-        **environment,
+        **{name: value for name, value in environment.items() if name != MEETING},
         **{name: str(number) for name, number in numbers.items()},
-        MEETING: str(folder / "meeting"),
+        **({MEETING: str(folder / "meeting")} if place.nodes == 1 else {}),
     }
-    if rank == 0:
+    if place.speaks:
         return subprocess.Popen(command, env=changed, close_fds=False)  # locks of GPUs are inherited
-    with _errors(folder, rank).open("wb") as errors:
+    with _errors(folder, place.local).open("wb") as errors:
         return subprocess.Popen(command, env=changed, close_fds=False, stdout=subprocess.DEVNULL, stderr=errors)
 
 
@@ -147,7 +194,7 @@ def _passed_on(running: _Running) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_failure(code: int) -> bool:
+def is_failure(code: int) -> bool:
     """Whether a process ended neither well nor because it was asked to."""
     return code not in (0, *(128 + number for number in STOP_SIGNALS))
 
