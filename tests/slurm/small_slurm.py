@@ -1,14 +1,15 @@
-"""A real SLURM of one node with two made-up GPUs, for as long as a test needs it.
+"""A real SLURM on this machine, each of its nodes with two made-up GPUs, for as long as a test needs it.
 
 Debian's packages are enough (``apt-get install -y --no-install-recommends slurm-wlm munge``): no database, no systemd, no
 cgroups. Everything lies in a temporary folder except the two files that SLURM reads from a place compiled into it; they
 are refused if they belong to somebody else and removed at the end. By hand:
 
-    python tests/slurm/one_node.py -- snakemake --workflow-profile profiles/slurm-ci --configfile config/micro.yaml
+    python tests/slurm/small_slurm.py -- snakemake --workflow-profile profiles/slurm-ci --configfile config/micro.yaml
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import re
@@ -26,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONFIGURATION = Path("/etc/slurm")
-MARK = "# Written for a test by one_node.py; removed when it ends.\n"
+MARK = "# Written for a test by small_slurm.py; removed when it ends.\n"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
-DAEMONS = {"slurmd": "slurmd.pid", "slurmctld": "slurmctld.pid", "munged": "munge/pid"}
-"""Name of each daemon to the file with its process number, in the order to end them."""
+DAEMONS = {"slurmd": "slurmd-*.pid", "slurmctld": "slurmctld.pid", "munged": "munge/pid"}
+"""Name of each daemon to the files with its process numbers, in the order to end them."""
 NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -39,16 +40,17 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running one-node SLURM.
+    """A running SLURM.
 
     Attributes:
         folder: keys, state and logs of the daemons.
-        node: name of the only node.
-        gpus: number of made-up GPUs.
+        nodes: their names, each a daemon on this machine. The first one is that of the partitions ``cpu`` and ``gpu``, the others
+            are those of the partition ``several``.
+        gpus: number of made-up GPUs of each node.
     """
 
     folder: Path
-    node: str
+    nodes: tuple[str, ...]
     gpus: int
 
     def logs(self) -> str:
@@ -77,13 +79,16 @@ def program(name: str) -> str | None:
 
 
 @contextmanager
-def one_node_cluster(*, gpus: int = 2, cpus: int = 4, memory: int = 8000, kill_wait: int = 120) -> Iterator[Cluster]:
-    """Start the daemons, wait until the node takes jobs, and end everything afterwards.
+def small_slurm(
+    *, several: int = 0, gpus: int = 2, cpus: int = 4, memory: int = 8000, kill_wait: int = 120
+) -> Iterator[Cluster]:
+    """Start the daemons, wait until all nodes take jobs, and end everything afterwards.
 
     Args:
-        gpus: made-up devices; jobs see them in ``CUDA_VISIBLE_DEVICES``.
-        cpus: what the node claims to have, whatever the machine has.
-        memory: megabytes that the node claims to have; nobody enforces it.
+        several: nodes of a partition for jobs that take more than one.
+        gpus: made-up devices of each node; jobs see them in ``CUDA_VISIBLE_DEVICES``.
+        cpus: what each node claims to have, whatever the machine has.
+        memory: megabytes that each node claims to have; nobody enforces it.
         kill_wait: seconds between the request to end at the time limit and the kill.
 
     Raises:
@@ -93,7 +98,7 @@ def one_node_cluster(*, gpus: int = 2, cpus: int = 4, memory: int = 8000, kill_w
         fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: the configuration has one place
         _stop_leftover()
         folder = Path(tempfile.mkdtemp(prefix="segue-slurm-"))
-        cluster = Cluster(folder, socket.gethostname().split(".")[0], gpus)
+        cluster = Cluster(folder, tuple(f"node{number + 1}" for number in range(1 + several)), gpus)
         try:
             _prepare(cluster, cpus, memory, kill_wait)
             _start(cluster)
@@ -124,24 +129,27 @@ def _prepare(cluster: Cluster, cpus: int, memory: int, kill_wait: int) -> None:
     (folder / "munge" / "key").chmod(0o400)
     for number in range(cluster.gpus):  # SLURM shows only character devices to jobs
         os.mknod(folder / "dev" / f"nvidia{number}", 0o666 | stat.S_IFCHR, NULL_DEVICE)
-    control_port, node_port = _free_ports(2)
+    control_port, *node_ports = _free_ports(1 + len(cluster.nodes))
+    claimed = f"NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:fake:{cluster.gpus} State=UNKNOWN"
+    lines = "\n".join(
+        f"NodeName={node} Port={port} {claimed}" for node, port in zip(cluster.nodes, node_ports, strict=True)
+    )
     CONFIGURATION.mkdir(exist_ok=True)
     files = {
         "gres.conf": f"Name=gpu Type=fake File={folder}/dev/nvidia[0-{cluster.gpus - 1}]\n",
         "slurm.conf": f"""
 ClusterName=segue
-SlurmctldHost={cluster.node}(127.0.0.1)
+SlurmctldHost={socket.gethostname().split(".")[0]}(127.0.0.1)
 SlurmctldPort={control_port}
-SlurmdPort={node_port}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
-SlurmdLogFile={folder}/log/slurmd.log
+SlurmdLogFile={folder}/log/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -153,9 +161,10 @@ ReturnToService=2
 MinJobAge=300
 KillWait={kill_wait}
 GresTypes=gpu
-NodeName={cluster.node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:fake:{cluster.gpus} State=UNKNOWN
-PartitionName=cpu Nodes={cluster.node} Default=YES State=UP
-PartitionName=gpu Nodes={cluster.node} State=UP
+{lines}
+PartitionName=cpu Nodes={cluster.nodes[0]} Default=YES State=UP
+PartitionName=gpu Nodes={cluster.nodes[0]} State=UP
+{f"PartitionName=several Nodes={','.join(cluster.nodes[1:])} State=UP" if cluster.nodes[1:] else ""}
 """,
     }
     for name, text in files.items():
@@ -175,11 +184,13 @@ def _start(cluster: Cluster) -> None:
         f"--seed-file={munge}/seed",
     )
     _daemon(cluster, "slurmctld", "-c")
-    _daemon(cluster, "slurmd")
-    deadline = time.monotonic() + 30
-    while "idle" not in _output("sinfo", "--noheader", "--format=%T"):
+    for node in cluster.nodes:
+        _daemon(cluster, "slurmd", "-N", node)
+    deadline = time.monotonic() + 60
+    ready = [f"{node} idle" for node in cluster.nodes]
+    while sorted(set(_output("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines())) != ready:
         if time.monotonic() > deadline:
-            raise ClusterError(f"the node takes no jobs:\n{cluster.logs()}")
+            raise ClusterError(f"not every node takes jobs:\n{cluster.logs()}")
         time.sleep(0.2)
 
 
@@ -209,11 +220,12 @@ def _stop(folder: Path) -> None:
     with suppress(OSError, subprocess.SubprocessError):
         command = ["scancel", "--full", "--signal=KILL", "--user=root"]
         subprocess.run(command, capture_output=True, timeout=20, check=False)
-    for name, file in DAEMONS.items():
-        with suppress(OSError, ValueError):
-            pid = int((folder / file).read_text())
-            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
-                _end(pid)
+    for name, files in DAEMONS.items():
+        for file in folder.glob(files):
+            with suppress(OSError, ValueError):
+                pid = int(file.read_text())
+                if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                    _end(pid)
     for configuration in _configuration_files():
         with suppress(OSError):
             if configuration.read_text().startswith(MARK):
@@ -233,13 +245,19 @@ def _end(pid: int, seconds: float = 10.0) -> None:
 
 
 def main() -> int:
-    """Run the command behind ``--`` with a cluster around it."""
+    """Run a command with a cluster around it."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument(
+        "--several", type=int, default=0, help="nodes of a partition 'several', beside that of the others"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
+    arguments = parser.parse_args()
     reason = why_not()
     if reason is not None:
         sys.exit(f"error: {reason}")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the daemons end as well
-    with one_node_cluster():
-        return subprocess.run(sys.argv[1:][sys.argv[1:2] == ["--"] :], check=False).returncode
+    with small_slurm(several=arguments.several):
+        return subprocess.run(arguments.command[arguments.command[:1] == ["--"] :], check=False).returncode
 
 
 if __name__ == "__main__":
