@@ -11,7 +11,7 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan progress why keep predict export report site compare schemas docs docs-site lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan progress why keep clean-checkpoints predict export report site compare schemas docs docs-site lock gpu-check
 
 help:  ## What can be typed
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -64,6 +64,9 @@ why: $(STAMP)  ## What CONFIG would make again, why, and what it cost when it wa
 
 keep: $(STAMP)  ## Accept finished results under the present code and CONFIG: make keep ONLY="mib" REASON="…"
 	@$(BIN)/python workflow_scripts/keep_results.py $(ONLY) --configfile $(CONFIG) --reason "$(REASON)"
+
+clean-checkpoints: $(STAMP)  ## List checkpoints that nothing in CONFIG needs any more; YES=1 removes them
+	@$(BIN)/python workflow_scripts/clean_checkpoints.py --configfile $(CONFIG) $(if $(filter 1 yes,$(YES)),--yes)
 
 predict: $(STAMP)  ## Predict your photographs: make predict CHECKPOINT=… IMAGES=… OUT=… (OPTIONS="--flip")
 	@$(BIN)/python workflow_scripts/predict.py --checkpoint "$(CHECKPOINT)" --images "$(IMAGES)" --out "$(OUT)" $(OPTIONS)

@@ -43,7 +43,8 @@ rule all:
 rule train_all:
     """Every training, without evaluating anything."""
     input:
-        [RESULTS / directory / "checkpoint.pt" for directory in PLAN.trainings],
+        # Records are written last; checkpoints that nothing needs any more may have been removed.
+        [RESULTS / directory / "train.json" for directory in PLAN.trainings],
 
 
 rule prepare_all:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from model.common.command_line import run
 from model.config.reading import load_config
 from model.workflow.catalogue import network_values
-from model.workflow.changes import duration, summary
+from model.workflow.changes import duration, losses, summary, why
 from model.workflow.estimates import Times, planned_times, time_lines
 from model.workflow.history import present_hardware, read_history
 from model.workflow.jobs import Training
@@ -49,6 +49,13 @@ def time_text(state: State, times: Times | None, training: Training) -> str:
     return "" if times is None else times.of(training.directory)
 
 
+def state_text(state: State, results: Path, training: Training) -> str:
+    """The state; that a checkpoint was removed, and that it is needed again."""
+    if state.provenance is None or (results / training.checkpoint).is_file():
+        return state.name
+    return f"{state.name}, checkpoint removed" if state.name == "present" else f"{state.name}: {why(state)}"
+
+
 def main() -> None:
     """Parse the command line and print the plan."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -77,7 +84,7 @@ def main() -> None:
                 length([training]),
                 f"{images} {uses} run{'s' * (uses > 1)}",
                 time_text(found[training.directory], times[0] if times else None, training),
-                found[training.directory].name,
+                state_text(found[training.directory], results, training),
             ]
         )
     print(
@@ -109,6 +116,8 @@ def main() -> None:
     for on in times:
         print("\n".join(["", *time_lines(plan, on, to_do)]))
     print("\n".join(["", *summary(jobs, found)]))
+    if lost := losses(jobs, found):
+        print("\n".join(["", *(line for line in lost if not line.startswith("  "))]))
     print("`make why` tells what would run now, and why; `snakemake -n` lists the jobs.")
 
 

@@ -44,17 +44,25 @@ def cost(state: State) -> Cost:
 def losses(jobs: Iterable[Job], states: Mapping[str, State]) -> list[str]:
     """Finished trainings and evaluations that would be made again: why, and what they cost; empty if there are none.
 
+    Those whose outputs are not there any more, but needed, have a line of their own: their checkpoints may have been removed.
     Those that are made again only if something that they were made from comes out differently are counted in a line of their own.
     """
     jobs = list(jobs)
     stale = [job for job in jobs if job.kind in TRAINED and _may_be_lost(states[job.name])]
     certain = [job for job in stale if states[job.name].certain]
-    others = [job for job in stale if not states[job.name].certain]
+    gone = [job for job in stale if not states[job.name].certain and not states[job.name].complete]
+    others = [job for job in stale if not states[job.name].certain and states[job.name].complete]
     lines = []
     if certain:
         what = f"{counted(certain)}, {total(certain, states)}"
         lines = [f"Finished results that are not of this configuration or code, and are made again: {what}"]
         lines += explained(certain, states)
+    if gone:
+        what = f"{counted(gone)}, {total(gone, states)}"
+        lines.append(
+            f"Made again, whatever comes of what they were made from, because files of theirs were removed: {what}"
+        )
+        lines += explained(gone, states)
     if others:
         lines.append(
             f"Made again only if what they were made from comes out differently: {counted(others)}, {total(others, states)}"
@@ -63,9 +71,9 @@ def losses(jobs: Iterable[Job], states: Mapping[str, State]) -> list[str]:
 
 
 def _may_be_lost(state: State) -> bool:
-    """Whether outputs that exist are about to be replaced, those included whose record is lost."""
+    """Whether something finished is about to be replaced: outputs without a record, or a record, even if outputs are missing."""
     unrecorded = state.name == "stale" and any(reason.kind == "record" for reason in state.reasons)
-    return unrecorded or (state.complete and state.name != "present")
+    return unrecorded or (state.provenance is not None and state.name != "present")
 
 
 def _causes(jobs: Iterable[Job], stale: Iterable[Job], states: Mapping[str, State]) -> list[str]:
@@ -167,7 +175,7 @@ def _general(state: State) -> str:
 
 
 def _cost_text(jobs: Sequence[Job], states: Mapping[str, State]) -> str:
-    of_jobs = total([job for job in jobs if states[job.name].complete], states)
+    of_jobs = total(jobs, states)
     return f" ({of_jobs})" if of_jobs != Cost() else ""
 
 
