@@ -52,7 +52,7 @@ SCRIPTS = shlex.quote(str(PROJECT / "workflow_scripts"))
 
 
 wildcard_constraints:
-    dataset="|".join(PLAN.datasets),
+    dataset="|".join(map(re.escape, [*PLAN.datasets, *PLAN.parts])),
     seed=r"\d+",
     step=r"\d+",
     variant="[^/]+",

@@ -28,6 +28,8 @@ rule prepare_dataset:
         RESULTS / "logs/data/{dataset}/prepare.log",
     benchmark:
         RESULTS / "benchmarks/data/{dataset}/prepare.tsv"
+    wildcard_constraints:
+        dataset=one_of(map(re.escape, PLAN.datasets)),
     threads: PREPARATION_THREADS
     params:
         spec=lambda wildcards: argument(canonical_json(preparation_spec(PLAN, wildcards.dataset))),
@@ -35,6 +37,26 @@ rule prepare_dataset:
         work=str(RESULTS / "work/data/{dataset}"),
     shell:
         "{PYTHON} {SCRIPTS}/prepare_dataset.py --spec {params.spec:q} --token={params.raw:q} --manifest {output:q} --work {params.work:q} --workers {threads} > {log:q} 2>&1"
+
+
+rule hold_out:
+    """Divide the training images of a dataset: those that stay, and those that networks are evaluated on."""
+    input:
+        known(lambda wildcards: prepared(PLAN.parts[wildcards.dataset].whole)),
+    output:
+        RESULTS / "data/{dataset}/dataset.json",
+    log:
+        RESULTS / "logs/data/{dataset}/hold_out.log",
+    benchmark:
+        RESULTS / "benchmarks/data/{dataset}/hold_out.tsv"
+    wildcard_constraints:
+        dataset=one_of(map(re.escape, PLAN.parts)),
+    localrule: True
+    params:
+        spec=lambda wildcards: argument(canonical_json(PLAN.parts[wildcards.dataset].spec)),
+        work=str(RESULTS / "work/data/{dataset}"),
+    shell:
+        "{PYTHON} {SCRIPTS}/hold_out.py --spec {params.spec:q} --data {input:q} --output {output:q} --work {params.work:q} > {log:q} 2>&1"
 
 
 rule class_index:

@@ -43,7 +43,7 @@ def main() -> None:
 
     verify(jobs, states)
     metrics = metric_rows(measurements)
-    notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
+    notes = plan.notes
     kept = kept_runs(plan.runs, jobs, states)
     published, released = read_published(arguments.published), released_rows(plan)
     summary = summarise(metrics, published, notes, kept, released)

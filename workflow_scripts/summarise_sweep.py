@@ -27,7 +27,7 @@ def main() -> None:
     record = record_beside(arguments.table)
     made_from = basis(sweep, job_code("summarise_sweep.py"), {"metrics": arguments.metrics}, record)
     rows = sweep_rows(read_csv(arguments.metrics), sweep)
-    tables, lead = sweep_tables(rows, sweep), sweep_lead(sweep["keys"])
+    tables, lead = sweep_tables(rows, sweep), sweep_lead(sweep)
     written = [arguments.table.with_name(f"{arguments.table.name}.{suffix}") for suffix in ("csv", "md", "html")]
     write_csv(rows, written[0])
     page = markdown_tables("Sweep", lead, tables)

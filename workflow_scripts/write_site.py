@@ -33,7 +33,7 @@ def main() -> None:
     jobs, states = plan_states(plan, results, [arguments.configfile])
     metrics, costs = read_csv(tables / "metrics.csv"), read_csv(tables / "costs.csv")
     published, released = read_published(PUBLISHED), released_rows(plan)
-    notes = {(e.dataset, e.task, e.recipe): e.note for e in plan.config.experiments if e.note}
+    notes = plan.notes
     kept = kept_runs(plan.runs, jobs, states)
     content = SiteContent(
         name=plan.config.results,

@@ -212,6 +212,13 @@ class Released(ImportedFile):
         return self.label or f"{self.method}-released"
 
 
+class Validation(_Typed):
+    """Training images that no step trains on and every evaluation is made on, in the place of the dataset's own."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Experiment(_Typed):
     """Runs that are compared: every method in every scenario, setting and seed.
 
@@ -235,6 +242,7 @@ class Experiment(_Typed):
     released: list[Released] = []
     overrides: dict[str, Any] = {}
     sweep: dict[str, Any] = {}
+    validation: Validation | None = None
     note: str = ""
 
     @model_validator(mode="after")
@@ -243,6 +251,12 @@ class Experiment(_Typed):
             raise ValueError("'methods' is empty: list at least one method, or released weights under 'released'")
         if self.sweep and self.released:
             raise ValueError("'released' weights are not trained: list them in an experiment without a 'sweep'")
+        if self.validation is not None and (self.released or self.base_checkpoint):
+            raise ValueError("'validation' holds images out that released weights and base checkpoints were trained on")
+        if self.validation is not None and "partition" in self.settings:
+            raise ValueError(
+                "'validation' does not go with the setting 'partition', whose lists are of all training images"
+            )
         for key in self.sweep.keys() & self.overrides.keys():
             raise ValueError(f"'{key}' is under 'overrides' and under 'sweep'; leave one of them")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -107,12 +107,18 @@ def sweep_tables(rows: pd.DataFrame, spec: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def sweep_lead(keys: Iterable[str]) -> str:
+def sweep_lead(spec: Mapping[str, Any]) -> str:
     """What a page with tables of a sweep says first."""
-    names = " and ".join(map(key_title, keys))
+    names = " and ".join(map(key_title, spec["keys"]))
+    where = (
+        "Chosen on validation images, which no step trained on; not comparable with results on other images."
+        if spec["images"] == "validation"
+        else "Chosen on the images that results are reported on, which favours the chosen one: `validation` holds training "
+        "images out for the choice."
+    )
     return (
         f"All combinations of {names}. The chosen one has the highest mean of all classes; best and second best of each "
-        "method are marked."
+        f"method are marked. {where}"
     )
 
 

@@ -17,7 +17,7 @@ from model.common.environment import not_set
 from model.common.fingerprints import canonical_json, short_hash
 from model.common.names import unknown_name
 from model.config.messages import ConfigError
-from model.config.schema import Config, DatasetEntry, Experiment, Memory, MethodEntry, Released
+from model.config.schema import Config, DatasetEntry, Experiment, MethodEntry, Released
 from model.data.prepared.dataset import Category
 from model.data.prepared.labels import MOST_CLASSES
 from model.data.sources import registry as sources
@@ -30,10 +30,10 @@ from model.workflow.catalogue import MethodFacts, check_method, method_facts
 from model.workflow.imported_files import check_released, imported_training
 from model.workflow.jobs import Comparison, Evaluation, MemoryJob, Run, Split, Training
 from model.workflow.results_folder import check_folders
-from model.workflow.scenarios import Cell, scenario_of
+from model.workflow.scenarios import Cell, memory_of, scenario_of
 from model.workflow.step_images import splits_of
 from model.workflow.suitable_recipes import check_configured, suitable_recipe, suits
-from model.workflow.sweeps import Single, expanded, sweeps_of
+from model.workflow.sweeps import Single, expanded, notes_of, sweeps_of
 
 
 class Plan:
@@ -58,7 +58,7 @@ class Plan:
         self._resolved: dict[tuple[str, bool, int], dict[str, Any]] = {}
         self._scenarios: dict[tuple[str, str, str], Scenario] = {}
         written_out = expanded(config)
-        self.recipes = written_out.recipes
+        self.recipes, self.parts, self.notes = written_out.recipes, written_out.parts, notes_of(written_out)
         used = {experiment.dataset for experiment in config.experiments}
         for name in config.ranked_against:
             if name not in used:
@@ -71,6 +71,8 @@ class Plan:
                 self.categories[name] = tuple(sources.categories(entry.kind, entry.options, prepared))
             except (ValueError, OSError) as error:
                 raise ConfigError(f"datasets.{name}: {not_set(entry.options) or error}") from None
+        for name, part in self.parts.items():
+            self.categories[name] = self.categories[part.whole]
         for name in sorted({single.experiment.recipe for single in written_out.singles}):
             check_configured(name, self.recipes[name])
         for single in written_out.singles:
@@ -84,7 +86,7 @@ class Plan:
         for name in experiment.protocols:
             if name not in protocols.known():
                 raise ConfigError(f"{where}.protocols: {unknown_name('protocol', name, protocols.known())}")
-        dataset, categories = self.config.datasets[experiment.dataset], self.categories[experiment.dataset]
+        dataset, categories = self.dataset(experiment.dataset), self.categories[experiment.dataset]
         for wanted in experiment.scenarios:
             scenario = scenario_of(experiment, wanted, dataset, categories, where)
             named = self._scenarios.setdefault((experiment.dataset, experiment.task, scenario.name), scenario)
@@ -284,24 +286,8 @@ class Plan:
         memory = None
         wanted = entry.memory or experiment.memory
         if method.memory_policy != "none" and wanted is not None:
-            memory = self._memory(cell, wanted, step.index)
+            memory = memory_of(cell, wanted, step.index)
         return self._register(Training(directory, spec, split, previous, memory, method))
-
-    def _memory(self, cell: Cell, wanted: Memory, index: int) -> MemoryJob | None:
-        if index == 0:
-            return None
-        return MemoryJob(
-            cell.experiment.dataset,
-            cell.experiment.task,
-            cell.setting,
-            cell.scenario.name,
-            wanted.selection,
-            wanted.size,
-            cell.seed,
-            cell.scenario.step(index),
-            self._memory(cell, wanted, index - 1),
-            cell.steps[index - 1],
-        )
 
     def _register(self, training: Training) -> Training:
         known = self.trainings.setdefault(training.directory, training)
@@ -355,12 +341,12 @@ class Plan:
     # -------------------------------------------------------------------------------------------------------- look-ups
 
     def dataset(self, name: str) -> DatasetEntry:
-        """The configured source of a dataset."""
-        return self.config.datasets[name]
+        """The configured source of a dataset, or of the one that it is a part of."""
+        return self.config.datasets[self.parts[name].whole if name in self.parts else name]
 
     def downloads_lists(self, name: str) -> bool:
         """Whether the published lists of a dataset are to be fetched."""
-        lists = self.config.datasets[name].lists
+        lists = self.dataset(name).lists
         return lists is not None and lists.download
 
     @cached_property
@@ -396,5 +382,5 @@ class Plan:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Names of the datasets that some experiment uses."""
-        return tuple(self.categories)
+        """Names of the datasets that some experiment uses; ``parts`` are made from them."""
+        return tuple(name for name in self.categories if name not in self.parts)

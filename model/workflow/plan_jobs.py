@@ -31,7 +31,7 @@ from model.workflow.jobs import (
 )
 from model.workflow.plan import Plan
 from model.workflow.state import Job, Read
-from model.workflow.sweeps import Sweep
+from model.workflow.sweeps import Part, Sweep
 
 PUBLISHED = PROJECT / "config" / "published_results.csv"
 TABLES = (
@@ -79,6 +79,7 @@ def result_jobs(plan: Plan, results: Path, raw: Mapping[str, RawState] | None = 
     memories = sorted(plan.memories.values(), key=lambda memory: memory.step.index)
     return [
         *(job for name in plan.datasets for job in _data(plan, name, results, changes.get(name, ()))),
+        *(job for part in plan.parts.values() for job in _part(part, results)),
         *(_split(plan, split, results) for split in plan.splits.values()),
         *(_memory(memory, results) for memory in memories),
         *(_training(training, results) for training in plan.trainings.values()),
@@ -125,14 +126,25 @@ def galleries(plan: Plan) -> dict[tuple[str, str], Run]:
 
 
 def _data(plan: Plan, name: str, results: Path, changes: tuple[str, ...]) -> Iterator[Job]:
-    manifest, index = results / "data" / name / "dataset.json", results / "data" / name / "class_index.npz"
+    manifest = results / "data" / name / "dataset.json"
     code = job_code("prepare_dataset.py", sources.module_of(plan.dataset(name).kind))
     dataset = f"data/{name}/dataset.json"
     spec, record = preparation_spec(plan, name), record_beside(manifest)
     yield replace(_job(dataset, "dataset", spec, code, {}, (manifest,), record), changes=changes)
-    inputs = {"dataset": Read(manifest, dataset)}
+    yield _class_index(name, results)
+
+
+def _part(part: Part, results: Path) -> Iterator[Job]:
+    file, manifest = f"data/{part.name}/dataset.json", results / "data" / part.name / "dataset.json"
+    inputs, code = {"dataset": _dataset(part.whole, results)}, job_code("hold_out.py")
+    yield _job(file, "dataset", part.spec, code, inputs, (manifest,), record_beside(manifest))
+    yield _class_index(part.name, results)
+
+
+def _class_index(name: str, results: Path) -> Job:
+    index, inputs = results / "data" / name / "class_index.npz", {"dataset": _dataset(name, results)}
     code = job_code("index_classes.py")
-    yield _job(
+    return _job(
         f"data/{name}/class_index.npz",
         "class index",
         {"split": "train"},

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from model.common.names import unknown_name
 from model.config.messages import ConfigError
-from model.config.schema import DatasetEntry, Experiment, ExplicitScenario, Recipe
+from model.config.schema import DatasetEntry, Experiment, ExplicitScenario, Memory, Recipe
 from model.data.prepared.dataset import Category
 from model.data.sources import registry as sources
 from model.scenario import JOINT, Scenario, ScenarioError
-from model.workflow.jobs import Split
+from model.workflow.jobs import MemoryJob, Split
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,24 @@ def scenario_of(
         return Scenario.from_name(wanted, [c.id for c in allowed], orders)
     except ScenarioError as error:
         raise ConfigError(f"{where}.scenarios: {error}") from None
+
+
+def memory_of(cell: Cell, wanted: Memory, index: int) -> MemoryJob | None:
+    """The exemplars that a step replays; none in the base step."""
+    if index == 0:
+        return None
+    return MemoryJob(
+        cell.experiment.dataset,
+        cell.experiment.task,
+        cell.setting,
+        cell.scenario.name,
+        wanted.selection,
+        wanted.size,
+        cell.seed,
+        cell.scenario.step(index),
+        memory_of(cell, wanted, index - 1),
+        cell.steps[index - 1],
+    )
 
 
 def _explicit(wanted: ExplicitScenario, allowed: Sequence[Category], dataset: str) -> Scenario:

@@ -85,18 +85,57 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A dataset some of whose training images are held out.
+
+    Attributes:
+        name: that folders and tables use.
+        whole: the dataset's own name.
+        fraction, seed: as :class:`model.config.schema.Validation`.
+    """
+
+    name: str
+    whole: str
+    fraction: float
+    seed: int
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Part:
+        """That of an experiment with ``validation``."""
+        wanted = experiment.validation
+        assert wanted is not None
+        values = {".validation": wanted.fraction} | ({".seed": wanted.seed} if wanted.seed else {})
+        return cls(variant_name(experiment.dataset, values), experiment.dataset, wanted.fraction, wanted.seed)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What it depends on besides the whole dataset."""
+        return {"name": self.name, "fraction": self.fraction, "seed": self.seed}
+
+    @property
+    def note(self) -> str:
+        """What stands below tables."""
+        return (
+            f"validation: {self.fraction:.3g} of the training images of {self.whole}, which no step trained on; not comparable "
+            "with results on its own validation or test images"
+        )
+
+
+@dataclass(frozen=True)
 class Expansion:
     """What a configuration says when nothing is left to be written out.
 
     Attributes:
         singles: experiments.
         recipes: by name, those of overrides and sweeps among them.
+        parts: datasets with held-out training images, by name.
         grids: one for each experiment with a sweep.
     """
 
     singles: tuple[Single, ...]
     recipes: Mapping[str, Recipe]
     grids: tuple[Grid, ...]
+    parts: Mapping[str, Part]
 
 
 def expanded(config: Config) -> Expansion:
@@ -107,9 +146,13 @@ def expanded(config: Config) -> Expansion:
     """
     singles: list[Single] = []
     grids: list[Grid] = []
-    recipes = dict(config.recipes)
+    recipes, parts = dict(config.recipes), {}
     for index, experiment in enumerate(config.experiments):
         where = f"experiments[{index}]"
+        if experiment.validation is not None:
+            part = Part.of(experiment)
+            parts[part.name] = part
+            experiment = experiment.model_copy(update={"dataset": part.name})
         if not (experiment.overrides or experiment.sweep):
             singles.append(Single(experiment, where, tuple(_places(where, experiment.methods))))
             continue
@@ -133,7 +176,19 @@ def expanded(config: Config) -> Expansion:
                 key=lambda point: [list(v).index(point.values[k]) for k, v in axes.items() if k in point.values]
             )
             grids.append(Grid(experiment, where, experiment.sweep, tuple(points)))
-    return Expansion(tuple(singles), recipes, tuple(grids))
+    return Expansion(tuple(singles), recipes, tuple(grids), parts)
+
+
+def notes_of(expansion: Expansion) -> dict[tuple[str, str, str], str]:
+    """Remarks below tables, by dataset, task and recipe."""
+    found: dict[tuple[str, str, str], str] = {}
+    for single in expansion.singles:
+        experiment = single.experiment
+        said = [expansion.parts[experiment.dataset].note] if experiment.dataset in expansion.parts else []
+        said += [experiment.note] if experiment.note else []
+        if said:
+            found[experiment.dataset, experiment.task, experiment.recipe] = "; ".join(said)
+    return found
 
 
 def sweeps_of(grids: Iterable[Grid], runs: Sequence[Run]) -> tuple[Sweep, ...]:
@@ -167,6 +222,7 @@ def _sweep(grid: Grid, run: Run, scenario: str, setting: str) -> Sweep:
         "scenario": scenario,
         "setting": setting,
         "recipe": experiment.recipe,
+        "images": "validation" if experiment.validation else "test",
         "protocols": list(experiment.protocols),
         "keys": {key: list(values) for key, values in grid.axes.items()},
         "points": [[point.recipe, point.method, point.base, dict(point.values)] for point in grid.points],

@@ -113,6 +113,14 @@ def unknown_source(workspace: Workspace) -> Command:
     return workspace.show_plan()
 
 
+MICRO_VALIDATION = {
+    "dataset": "shapes-micro",
+    "scenarios": ["4-2"],
+    "recipe": "deeplabv3-micro",
+    "methods": ["finetuning"],
+    "validation": {"fraction": 0.2},
+}
+
 CONFIGURATION = Section(
     "Configuration",
     (
@@ -151,6 +159,22 @@ CONFIGURATION = Section(
             "did you mean 'distillation_weight'?…",
             "The method has no hyper-parameter of that name.",
             "Correct the name; the method's file in `model/methods` declares all of them.",
+        ),
+        Case(
+            "Validation images are held out of published image lists",
+            config("experiments", 0, value={**MICRO_VALIDATION, "settings": ["partition"]}),
+            "…config.yaml: experiments[0]: 'validation' does not go with the setting 'partition', whose lists are of all "
+            "training images",
+            "The lists say which of all training images a step has.",
+            "Take another setting for the choice.",
+        ),
+        Case(
+            "No training image is held out for validation",
+            through_snakemake(experiment("validation", {"fraction": 1e-6})),
+            "a validation fraction of 1e-06 of 16 training images of 'shapes-micro' leaves none to evaluate; choose another "
+            "fraction or seed",
+            "The fraction is too small, or too large, for so few images.",
+            "Hold another fraction out.",
         ),
         Case(
             "A sweep changes a hyper-parameter that no method has",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,19 @@ def test_the_example_ends_in_a_table_and_a_figure_of_all_combinations(tmp_path: 
     combinations = {(row["distillation_weight"], row["increment.learning_rate"]) for row in rows}
     assert combinations == {(weight, rate) for weight in ("1", "10") for rate in ("0.01", "0.1")}
     assert sum(row["chosen"] == "1" for row in rows if row["group"] == "all") == 1
+    data = results / "data/shapes-micro@validation=0.25"
+    stays, held_out = (
+        {line.split(",")[0] for line in (data / f"{split}.csv").read_text().splitlines()[1:]}
+        for split in ("train", "val")
+    )
+    assert held_out and not stays & held_out and len(stays | held_out) == 40
+    for split in (results / "splits" / data.name).rglob("*.json"):
+        if not split.name.endswith(".made_by.json"):
+            assert set(json.loads(split.read_text())["images"]) <= stays
+    for record in results.rglob("evaluation.json"):
+        assert json.loads(record.read_text())["images"] == len(held_out)
+    assert {row["dataset"] for row in metrics} == {data.name}
+    assert "validation: 0.25 of the training images" in (results / "tables/summary.md").read_text()
     (figure,) = (results / "figures").glob("*/sweep.svg")
     assert figure.parent.name == table.parent.name
     assert not checkout.planned(config="smaller.yaml")

@@ -19,6 +19,7 @@ SPEC: dict[str, Any] = {
     "scenario": "4-2",
     "setting": "overlapped",
     "recipe": "small",
+    "images": "test",
     "protocols": ["segue"],
 }
 

@@ -133,3 +133,44 @@ def test_a_sweep_that_cannot_be_is_one_clear_line(experiment: dict[str, Any], sa
     with pytest.raises(ConfigError, match=re.escape(said)) as error:
         Plan(parse_config(content))
     assert "\n" not in str(error.value)
+
+
+def test_validation_is_a_dataset_of_its_own_made_from_the_whole_one():
+    found = plan(sweep={WEIGHT: [1, 10]}, validation={"fraction": 0.2})
+    name = "toy@validation=0.2"
+    assert {run.dataset for run in found.runs} == {name} == set(found.parts) and found.datasets == ("toy",)
+    assert {training.spec["dataset"] for training in found.trainings.values()} == {name}
+    assert {evaluation.spec["dataset"] for evaluation in found.evaluations.values()} == {name}
+    jobs = {job.name: job for job in plan_jobs(found, Path("results"))}
+    part = jobs[f"data/{name}/dataset.json"]
+    assert part.spec == {"name": name, "fraction": 0.2, "seed": 0}
+    assert [read.made_by for read in part.inputs.values()] == ["data/toy/dataset.json"]
+    assert found.sweeps[0].spec["images"] == "validation"
+    assert "not comparable" in found.notes[name, "semantic", "small"]
+
+
+def test_runs_with_and_without_validation_share_nothing_but_the_prepared_images():
+    tested, chosen = plan(), plan(validation={"fraction": 0.2})
+    other = plan(validation={"fraction": 0.2, "seed": 1})
+    for one, two in ((tested, chosen), (tested, other), (chosen, other)):
+        assert not one.trainings.keys() & two.trainings.keys() and not one.splits.keys() & two.splits.keys()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [
+        ({"validation": {"fraction": 1}}, "validation.fraction: input should be less than 1"),
+        ({"validation": {"fraction": 0}}, "validation.fraction: input should be greater than 0"),
+        ({"validation": {"fraction": 0.2}, "settings": ["partition"]}, "does not go with the setting 'partition'"),
+        (
+            {
+                "validation": {"fraction": 0.2},
+                "base_checkpoint": {"file": "a.pth", "format": "mib", "sha256": "0" * 64},
+            },
+            "holds images out that released weights and base checkpoints were trained on",
+        ),
+    ],
+)
+def test_validation_that_cannot_be_is_one_clear_line(experiment: dict[str, Any], said: str):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        plan(**experiment)
