@@ -59,6 +59,11 @@ def no_minutes(workspace: Workspace) -> Command:
     return ["SEGUE_SNAPSHOT_MINUTES=abc", *workspace.train(1)]
 
 
+def keep_some(workspace: Workspace) -> Command:
+    """The environment asks for a retention that does not exist."""
+    return ["SEGUE_KEEP=some", "check_config.py", "--configfile", str(workspace.config_file)]
+
+
 def one_image_at_a_time(workspace: Workspace) -> Command:
     """Images are to pass a network one by one that normalises over all of them."""
     return [*workspace.train(0), "--micro-batch", "1"]
@@ -136,6 +141,13 @@ MACHINE = Section(
             "SEGUE_SNAPSHOT_MINUTES is 'abc': expected minutes between two snapshots, such as 10",
             "The variable sets how often a training saves its state.",
             "Set it to a number, or unset it.",
+        ),
+        Case(
+            "Which checkpoints to keep is neither all nor last",
+            keep_some,
+            "SEGUE_KEEP is 'some': expected 'all', or 'last' to remove checkpoints that nothing needs any more",
+            "The variable says whether a workflow that has succeeded removes checkpoints.",
+            "Set it to one of the two, or unset it.",
         ),
         Case(
             "Smaller passes would change the result",
