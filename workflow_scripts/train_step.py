@@ -25,6 +25,7 @@ from model.training.record import git_state, machine, now, peak_memory, versions
 from model.training.resume import SNAPSHOT_MINUTES, ResumeKey, Snapshots, snapshot_minutes
 from model.training.spec import TrainingSpec, parse_spec
 from model.training.status import StatusFile
+from model.training.trackers import Trackers, wanted_trackers
 from model.training.work_folder import keep_finished, restore_finished
 from model.workflow.jobs import training_code
 
@@ -64,6 +65,7 @@ def main() -> None:
     """
     arguments = parse_arguments()
     snapshot_minutes(arguments.snapshot_minutes, os.environ)  # before anything else is done
+    wanted_trackers(os.environ)
     if arguments.micro_batch is not None and arguments.micro_batch < 1:
         raise JobError(f"--micro-batch {arguments.micro_batch}: expected a number of images, at least 1")
     text = read_argument(arguments.spec)
@@ -138,6 +140,8 @@ def train(
     status = StatusFile(arguments.work, machine(device)["device"], count)
     status.write()
     reporters: list[Progress] = []
+    title = arguments.work.absolute().as_posix().rpartition("/work/")[2] or arguments.work.name
+    trackers = Trackers(wanted_trackers(os.environ), arguments.work, title, key.digest, made_from.spec, say)
 
     def make_reporter(iterations: int) -> Progress:
         reporters.append(
@@ -147,6 +151,7 @@ def train(
                 tensorboard=arguments.work / "tensorboard",
                 log=sys.stdout,
                 tell=status.write,
+                trackers=trackers,
             )
         )
         return reporters[-1]
@@ -154,6 +159,7 @@ def train(
     step, method = spec.step.index, spec.method.name
     together = f", {count} processes" if count > 1 else ""
     say(f"{spec.dataset}, {spec.setting}, step {step}, {method}, seed {spec.seed}, on {device.type}{together}")
+    completed = False
     try:
         outcome = run_job(
             spec,
@@ -166,9 +172,11 @@ def train(
             processes=processes,
             micro_batch=arguments.micro_batch,
         )
+        completed = True
     finally:
         for reporter in reporters:
             reporter.close()
+        trackers.close(completed)
     reporters[-1].write_curves(arguments.curves)
     save_checkpoint(arguments.checkpoint, outcome.checkpoint)
     written = contents((arguments.checkpoint, arguments.curves), arguments.record)

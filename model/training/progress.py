@@ -1,6 +1,7 @@
 """What a running step reports: lines in the log, a bar on a terminal, curves on disk, and TensorBoard if it is installed.
 
-Curves are averages over equal stretches of iterations and depend on the run alone; lines of the log follow the clock.
+Weights & Biases and MLflow get the same curves where the machine asks for them (:mod:`model.training.trackers`). Curves are
+averages over equal stretches of iterations and depend on the run alone; lines of the log follow the clock.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from model.common.files import explained, write_text
+from model.training.trackers import Trackers
 
 _EVENTS = "events.out.tfevents.*"
 """Names of TensorBoard's files."""
@@ -63,6 +65,7 @@ class Progress:
         bar: whether to draw a progress bar on stderr.
         tensorboard: folder for TensorBoard's event files; None writes none, and so does a missing TensorBoard.
         clock: seconds of a clock that never goes back.
+        trackers: report the curves elsewhere, too.
         tell: called with each line's ``iteration``, ``iterations``, ``rate`` in iterations a second, and seconds ``left``.
     """
 
@@ -76,6 +79,7 @@ class Progress:
         bar: bool = False,
         tensorboard: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
+        trackers: Trackers | None = None,
         tell: Callable[..., None] | None = None,
     ) -> None:
         self.iterations = iterations
@@ -90,7 +94,7 @@ class Progress:
         self._began = self._last_line = clock()
         self._start = self._last_iteration = self._done = 0
         self._bar = tqdm(total=iterations, unit="it", file=sys.stderr, leave=False) if bar else None
-        self._tensorboard = tensorboard
+        self._tensorboard, self._trackers = tensorboard, trackers
         self._events: Any = None
         if tensorboard is not None:
             with self._without_events_if_not_written():
@@ -149,13 +153,15 @@ class Progress:
         self._write_events(row)
 
     def _write_events(self, row: Mapping[str, float]) -> None:
+        tags = {name: name if name == "learning_rate" else f"loss/{name}" for name in row if name != "iteration"}
+        values = {tag: row[name] for name, tag in tags.items()}
+        if self._trackers is not None:
+            self._trackers.log(int(row["iteration"]), values)
         if self._events is None:
             return
         with self._without_events_if_not_written():
-            for name, value in row.items():
-                if name != "iteration":
-                    tag = name if name == "learning_rate" else f"loss/{name}"
-                    self._events.add_scalar(tag, value, int(row["iteration"]))
+            for tag, value in values.items():
+                self._events.add_scalar(tag, value, int(row["iteration"]))
 
     @contextmanager
     def _without_events_if_not_written(self) -> Iterator[None]:

@@ -64,6 +64,11 @@ def keep_some(workspace: Workspace) -> Command:
     return ["SEGUE_KEEP=some", "check_config.py", "--configfile", str(workspace.config_file)]
 
 
+def unknown_tracker(workspace: Workspace) -> Command:
+    """The environment names a program for curves that there is not."""
+    return ["SEGUE_TRACKERS=wandbb", *workspace.train(1)]
+
+
 def one_image_at_a_time(workspace: Workspace) -> Command:
     """Images are to pass a network one by one that normalises over all of them."""
     return [*workspace.train(0), "--micro-batch", "1"]
@@ -148,6 +153,11 @@ MACHINE = Section(
             "SEGUE_KEEP is 'some': expected 'all', or 'last' to remove checkpoints that nothing needs any more",
             "The variable says whether a workflow that has succeeded removes checkpoints.",
             "Set it to one of the two, or unset it.",
+            "Curves are to go to an unknown program",
+            unknown_tracker,
+            "SEGUE_TRACKERS: unknown tracker 'wandbb'; did you mean 'wandb'?",
+            "The variable names what shows curves besides TensorBoard: `wandb`, `mlflow`.",
+            "Correct it, or unset it; `docs/cluster.md` explains it.",
         ),
         Case(
             "Smaller passes would change the result",
