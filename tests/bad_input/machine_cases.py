@@ -153,6 +153,8 @@ MACHINE = Section(
             "SEGUE_KEEP is 'some': expected 'all', or 'last' to remove checkpoints that nothing needs any more",
             "The variable says whether a workflow that has succeeded removes checkpoints.",
             "Set it to one of the two, or unset it.",
+        ),
+        Case(
             "Curves are to go to an unknown program",
             unknown_tracker,
             "SEGUE_TRACKERS: unknown tracker 'wandbb'; did you mean 'wandb'?",
