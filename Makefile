@@ -11,10 +11,10 @@ CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 STAMP := $(VENV)/.segue-stamp
 
-.PHONY: help setup demo demo-full test lint bench doctor plan progress why keep clean-checkpoints predict export report site compare schemas docs docs-site lock gpu-check
+.PHONY: help setup demo demo-full test lint bench doctor plan progress why keep clean-checkpoints predict export export-results report site compare schemas docs docs-site lock gpu-check
 
 help:  ## What can be typed
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
 setup: $(STAMP)  ## Build .venv from the pinned requirements and compile the ops where a compiler is found
 
@@ -81,7 +81,10 @@ report: $(STAMP)  ## One HTML file with tables, curves, pictures and how they we
 site: $(STAMP)  ## A folder of pages: tables to sort and filter, curves, pictures with a slider, where each number comes from
 	@echo "== $$($(BIN)/python workflow_scripts/write_site.py --configfile $(CONFIG))"
 
-compare: $(STAMP)  ## Several results folders in one table and one site: make compare RUNS="results other/results" OUT=comparison
+export-results: $(STAMP)  ## Tables, records and provenance in one file to send: make export-results OUT=results.zip
+	@$(BIN)/python workflow_scripts/export_results.py --configfile $(CONFIG) --out "$(or $(OUT),results.zip)"
+
+compare: $(STAMP)  ## Several results in one table and one site: make compare RUNS="results other/results theirs.zip" OUT=comparison
 	@$(BIN)/python workflow_scripts/compare_results.py $(RUNS) --out "$(or $(OUT),comparison)"
 
 schemas: $(STAMP)  ## Write the JSON schemas of the configuration from its types

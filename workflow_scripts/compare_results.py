@@ -1,4 +1,4 @@
-"""Put the tables of several results folders side by side: one summary, one site."""
+"""Put the tables of several results side by side: one summary, one site."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ from model.workflow.plan_jobs import PUBLISHED
 def main() -> None:
     """Parse the command line; write the site with the tables in it, and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="results folders")
+    parser.add_argument("runs", nargs="+", type=Path, help="results folders, or archives of `make export-results`")
     parser.add_argument(
         "--out", required=True, type=Path, help="folder to write to; new, empty, or of an earlier comparison"
     )
@@ -32,6 +32,7 @@ def main() -> None:
         costs=joined.costs,
         summary=summary_tables(summary, joined.costs),
         published=beside,
+        origins=joined.origins,
     )
     write_site(content, arguments.out)
     tables = arguments.out / "tables"

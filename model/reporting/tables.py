@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
@@ -75,10 +76,10 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_text(path, csv_cells(frame).to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(source: Path | BinaryIO) -> pd.DataFrame:
     """Read a table written by :func:`write_csv`; names such as ``NA`` or ``none`` stay text."""
     text = {name: str for name in CLASS_COLUMNS if name not in ("seed", "step", "value")}
-    frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": [""]})
+    frame = pd.read_csv(source, dtype=text, keep_default_na=False, na_values={"value": [""]})
     return frame.map(lambda cell: plain_text(cell) if isinstance(cell, str) else cell)
 
 

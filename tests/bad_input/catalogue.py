@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archive_cases import ARCHIVES
 from bad_case import Case, Section
 from configuration_cases import CONFIGURATION
 from file_cases import CHECKPOINTS, DATA, EVALUATIONS
@@ -21,6 +22,7 @@ SECTIONS: tuple[Section, ...] = (
     EVALUATIONS,
     IMPORTS,
     PREDICTIONS,
+    ARCHIVES,
     MACHINE,
 )
 CASES: tuple[Case, ...] = tuple(case for section in SECTIONS for case in section.cases)

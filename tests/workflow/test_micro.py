@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,22 @@ def test_the_report_is_one_file_with_tables_and_pictures(micro: Checkout, tmp_pa
 def run_script(checkout: Checkout, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, f"workflow_scripts/{name}", *arguments]
     return subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=False)
+
+
+def test_results_in_one_file_hold_tables_and_records_and_stand_for_the_folder(micro: Checkout, tmp_path: Path):
+    first, again = tmp_path / "anna.zip", tmp_path / "again.zip"
+    for archive in (first, again):
+        done = run_script(micro, "export_results.py", "--configfile", MICRO, "--out", str(archive))
+        assert done.returncode == 0, done.stderr
+    assert first.read_bytes() == again.read_bytes()
+    names = zipfile.ZipFile(first).namelist()
+    assert {Path(name).suffix for name in names} == {".csv", ".json"}
+    assert sum(name.endswith("train.json") for name in names) == 10
+    assert str(micro.folder).encode() not in b"".join(map(zipfile.ZipFile(first).read, names))
+    done = run_script(micro, "compare_results.py", "results", str(first), "--out", str(tmp_path / "both"))
+    assert done.returncode == 0, done.stderr
+    assert {"mib (anna)", "joint (anna)"} <= {row["method"] for row in rows(tmp_path / "both/tables/metrics.csv")}
+    assert "distillation_weight" in (tmp_path / "both/origins.html").read_text()
 
 
 def test_the_plan_tells_jobs_sharing_iterations_and_disk(micro: Checkout):

@@ -71,7 +71,8 @@ class SiteContent:
         metrics, per_class, costs: of the tables.
         summary: tables of the overview.
         published: the papers' tables with our values.
-        planned: where the tables are those of one configuration; without it there are neither pictures nor origins.
+        planned: where the tables are those of one configuration; without it there are no pictures.
+        origins: where the numbers come from, if there is no configuration to take it from.
     """
 
     name: str
@@ -81,6 +82,7 @@ class SiteContent:
     summary: Sequence[Table]
     published: Sequence[Table]
     planned: Planned | None = None
+    origins: Sequence[Mapping[str, Any]] = ()
 
 
 def write_site(content: SiteContent, folder: Path) -> None:
@@ -123,6 +125,8 @@ def write_site(content: SiteContent, folder: Path) -> None:
         }
         own["pictures"] = {"data": _pictures(planned, folder)}
         own["origins"] = {"runs": origins(planned.plan, planned.results, planned.states)}
+    elif content.origins:
+        own["origins"] = {"runs": content.origins}
     pages = [(page, heading) for page, heading in PAGES if page in own]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined

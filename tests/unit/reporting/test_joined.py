@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from model.reporting.costs import COST_COLUMNS
 from model.reporting.joined import JoinError, folder_titles, join
 from model.reporting.published import PublishedResults
+from model.reporting.results_archive import ArchiveError, write_archive
 from model.reporting.summary import summarise
 from model.reporting.tables import CLASS_COLUMNS, METRIC_COLUMNS, write_csv
 
@@ -52,7 +54,7 @@ def test_folders_are_named_by_what_tells_them_apart() -> None:
 
 def test_what_cannot_be_joined_is_named(tmp_path: Path) -> None:
     ours = results(tmp_path / "ours", {"mib": 1.0})
-    with pytest.raises(JoinError, match="at least two results folders"):
+    with pytest.raises(JoinError, match="at least two results"):
         join([ours])
     with pytest.raises(JoinError, match="named twice"):
         join([ours, tmp_path / "ours/../ours"])
@@ -65,3 +67,53 @@ def test_what_cannot_be_joined_is_named(tmp_path: Path) -> None:
     (theirs / "tables/metrics.csv").write_text("")
     with pytest.raises(JoinError, match=r"metrics\.csv cannot be read as a table"):
         join([ours, theirs])
+
+
+ORIGIN = {
+    **{
+        name: "x"
+        for name in (
+            "dataset",
+            "task",
+            "scenario",
+            "setting",
+            "recipe",
+            "protocol",
+            "state",
+            "revision",
+            "device",
+            "folder",
+        )
+    },
+    **{"method": "mib", "seed": 0, "step": 1, "details": [["Versions", "<b>torch</b>"]]},
+}
+
+
+def archived(folder: Path, path: Path, origins: object = (ORIGIN,)) -> Path:
+    """The tables of a results folder in an archive."""
+    files = {f"tables/{file.name}": file.read_bytes() for file in (folder / "tables").iterdir()}
+    write_archive(path, "1.0", {**files, "origins.json": json.dumps({"origins": origins}).encode()})
+    return path
+
+
+def test_an_archive_stands_for_its_folder_and_brings_the_origins(tmp_path: Path) -> None:
+    ours = results(tmp_path / "ours/results", {"mib": 68.0})
+    theirs = results(tmp_path / "theirs/results", {"mib": 60.0, "ilt": 50.0})
+    folders = join([ours, theirs])
+    sent = archived(theirs, tmp_path / "theirs/results.zip")
+    mixed = join([ours, sent])
+    for name in ("metrics", "per_class", "costs"):
+        pd.testing.assert_frame_equal(getattr(mixed, name), getattr(folders, name))
+    assert mixed.names == folders.names and not folders.origins
+    assert [one["method"] for one in mixed.origins] == ["mib (theirs)"]
+    assert folder_titles([sent, archived(ours, tmp_path / "anna.zip")]) == ["theirs", "anna"]
+
+
+def test_an_archive_without_a_table_or_with_strange_origins_is_named(tmp_path: Path) -> None:
+    ours, path = results(tmp_path / "ours", {"mib": 1.0}), tmp_path / "theirs.zip"
+    write_archive(path, "1.0", {"origins.json": b'{"origins": []}'})
+    with pytest.raises(JoinError, match=r"theirs\.zip holds no metrics\.csv"):
+        join([ours, path])
+    archived(ours, path, [{**ORIGIN, "details": "text"}])
+    with pytest.raises(ArchiveError, match=r"origins\.0\.details"):
+        join([ours, path])
