@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from checkout import MICRO, PROJECT, Checkout
 
+from model.methods.registry import known
+
 pytestmark = pytest.mark.xdist_group("micro")
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -27,6 +29,16 @@ COMMANDS = [
 
 def test_the_readme_has_commands():
     assert {"make demo", "make test"} <= set(COMMANDS)
+
+
+def test_the_readme_names_every_method():
+    named = set(re.findall(r"`([a-z-]+)`", README))
+    variants = {
+        "finetuning-observed",
+        "simcis-finetuning",
+        "simcis-joint",
+    }  # bounds of one paper's network or comparison
+    assert {*known("per-pixel"), *known("mask")} - variants <= named
 
 
 @pytest.fixture(scope="module")
