@@ -25,7 +25,7 @@ from model.evaluation.metrics.scores import Scores, positions_of
 from model.evaluation.protocols import get
 
 FORMAT = 1
-CONFUSION, PANOPTIC = "confusion", "panoptic"
+CONFUSION, PANOPTIC, PRECISION = "confusion", "panoptic", "precision"
 """Keys of :attr:`EvaluationRecord.files` that values can be computed from."""
 
 PRIMARY_METRIC = {"semantic": "mIoU", "panoptic": "PQ", "instance": "AP"}

@@ -10,12 +10,13 @@ from typing import Protocol as Interface
 import numpy as np
 
 from model.evaluation.metrics.confusion import ConfusionMatrix
+from model.evaluation.metrics.detection_matches import DetectionMatches, MatchesError
 from model.evaluation.metrics.mean_iou import semantic_scores
 from model.evaluation.metrics.overlaps import PanopticOverlaps
 from model.evaluation.metrics.panoptic_quality import PanopticCounts, mean_quality, panoptic_counts
 from model.evaluation.metrics.scores import positions_of
 from model.evaluation.protocols import Protocol, get
-from model.reporting.records import CONFUSION, PANOPTIC, PRIMARY_METRIC, EvaluationRecord, RecordError
+from model.reporting.records import CONFUSION, PANOPTIC, PRECISION, PRIMARY_METRIC, EvaluationRecord, RecordError
 
 Groups = Mapping[str, Sequence[int]]
 
@@ -95,6 +96,26 @@ class ResampledPanoptic:
         return found
 
 
+@dataclass(frozen=True)
+class ResampledInstances:
+    """Average precision of groups: detections were matched within their images, and only their ranking is made anew."""
+
+    matches: DetectionMatches
+    classes: tuple[int, ...]
+    groups: Groups
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return self.matches.images
+
+    def scores(self, times: np.ndarray) -> Mapping[str, float]:
+        """As :meth:`Resampled.scores`."""
+        values = self.matches.class_precision(times)
+        means = {name: values[members] for name, members in positions_of(self.groups, self.classes).items()}
+        return {name: float(100 * np.nanmean(v)) for name, v in means.items() if not np.isnan(v).all()}
+
+
 def single_images(overlaps: PanopticOverlaps) -> list[PanopticOverlaps]:
     """The overlaps of each image alone."""
     found = []
@@ -113,7 +134,7 @@ def single_images(overlaps: PanopticOverlaps) -> list[PanopticOverlaps]:
 
 
 def resampled(path: Path, groups: Groups) -> Resampled | None:
-    """An evaluation for drawing images; None for a task whose counts of single images are not kept (average precision).
+    """An evaluation for drawing images; None for a kind of counts that is not known here.
 
     Args:
         path: of the record; its raw counts are beside it.
@@ -132,4 +153,10 @@ def resampled(path: Path, groups: Groups) -> Resampled | None:
     if PANOPTIC in record.files:
         overlaps = PanopticOverlaps.load(path.parent / record.files[PANOPTIC])
         return ResampledPanoptic(overlaps, record.classes, groups, protocol)
+    if PRECISION in record.files:
+        try:
+            matches = DetectionMatches.load(path.parent / record.files[PRECISION])
+        except MatchesError as error:
+            raise RecordError(str(error)) from error
+        return ResampledInstances(matches, record.classes, groups)
     return None

@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from model.common.files import atomic_file
+from model.evaluation.metrics.detection_matches import DetectionMatches, detection_matches
 from model.evaluation.metrics.scores import Scores, positions_of
 
 METRICS = ("AP", "AP50", "AP75")
@@ -39,11 +40,13 @@ class AveragePrecision:
             ground truth.
         summary: (12,) the summary of pycocotools: AP, AP50, AP75, AP small/medium/large, AR with 1/10/100 detections,
             AR small/medium/large; -1 = undefined.
+        matches: of the detections of each image.
     """
 
     classes: tuple[int, ...]
     precision: np.ndarray
     summary: np.ndarray
+    matches: DetectionMatches
 
     def save(self, path: Path) -> None:
         """Write one npz file; equal results give equal bytes."""
@@ -53,6 +56,7 @@ class AveragePrecision:
                 classes=np.asarray(self.classes, np.int64),
                 precision=self.precision.astype(np.float32),
                 summary=self.summary,
+                **self.matches.arrays,
             )
 
     def per_class(self) -> dict[str, np.ndarray]:
@@ -119,7 +123,10 @@ def average_precision(
         evaluation.summarize()
     place = {category: index for index, category in enumerate(evaluation.params.catIds)}
     precision = evaluation.eval["precision"][:, :, [place[c] for c in classes], 0, -1]
-    return AveragePrecision(tuple(classes), np.where(precision < 0, np.nan, precision), np.asarray(evaluation.stats))
+    matches = detection_matches(evaluation, list(classes))
+    return AveragePrecision(
+        tuple(classes), np.where(precision < 0, np.nan, precision), np.asarray(evaluation.stats), matches
+    )
 
 
 def precision_scores(result: AveragePrecision, groups: Mapping[str, Sequence[int]]) -> Scores:
