@@ -53,7 +53,7 @@ class DetectionMatches:
         return len(self.objects)
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """The fields by name, to be stored."""
         return {name: getattr(self, name) for name in ARRAYS}
 
@@ -118,8 +118,8 @@ def detection_matches(evaluation: Any, classes: list[int]) -> DetectionMatches:
         found = [
             (image, one) for image, one in enumerate(evaluation.evalImgs[first : first + images]) if one is not None
         ]
-        for image, one in found:
-            objects[image, place] = np.count_nonzero(np.asarray(one["gtIgnore"]) == 0)
+        for number, one in found:
+            objects[number, place] = np.count_nonzero(np.asarray(one["gtIgnore"]) == 0)
         image = np.concatenate(
             [np.full(len(one["dtScores"]), i, np.int64) for i, one in found] or [np.empty(0, np.int64)]
         )
