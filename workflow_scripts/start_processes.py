@@ -27,7 +27,7 @@ def main() -> None:
         raise NodesError("expected a number of processes and a command, not a number alone")
     each = share(count, nodes)
     if arguments.launcher:
-        sys.exit(run_on_this_node(command, each, os.environ))
+        return run_on_this_node(command, each, os.environ)
     if nodes > 1:
         allocation = Allocation.of(os.environ, nodes)
         again = [sys.executable, os.path.abspath(__file__), "--launcher", "--nodes", str(nodes), str(count), *command]

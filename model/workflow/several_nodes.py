@@ -2,8 +2,8 @@
 
 ``srun`` starts one launcher on each node, which starts the processes of that node (:mod:`model.workflow.several_processes`) and
 reports when they have started and how they ended. This process listens, shows what the first node says, and decides whose error
-is that of the training. ``srun --kill-on-bad-exit`` is not used: it would kill a process that is still writing the snapshot
-when another one has already stopped.
+is that of the training. A launcher that has reported ends well, whatever it reports: ``srun --kill-on-bad-exit`` is for launchers
+that are gone without a word; processes that still write the snapshot when others have stopped must not be killed.
 """
 
 from __future__ import annotations
@@ -130,8 +130,7 @@ def run_nodes(
     """
     count = len(allocation.nodes)
     command = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--mpi=none", "--input=none"]
-    # A process that has stopped must not have those killed that still write, nor must a cluster's own setting.
-    command += ["--label", "--kill-on-bad-exit=0", "--wait=0", *launcher]
+    command += ["--label", "--kill-on-bad-exit=1", "--wait=0", *launcher]
     meeting = {"MASTER_ADDR": allocation.address, "MASTER_PORT": str(free_port())}
     quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # of torch's store, which tells every second that it waits
     srun = subprocess.Popen(
@@ -215,7 +214,7 @@ def _judged(
     if not silent:
         say(LOST_EACH_OTHER)
         return LOST
-    sys.stderr.write("".join(heard.of_srun))
+    sys.stderr.write("".join([*(line for lines in heard.errors.values() for line in lines), *heard.of_srun]))
     sys.stderr.flush()
     say(
         f"error: srun ended without a word from {', '.join(silent)}; if nothing above says why, that node may be out of memory"
@@ -239,16 +238,13 @@ def _noted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def run_on_this_node(command: Sequence[str], count: int, environment: Mapping[str, str]) -> int:
+def run_on_this_node(command: Sequence[str], count: int, environment: Mapping[str, str]) -> None:
     """What a launcher does: run the processes of its node, and report.
 
     Args:
         command: with arguments.
         count: of processes on this node.
         environment: of the command, with what srun says and where the processes meet.
-
-    Returns:
-        The exit status of :func:`model.workflow.several_processes.run_processes`.
 
     Raises:
         NodesError: if srun has not started this process.
@@ -269,7 +265,6 @@ def run_on_this_node(command: Sequence[str], count: int, environment: Mapping[st
         started=lambda: report(STARTED),
     )
     report(f"{ENDED}{status}")
-    return status
 
 
 def share(count: int, nodes: int) -> int:

@@ -1,6 +1,6 @@
 """``srun`` and ``scontrol`` for tests without SLURM: the tasks of a job step are processes of this machine.
 
-Like the real one, it marks the lines of each task; it passes SIGUSR1 on to all processes of the tasks, and SIGTERM ends them.
+Like the real one, it marks the lines of each task and passes SIGUSR1 on to all processes; SIGTERM or a failed task ends them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -51,9 +52,9 @@ def srun(arguments: list[str]) -> int:
     def pass_on(number: int, frame: object) -> None:
         for task in tasks:
             with suppress(psutil.NoSuchProcess):
-                started = psutil.Process(task.pid)
-                for process in [started, *started.children(recursive=True)]:
-                    process.send_signal(signal.SIGKILL if number == signal.SIGTERM else number)
+                for process in [*psutil.Process(task.pid).children(recursive=True), psutil.Process(task.pid)]:
+                    with suppress(psutil.NoSuchProcess):
+                        process.send_signal(signal.SIGKILL if number == signal.SIGTERM else number)
 
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, pass_on)
@@ -65,15 +66,26 @@ def srun(arguments: list[str]) -> int:
 
     pairs = [(task.stdout, sys.stdout.buffer) for task in tasks], [(task.stderr, sys.stderr.buffer) for task in tasks]
     readers = [
-        threading.Thread(target=mark, args=(number, *pair)) for kind in pairs for number, pair in enumerate(kind)
+        threading.Thread(target=mark, args=(number, *pair), daemon=True)
+        for kind in pairs
+        for number, pair in enumerate(kind)
     ]
     for reader in readers:
         reader.start()
-    codes = [task.wait() for task in tasks]
-    for number, code in enumerate(codes):
-        if code:
-            print(f"srun: error: node{number + 1}: task {number}: ended with {code}", file=sys.stderr, flush=True)
-    return max(abs(code) for code in codes)
+    while any(task.poll() is None for task in tasks):
+        if any(task.returncode for task in tasks) and "--kill-on-bad-exit=1" in options:
+            pass_on(signal.SIGTERM, None)
+        time.sleep(0.05)
+    for reader in readers:
+        reader.join(5)
+    for number, task in enumerate(tasks):
+        if task.returncode:
+            print(
+                f"srun: error: node{number + 1}: task {number}: ended with {task.returncode}",
+                file=sys.stderr,
+                flush=True,
+            )
+    return max(abs(task.returncode) for task in tasks)
 
 
 if __name__ == "__main__":
