@@ -187,7 +187,9 @@ def test_plan_why_and_dry_run_agree(micro: Checkout, tmp_path: Path):
     assert "model.methods.pixel.lwf has changed" in why
     states = dict(
         re.findall(
-            r"^(\S+/\S+).*\b(present|stale|missing)$", script(checkout, "show_plan.py", "--configfile", MICRO), re.M
+            r"^(\S+/\S+).*\b(present|stale|missing)(?:: .*)?$",
+            script(checkout, "show_plan.py", "--configfile", MICRO),
+            re.M,
         )
     )
     of_trainings = {name for name, state in states.items() if state != "present"}
